@@ -1,0 +1,231 @@
+"""The result of every method: a small value that is applied, undone, scaled, added, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from erase.errors import BadEdit, ModelMismatch, PickleRefused
+from erase.files import content_hash, write_atomically
+from erase.models import Model
+from erase.models._model import canonical
+from erase.models._weights import content_digest
+
+METADATA_KEY = "erase.edit"  # one key: safetensors writes several in no fixed order
+
+
+@dataclass(frozen=True)
+class TextMap:
+    """`M = I + up @ down` on the prompt's states, written into sites as `W' = W M`; `up` [width, rank], `down` [rank, width].
+
+    `sites` are the names of the weights that take it.
+    """
+
+    up: Tensor
+    down: Tensor
+    sites: tuple[str, ...]
+
+    @property
+    def rank(self) -> int:
+        return int(self.up.shape[1])
+
+    def matrix(self) -> Tensor:
+        """`M`, [width, width] float64."""
+        return torch.eye(len(self.up), dtype=torch.float64) + self.up.double() @ self.down.double()
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What a site's weight [rows, width] changes by, in float64."""
+        return (weight.double() @ self.up.double()) @ self.down.double()
+
+
+@dataclass(frozen=True)
+class EditInfo:
+    """Where an edit comes from: enough to make it again, and to refuse it on another model."""
+
+    method: str
+    options: Mapping[str, Any]
+    task: Mapping[str, Any]
+    family: str
+    base: str
+    strength: float = 1.0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Changes to a model's weights: text maps for what is one matrix, `deltas` for what is not.
+
+    `deltas` maps a tensor's name, component in front, to what is added to it. All tensors are float32; sums are formed in
+    float64 and cast to the weight's own dtype.
+    """
+
+    info: EditInfo
+    text_maps: tuple[TextMap, ...] = ()
+    deltas: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def content(self) -> str:
+        """Identity: a hash of what the edit does and to which base, not of who made it when."""
+        return content_hash([self.info.base, content_digest(self._named()), [list(m.sites) for m in self.text_maps]])
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """Names of the tensors that it changes, sorted."""
+        return tuple(sorted({site for text_map in self.text_maps for site in text_map.sites} | set(self.deltas)))
+
+    @property
+    def rank(self) -> int:
+        """Largest rank by which a text map changes a weight."""
+        return sum(text_map.rank for text_map in self.text_maps)
+
+    def scaled(self, strength: float) -> Edit:
+        """The edit at a strength: 0 changes nothing, 1 is the edit itself, more goes further, less than 0 the other way."""
+        maps = tuple(replace(text_map, up=text_map.up * strength) for text_map in self.text_maps)
+        deltas = {name: delta * strength for name, delta in self.deltas.items()}
+        return replace(self, info=replace(self.info, strength=self.info.strength * strength), text_maps=maps, deltas=deltas)
+
+    def __add__(self, other: Edit) -> Edit:
+        """Both edits together: the sum of what each adds to a weight. Raises ModelMismatch on different bases."""
+        if self.info.base != other.info.base:
+            raise ModelMismatch(
+                f"edits of two base models cannot be added ({self.info.base[:12]} and {other.info.base[:12]}); "
+                "make both on the same model."
+            )
+        deltas = dict(self.deltas)
+        for name, delta in other.deltas.items():
+            deltas[name] = deltas[name] + delta if name in deltas else delta
+        info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=(asdict(self.info), asdict(other.info)))
+        return Edit(info, self.text_maps + other.text_maps, deltas)
+
+    def changed_tensor(self, name: str, value: Tensor) -> Tensor:
+        """The new value of a tensor, in its own dtype."""
+        total = value.double()
+        for text_map in self.text_maps:
+            if name in text_map.sites:
+                total = total + text_map.delta(value)
+        if name in self.deltas:
+            total = total + self.deltas[name].double()
+        return total.to(value.dtype)
+
+    def changed(self, model: Model) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor it changes with its new value, one at a time. Raises ModelMismatch, BadEdit."""
+        self.check_base(model.fingerprint)
+        for name in self.touches:
+            yield name, self._finite(name, self.changed_tensor(name, model.weight(name)))
+
+    def check_base(self, fingerprint: str) -> None:
+        """Raises ModelMismatch if the edit was made for another model."""
+        if fingerprint != self.info.base:
+            raise ModelMismatch(
+                f"the edit was made for the base model {self.info.base[:12]}, this one is {fingerprint[:12]} "
+                "(another model, an edited one, or another precision); use the model that the edit was made on."
+            )
+
+    def apply(self, pipe: Any, *, force: bool = False) -> Applied:
+        """Changes a loaded pipeline's weights in place; `.undo()`, or leaving a `with` block, restores them bit for bit.
+
+        Raises ModelMismatch unless `force`, BadEdit.
+        """
+        if not force:
+            self.check_base(fingerprint_of(pipe))
+        named = _named_parameters(pipe)
+        missing = [name for name in self.touches if name not in named]
+        if missing:
+            raise ModelMismatch(f"the edit changes {missing[0]}, which this model does not have.")
+        changed = {name: self._finite(name, self.changed_tensor(name, named[name].data.cpu())) for name in self.touches}
+        before = {name: named[name].data.clone() for name in changed}
+        for name, value in changed.items():
+            named[name].data.copy_(value)
+        return Applied(named, before)
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file; the same edit gives the same bytes."""
+        info = json.dumps(asdict(self.info) | {"sites": [text_map.sites for text_map in self.text_maps]}, sort_keys=True)
+        write_atomically(path, save(dict(self._named()), metadata={METADATA_KEY: info}))
+
+    @staticmethod
+    def load(path: Path) -> Edit:
+        """Reads an edit from its file; raises BadEdit, PickleRefused."""
+        if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
+            raise PickleRefused(f"{path} is a pickle, which can run code when it is read; expected an edit's safetensors.")
+        if not path.is_file():
+            raise BadEdit(f"{path} does not exist; expected an edit that `erase edit` wrote.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise BadEdit(f"{path} is corrupt or truncated ({error}); make the edit anew.") from error
+        if METADATA_KEY not in metadata:
+            raise BadEdit(f"{path} is no edit: its metadata lacks {METADATA_KEY}; expected a file that `erase edit` wrote.")
+        return _from_file(json.loads(metadata[METADATA_KEY]), tensors)
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for number, text_map in enumerate(self.text_maps):
+            yield f"text_map.{number}.up", text_map.up.contiguous()
+            yield f"text_map.{number}.down", text_map.down.contiguous()
+        for name in sorted(self.deltas):
+            yield f"delta.{name}", self.deltas[name].contiguous()
+
+    @staticmethod
+    def _finite(name: str, value: Tensor) -> Tensor:
+        if not bool(torch.isfinite(value).all()):
+            raise BadEdit(f"the edit makes {name} NaN or infinite; try a smaller strength or a larger lamb.")
+        return value
+
+
+class Applied:
+    """Weights that an edit has changed, and what they were."""
+
+    def __init__(self, named: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
+        self._named, self._before = named, dict(before)
+
+    def undo(self) -> None:
+        """Puts the old weights back, bit for bit; a second call does nothing."""
+        for name, value in self._before.items():
+            self._named[name].data.copy_(value)
+        self._before = {}
+
+    def __enter__(self) -> Applied:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.undo()
+
+
+def fingerprint_of(pipe: Any) -> str:
+    """A loaded pipeline's fingerprint, equal to that of the model it was loaded from at full precision."""
+    return content_digest(
+        sorted(
+            (name, value.data)
+            for name, value in _named_parameters(pipe).items()
+            if not name.startswith("unet.") or name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+        )
+    )
+
+
+def _named_parameters(pipe: Any) -> dict[str, Tensor]:
+    named = {f"unet.{name}": value for name, value in pipe.unet.named_parameters()}
+    text = {f"text_encoder.{canonical(name)}": value for name, value in pipe.text_encoder.named_parameters()}
+    return named | text
+
+
+def _from_file(info: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
+    sites = info.pop("sites")
+    maps = tuple(
+        TextMap(tensors[f"text_map.{number}.up"], tensors[f"text_map.{number}.down"], tuple(names))
+        for number, names in enumerate(sites)
+    )
+    deltas = {key.removeprefix("delta."): value for key, value in tensors.items() if key.startswith("delta.")}
+    return Edit(EditInfo(**info | {"parts": tuple(info["parts"])}), maps, deltas)

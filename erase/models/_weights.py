@@ -1,0 +1,107 @@
+"""Weights of one part of a model, read tensor by tensor from its safetensors files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from erase.errors import BadModel, BadWeights, PickleRefused
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_STEMS = ("diffusion_pytorch_model", "model")
+
+
+class Weights:
+    """The tensors of one folder of a model, whatever its variant or number of shards.
+
+    Raises BadModel if the folder holds no weights, PickleRefused if it holds pickles only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = _weight_files(folder)
+
+    @cached_property
+    def where(self) -> dict[str, Path]:
+        """Which file holds which tensor; raises BadWeights on a corrupt or truncated file."""
+        return {key: file for file in self.files for key in _keys(file)}
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        with safe_open(self.where[key], framework="pt") as file:
+            return tuple(file.get_slice(key).get_shape())
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, in the file's own dtype; raises BadWeights if it holds NaN or infinity."""
+        return next(self.tensors([key]))[1]
+
+    def tensors(self, keys: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Tensors by name, in sorted order, each file opened once; raises BadWeights as `tensor` does."""
+        wanted = sorted(self.where if keys is None else keys)
+        for path in self.files:
+            with safe_open(path, framework="pt") as file:
+                for key in (key for key in wanted if self.where[key] == path):
+                    tensor: Tensor = file.get_tensor(key)
+                    check_finite(tensor, f"{key} in {path}")
+                    yield key, tensor
+
+
+def check_finite(tensor: Tensor, where: str) -> None:
+    """Raises BadWeights if a tensor holds NaN or infinity."""
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise BadWeights(f"tensor {where} holds NaN or infinite values; the file is damaged: get the model anew.")
+
+
+def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 over names, shapes and values, in hex; the same for a float16 file and its float32 copy."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    indices = [folder / f"{stem}.safetensors.index.json" for stem in _STEMS]
+    for index in filter(Path.exists, indices):
+        return _shards(index)
+    for stem in _STEMS:
+        for variant in ("", ".fp16"):
+            if (file := folder / f"{stem}{variant}.safetensors").exists():
+                return [file]
+    pickles = [file.name for file in sorted(folder.glob("*")) if file.suffix in _PICKLES]
+    if pickles:
+        raise PickleRefused(
+            f"{folder / pickles[0]} is a pickle, which can run code when it is read; expected safetensors: "
+            "convert it once with `pipe.save_pretrained(folder, safe_serialization=True)` in an environment you trust."
+        )
+    raise BadModel(f"{folder} holds no weights; expected one of {', '.join(f'{s}.safetensors' for s in _STEMS)} in it.")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise BadWeights(f"{index} is not an index of shards ({error}); get the model anew.") from error
+    for name in names:
+        if Path(name).name != name:
+            raise BadWeights(f'{index} names the shard "{name}", which is not a plain file name; the model is not safe.')
+        if not (index.parent / name).exists():
+            raise BadWeights(f"{index} names the shard {name}, which is not there; get the model anew.")
+    return [index.parent / name for name in names]
+
+
+def _keys(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise BadWeights(
+            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: get the model anew."
+        ) from error

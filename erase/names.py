@@ -1,0 +1,56 @@
+"""Names in a pipeline file are files in a folder: listing, loading, and the answer to a name that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+
+from erase.errors import UnknownName
+
+PACKAGE = Path(__file__).parent
+_CODE = {"methods": "methods", "scores": "evaluate/scores", "exports": "export"}
+
+
+def data_folder(kind: str) -> Path:
+    """The folder of `pipelines` or `prompts`: at the top of a checkout, inside an installed package."""
+    installed = PACKAGE / "_data" / kind
+    return installed if installed.is_dir() else PACKAGE.parent / kind
+
+
+def known(kind: str) -> list[str]:
+    """All names of a kind, sorted."""
+    if kind in _CODE:
+        files = (PACKAGE / _CODE[kind]).glob("*.py")
+        return sorted(file.stem for file in files if not file.stem.startswith("_"))
+    if kind == "models":
+        return sorted(index.parent.name for index in (PACKAGE / "models").glob("*/model_index.json"))
+    return sorted(file.stem for file in data_folder(kind).glob("*.yaml"))
+
+
+def unknown(kind: str, given: str, *, path_too: bool = False) -> UnknownName:
+    """The error for a name that does not exist: the nearest one and all valid ones."""
+    return UnknownName(nearest(kind.removesuffix("s"), given, known(kind), path_too=path_too))
+
+
+def nearest(what: str, given: str, valid: list[str], *, path_too: bool = False) -> str:
+    """One line saying that a name is unknown, which is nearest, and which there are."""
+    close = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
+    guess = f'; did you mean "{close[0]}"?' if close else "."
+    place = ", and no such path exists" if path_too else ""
+    return f'{what} "{given}" does not exist{place}{guess} Known: {", ".join(valid) or "none"}.'
+
+
+def load(kind: str, name: str) -> object:
+    """The class or function that a file is named for: `uce` is `UCE` in `methods/uce.py`.
+
+    Raises UnknownName.
+    """
+    if name not in known(kind):
+        raise unknown(kind, name)
+    module = importlib.import_module(f"erase.{_CODE[kind].replace('/', '.')}.{name}")
+    wanted = name.replace("_", "").lower()
+    matches = [value for key, value in vars(module).items() if key.replace("_", "").lower() == wanted]
+    if not matches:
+        raise UnknownName(f"{module.__name__} holds nothing named after its file, {name}.")
+    return matches[0]
