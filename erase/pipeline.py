@@ -1,0 +1,266 @@
+"""Pipeline files: a whole run in one YAML, every word in it checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from erase import documents, names
+from erase.documents import Form
+from erase.errors import BadPipeline, RunConflict
+from erase.files import content_hash
+from erase.prompts import PromptSet, Row, load_prompts
+from erase.task import Kind, Target, Task
+
+if TYPE_CHECKING:
+    from erase.evaluate.sampler import Sampler
+
+DEFAULT = "erase-style"
+Share = Annotated[float, Field(ge=0, le=1)]
+Words = tuple[str, ...]
+
+
+def _named(value: object) -> object:
+    """A bare word as the form it abbreviates: `noto` is `{name: noto}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _keeps(value: object) -> object:
+    return {"words": value} if isinstance(value, list | tuple) else value
+
+
+def _selections(value: object) -> object:
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+class TargetForm(Form):
+    """One concept to erase; a bare word is its name."""
+
+    name: str
+    anchor: str = ""
+    synonyms: Words = ()
+    prompts: Words = ()
+
+
+class KeepsForm(Form):
+    """What must stay: `words`, and every word of some axes of a prompt set that is no target's."""
+
+    words: Words = ()
+    prompts: str | None = None
+    axis: Annotated[Words, BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> KeepsForm:
+        if bool(self.prompts) != bool(self.axis):
+            raise ValueError(
+                '"prompts" and "axis" go together, such as {prompts: emoji-square, axis: [style]}'
+            )
+        return self
+
+
+class TaskForm(Form):
+    """What to erase, what it becomes, what must stay."""
+
+    kind: Kind
+    targets: tuple[Annotated[TargetForm, BeforeValidator(_named)], ...]
+    keeps: Annotated[KeepsForm, BeforeValidator(_keeps)] = KeepsForm()
+
+
+class EditForm(Form):
+    """Which method, how strong, with which of its options."""
+
+    method: str
+    strength: float = 1.0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SelectionForm(Form):
+    """Some prompts of a set, with some seeds; a bare word is the set's name."""
+
+    name: str
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
+    where: dict[str, Words] = Field(default_factory=dict)
+    sha256: str = ""
+
+
+class GenerateForm(Form):
+    """Which images to make; `seeds` and `where` serve every selection that has none of its own."""
+
+    prompts: Annotated[
+        tuple[Annotated[SelectionForm, BeforeValidator(_named)], ...], BeforeValidator(_selections)
+    ]
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
+    where: dict[str, Words] = Field(default_factory=dict)
+    steps: int = 25
+    guidance: float = 4.0
+    batch: int = 32
+
+
+class GridForm(Form):
+    """How the before/after picture is laid out."""
+
+    columns: Annotated[int, Field(ge=1, le=100)] = 8
+
+
+class GateForm(Form):
+    """Lower bounds on figures of the after side; a figure below its bound fails the run."""
+
+    ua: Share | None = None
+    ira: Share | None = None
+    cra: Share | None = None
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are set."""
+        return {key: value for key, value in self.model_dump().items() if value is not None}
+
+
+class Pipeline(Form):
+    """A whole run, from the edit to its export; `hash` is written by a run and checked where given."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    description: str = ""
+    model: str
+    task: TaskForm
+    edit: EditForm
+    generate: GenerateForm
+    score: Words = ("clip", "clip_accuracy", "judge")
+    grid: GridForm | None = GridForm()
+    gate: GateForm = GateForm()
+    export: Words = ("patch", "folder")
+    hash: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that the results depend on: no names, no number of images at a time."""
+        content = self.model_dump(
+            mode="json", exclude={"hash": True, "name": True, "description": True, "generate": {"batch"}}
+        )
+        return content_hash(content)
+
+    def make_task(self) -> Task:
+        """The task; raises BadTask."""
+        targets = tuple(Target(kind=self.task.kind, **target.model_dump()) for target in self.task.targets)
+        words = {word for target in targets for word in target.words}
+        kept = [word for word in _axis_words(self.task.keeps) if word not in words]
+        return Task(targets, tuple(dict.fromkeys([*self.task.keeps.words, *kept])))
+
+    def make_rows(self) -> tuple[Row, ...]:
+        """Every image to make, once each, in the file's order.
+
+        Raises UnknownName, BadPrompts, RunConflict.
+        """
+        rows = [
+            row
+            for selection in self.generate.prompts
+            for row in _open_set(selection).rows(
+                seeds=selection.seeds or self.generate.seeds, where=selection.where or self.generate.where
+            )
+        ]
+        unique: dict[tuple[str, int], Row] = {}
+        for row in rows:
+            unique.setdefault((row.prompt, row.seed), row)
+        return tuple(unique.values())
+
+    def make_sampler(self) -> Sampler:
+        """The sampler's settings; raises BadOption."""
+        from erase.evaluate.sampler import Sampler
+
+        return Sampler(steps=self.generate.steps, guidance=self.generate.guidance, batch=self.generate.batch)
+
+
+def load_pipeline(name_or_path: str = DEFAULT) -> Pipeline:
+    """The pipeline of a name or of a path to a .yaml; raises UnknownName, BadPipeline."""
+    path = documents.find("pipelines", name_or_path, what="pipeline")
+    return read_pipeline(path)
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """The pipeline in a file; raises BadPipeline, also where its own hash does not fit what it says."""
+    text = documents.read_text(path, error=BadPipeline)
+    value = documents.parse_yaml(text, source=str(path), error=BadPipeline)
+    pipeline = documents.check(value, Pipeline, source=str(path), error=BadPipeline)
+    if pipeline.hash and pipeline.hash != pipeline.identity:
+        raise BadPipeline(
+            f"{path} was changed after its hash was written; remove the line `hash: ...` to run what it says."
+        )
+    return pipeline
+
+
+def resolve(pipeline: Pipeline) -> Pipeline:
+    """The same run with every default, word and file of it spelled out, and its hash.
+
+    Raises UnknownName, BadTask, BadPrompts, BadPipeline; computes nothing and imports no torch.
+    """
+    _check_names(pipeline)
+    task = pipeline.make_task()
+    pipeline.make_rows()
+    selections = tuple(
+        _resolve_selection(selection, pipeline.generate) for selection in pipeline.generate.prompts
+    )
+    generate = pipeline.generate.model_copy(update={"prompts": selections, "seeds": (), "where": {}})
+    targets = tuple(TargetForm(**_without_kind(target)) for target in task.targets)
+    task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=KeepsForm(words=task.keeps))
+    changes = {"model": _absolute("models", pipeline.model), "task": task_form, "generate": generate}
+    resolved = pipeline.model_copy(update=changes)
+    return resolved.model_copy(update={"hash": resolved.identity})
+
+
+def _check_names(pipeline: Pipeline) -> None:
+    """Raises UnknownName for a word that stands for no file, BadPipeline for a gate that nothing measures."""
+    given = {"methods": (pipeline.edit.method,), "scores": pipeline.score, "exports": pipeline.export}
+    for kind, words in given.items():
+        for word in words:
+            if word not in names.known(kind):
+                raise names.unknown(kind, word)
+    model = pipeline.model
+    if model not in names.known("models") and not Path(model).expanduser().exists():
+        raise names.unknown("models", model, path_too=True)
+    if pipeline.gate.bounds and "judge" not in pipeline.score:
+        raise BadPipeline('the gate needs the score "judge"; add it to the list `score`, or drop `gate`.')
+
+
+def _axis_words(keeps: KeepsForm) -> list[str]:
+    if keeps.prompts is None:
+        return []
+    prompts = load_prompts(keeps.prompts)
+    for axis in keeps.axis:
+        if not prompts.words(axis):
+            valid = [domain for domain in prompts.axes if prompts.words(domain)]
+            raise BadPipeline(
+                documents.wrong_key(axis, valid, where=f"task.keeps.axis, prompt set {prompts.name}")
+            )
+    return [word for axis in keeps.axis for word in prompts.words(axis)]
+
+
+def _open_set(selection: SelectionForm) -> PromptSet:
+    """The selection's prompt set; raises RunConflict if it has changed since the recipe was resolved."""
+    prompts = load_prompts(selection.name)
+    if selection.sha256 and selection.sha256 != prompts.sha256:
+        raise RunConflict(
+            f"prompt set {selection.name} has changed since this recipe was made "
+            f"({selection.sha256[:12]} then, {prompts.sha256[:12]} now); start a run in another folder."
+        )
+    return prompts
+
+
+def _resolve_selection(selection: SelectionForm, generate: GenerateForm) -> SelectionForm:
+    return SelectionForm(
+        name=_absolute("prompts", selection.name),
+        seeds=selection.seeds or generate.seeds,
+        where=selection.where or generate.where,
+        sha256=_open_set(selection).sha256,
+    )
+
+
+def _absolute(kind: str, given: str) -> str:
+    """A name as it is, a path such that it is found from every folder."""
+    return given if given in names.known(kind) else str(Path(given).expanduser().resolve())
+
+
+def _without_kind(target: Target) -> dict[str, Any]:
+    return {key: value for key, value in asdict(target).items() if key != "kind"}

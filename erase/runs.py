@@ -1,0 +1,175 @@
+"""A run's folder: the recipe it was started with, and where each step leaves its result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
+from erase.files import write_atomically
+from erase.pipeline import Pipeline, read_pipeline
+from erase.prompts import Row
+from erase.task import Task
+
+if TYPE_CHECKING:
+    from erase.models import Model
+
+RUNS = Path("runs")
+Side = Literal["before", "after"]
+SIDES: tuple[Side, Side] = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A row with the ids of its two images."""
+
+    row: Row
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's recipe and folder."""
+
+    folder: Path
+    recipe: Pipeline
+
+    @cached_property
+    def model(self) -> Model:
+        """The base model, opened once."""
+        from erase.models import open_model
+
+        return open_model(self.recipe.model)
+
+    @cached_property
+    def task(self) -> Task:
+        return self.recipe.make_task()
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.folder / "recipe.yaml"
+
+    @property
+    def edit_file(self) -> Path:
+        return self.folder / "edit.safetensors"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.folder / "plan.jsonl"
+
+    @property
+    def scores_file(self) -> Path:
+        return self.folder / "scores.json"
+
+    @property
+    def grid_file(self) -> Path:
+        return self.folder / "grid.png"
+
+    def images(self, side: Side) -> Path:
+        """The folder of one side's images."""
+        return self.folder / side
+
+    def image(self, side: Side, identity: str) -> Path:
+        return self.images(side) / f"{identity}.png"
+
+    def write_plan(self, plan: tuple[Planned, ...]) -> None:
+        lines = (json.dumps(asdict(planned), ensure_ascii=False) for planned in plan)
+        write_atomically(self.plan_file, "".join(f"{line}\n" for line in lines))
+
+    def read_plan(self) -> tuple[Planned, ...]:
+        """The rows with their images' ids; raises BadPrompts if there is no whole plan yet."""
+        if not self.plan_file.is_file():
+            raise BadPrompts(f"{self.folder} has no images yet; run `erase generate {self.folder}` first.")
+        try:
+            values = [json.loads(line) for line in self.plan_file.read_text(encoding="utf-8").splitlines()]
+            return tuple(Planned(Row(**value["row"]), value["before"], value["after"]) for value in values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadPrompts(
+                f"{self.plan_file} is damaged; remove it and run `erase generate {self.folder}`, "
+                "which makes no finished image again."
+            ) from error
+
+    def missing_images(self) -> tuple[Path, ...]:
+        """Images that the plan names and that are not there."""
+        paths = (self.image(side, getattr(one, side)) for one in self.read_plan() for side in SIDES)
+        return tuple(path for path in paths if not path.is_file())
+
+
+def start_run(recipe: Pipeline, folder: Path | None = None) -> Run:
+    """The run of a resolved recipe in a folder (`runs/<name>` by default), begun or taken up again.
+
+    Raises RunConflict if the folder holds another recipe's run, or something else.
+    """
+    folder = folder or RUNS / recipe.name
+    run = Run(folder, recipe)
+    if run.recipe_file.is_file():
+        _refuse_other(read_pipeline(run.recipe_file), run)
+    elif folder.exists() and not _is_free(folder):
+        raise RunConflict(f"{folder} exists and is no run of erase; give another folder by --out.")
+    else:
+        write_atomically(run.recipe_file, _recipe_text(recipe))
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """The run that a folder (or a name under `runs/`) holds; raises UnknownName, BadPipeline."""
+    for place in (folder, RUNS / folder):
+        if (place / "recipe.yaml").is_file():
+            recipe = read_pipeline(place / "recipe.yaml")
+            if not recipe.hash:
+                raise BadPipeline(
+                    f"{place / 'recipe.yaml'} has no hash; start the run anew in another folder."
+                )
+            return Run(place, recipe)
+    raise UnknownName(
+        f"{folder} is not a run: no recipe.yaml is in it; start one by `erase run --out {folder}`."
+    )
+
+
+def differences(one: Pipeline, other: Pipeline) -> list[str]:
+    """The keys in which two recipes differ, each with both values."""
+    left, right = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (one, other))
+    keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
+    ignored = ("hash", "name", "description", "generate.batch")
+    return [f"{key} is {left.get(key)} there and {right.get(key)} here" for key in keys if key not in ignored]
+
+
+def _refuse_other(existing: Pipeline, run: Run) -> None:
+    if existing.hash != run.recipe.hash:
+        changes = differences(existing, run.recipe)
+        more = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
+        raise RunConflict(
+            f"{run.folder} holds a run of another recipe ({(changes or ['its hash'])[0]}{more}); "
+            "give another folder by --out, or remove that one."
+        )
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a killed start may have left."""
+    return folder.is_dir() and all(path.name.endswith(".partial") for path in folder.iterdir())
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested mappings and lists with its dotted key."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _flat(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value:
+        for number, part in enumerate(value):
+            yield from _flat(part, f"{key}[{number}]")
+    else:
+        yield key, value
+
+
+def _recipe_text(recipe: Pipeline) -> str:
+    head = "# The whole recipe of this run, every default spelled out; `erase run` takes it as it is.\n"
+    return head + yaml.safe_dump(
+        recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
