@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,15 +21,16 @@ from erase.files import content_hash, write_atomically
 from erase.models import Model
 from erase.models._model import canonical
 from erase.models._weights import content_digest
+from erase.task import Task
 
 METADATA_KEY = "erase.edit"  # one key: safetensors writes several in no fixed order
 
 
 @dataclass(frozen=True)
 class TextMap:
-    """`M = I + up @ down` on the prompt's states, written into sites as `W' = W M`; `up` [width, rank], `down` [rank, width].
+    """`M = I + up @ down` on the prompt's states, written into weights as `W' = W M`.
 
-    `sites` are the names of the weights that take it.
+    `up` is [width, rank], `down` [rank, width]; `sites` are the names of the weights that take it.
     """
 
     up: Tensor
@@ -62,12 +64,20 @@ class EditInfo:
     parts: tuple[Mapping[str, Any], ...] = ()
 
 
+def describe(method: Any, model: Model, task: Task) -> EditInfo:
+    """What an edit says of itself: method and options, task, base model, the libraries' versions."""
+    plain = json.loads(json.dumps({"options": asdict(method), "task": asdict(task)}))
+    versions = {name: version(name) for name in ("erase", "torch", "transformers", "diffusers")}
+    name = type(method).__module__.rpartition(".")[2]
+    return EditInfo(name, plain["options"], plain["task"], model.family, model.fingerprint, versions=versions)
+
+
 @dataclass(frozen=True)
 class Edit:
     """Changes to a model's weights: text maps for what is one matrix, `deltas` for what is not.
 
-    `deltas` maps a tensor's name, component in front, to what is added to it. All tensors are float32; sums are formed in
-    float64 and cast to the weight's own dtype.
+    `deltas` maps a tensor's name, component in front, to what is added to it. All tensors are float32; sums are
+    formed in float64 and cast to the weight's own dtype.
     """
 
     info: EditInfo
@@ -90,10 +100,11 @@ class Edit:
         return sum(text_map.rank for text_map in self.text_maps)
 
     def scaled(self, strength: float) -> Edit:
-        """The edit at a strength: 0 changes nothing, 1 is the edit itself, more goes further, less than 0 the other way."""
+        """The edit at a strength: 0 changes nothing, 1 is the edit itself, 2 goes twice as far, -1 the other way."""
         maps = tuple(replace(text_map, up=text_map.up * strength) for text_map in self.text_maps)
         deltas = {name: delta * strength for name, delta in self.deltas.items()}
-        return replace(self, info=replace(self.info, strength=self.info.strength * strength), text_maps=maps, deltas=deltas)
+        info = replace(self.info, strength=self.info.strength * strength)
+        return Edit(info, maps, deltas)
 
     def __add__(self, other: Edit) -> Edit:
         """Both edits together: the sum of what each adds to a weight. Raises ModelMismatch on different bases."""
@@ -105,7 +116,8 @@ class Edit:
         deltas = dict(self.deltas)
         for name, delta in other.deltas.items():
             deltas[name] = deltas[name] + delta if name in deltas else delta
-        info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=(asdict(self.info), asdict(other.info)))
+        parts = (asdict(self.info), asdict(other.info))
+        info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=parts)
         return Edit(info, self.text_maps + other.text_maps, deltas)
 
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
@@ -133,7 +145,7 @@ class Edit:
             )
 
     def apply(self, pipe: Any, *, force: bool = False) -> Applied:
-        """Changes a loaded pipeline's weights in place; `.undo()`, or leaving a `with` block, restores them bit for bit.
+        """Weights of a loaded pipeline changed in place; `.undo()` or the end of a `with` block restores every bit.
 
         Raises ModelMismatch unless `force`, BadEdit.
         """
@@ -143,7 +155,9 @@ class Edit:
         missing = [name for name in self.touches if name not in named]
         if missing:
             raise ModelMismatch(f"the edit changes {missing[0]}, which this model does not have.")
-        changed = {name: self._finite(name, self.changed_tensor(name, named[name].data.cpu())) for name in self.touches}
+        changed = {}
+        for name in self.touches:
+            changed[name] = self._finite(name, self.changed_tensor(name, named[name].data.cpu()))
         before = {name: named[name].data.clone() for name in changed}
         for name, value in changed.items():
             named[name].data.copy_(value)
@@ -151,24 +165,29 @@ class Edit:
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file; the same edit gives the same bytes."""
-        info = json.dumps(asdict(self.info) | {"sites": [text_map.sites for text_map in self.text_maps]}, sort_keys=True)
+        sites = [text_map.sites for text_map in self.text_maps]
+        info = json.dumps(asdict(self.info) | {"sites": sites}, sort_keys=True)
         write_atomically(path, save(dict(self._named()), metadata={METADATA_KEY: info}))
 
     @staticmethod
     def load(path: Path) -> Edit:
         """Reads an edit from its file; raises BadEdit, PickleRefused."""
         if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
-            raise PickleRefused(f"{path} is a pickle, which can run code when it is read; expected an edit's safetensors.")
+            raise PickleRefused(
+                f"{path} is a pickle, which can run code when it is read; expected the safetensors of an edit."
+            )
         if not path.is_file():
             raise BadEdit(f"{path} does not exist; expected an edit that `erase edit` wrote.")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                tensors = {key: file.get_tensor(key) for key in list(file.keys())}
         except (SafetensorError, OSError) as error:
             raise BadEdit(f"{path} is corrupt or truncated ({error}); make the edit anew.") from error
         if METADATA_KEY not in metadata:
-            raise BadEdit(f"{path} is no edit: its metadata lacks {METADATA_KEY}; expected a file that `erase edit` wrote.")
+            raise BadEdit(
+                f"{path} is no edit: its metadata lacks {METADATA_KEY}; expected a file that `erase edit` wrote."
+            )
         return _from_file(json.loads(metadata[METADATA_KEY]), tensors)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
@@ -200,7 +219,9 @@ class Applied:
     def __enter__(self) -> Applied:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.undo()
 
 

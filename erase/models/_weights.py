@@ -79,9 +79,9 @@ def _weight_files(folder: Path) -> list[Path]:
     if pickles:
         raise PickleRefused(
             f"{folder / pickles[0]} is a pickle, which can run code when it is read; expected safetensors: "
-            "convert it once with `pipe.save_pretrained(folder, safe_serialization=True)` in an environment you trust."
+            "convert it with `pipe.save_pretrained(folder, safe_serialization=True)` in an environment you trust."
         )
-    raise BadModel(f"{folder} holds no weights; expected one of {', '.join(f'{s}.safetensors' for s in _STEMS)} in it.")
+    raise BadModel(f"{folder} holds no weights; expected {' or '.join(f'{s}.safetensors' for s in _STEMS)} in it.")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -91,7 +91,7 @@ def _shards(index: Path) -> list[Path]:
         raise BadWeights(f"{index} is not an index of shards ({error}); get the model anew.") from error
     for name in names:
         if Path(name).name != name:
-            raise BadWeights(f'{index} names the shard "{name}", which is not a plain file name; the model is not safe.')
+            raise BadWeights(f'{index} names the shard "{name}", which is not a plain file name; do not trust it.')
         if not (index.parent / name).exists():
             raise BadWeights(f"{index} names the shard {name}, which is not there; get the model anew.")
     return [index.parent / name for name in names]

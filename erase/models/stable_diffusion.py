@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x: one CLIP text encoder, whose token states every `attn2` of the UNet reads by `to_k` and `to_v`."""
+"""Stable Diffusion 1.x: one CLIP text encoder, whose token states every `attn2` of the UNet reads."""
 
 from __future__ import annotations
 

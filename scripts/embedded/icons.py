@@ -1,7 +1,7 @@
 """Renders the icon sets to one array of pictures: every style times every object.
 
-    npm install --prefix .build/icons $(python scripts/embedded/icons.py --packages)
-    python scripts/embedded/icons.py
+npm install --prefix .build/icons $(python scripts/embedded/icons.py --packages)
+python scripts/embedded/icons.py
 """
 
 from __future__ import annotations

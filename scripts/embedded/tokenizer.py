@@ -1,6 +1,6 @@
 """Builds the embedded model's tokenizer: CLIP's byte-pair scheme, learnt from the captions and the icons' names.
 
-    python scripts/embedded/tokenizer.py
+python scripts/embedded/tokenizer.py
 """
 
 from __future__ import annotations

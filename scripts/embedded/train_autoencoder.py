@@ -1,6 +1,6 @@
 """Trains the autoencoder: pictures of 64 x 64 to latents of 8 x 8 x 8 and back.
 
-    python scripts/embedded/train_autoencoder.py
+python scripts/embedded/train_autoencoder.py
 """
 
 from __future__ import annotations

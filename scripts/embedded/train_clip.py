@@ -1,7 +1,7 @@
 """Trains a CLIP on icons and captions: the pipeline's text encoder, or the judge's own pair of towers.
 
-    python scripts/embedded/train_clip.py pipeline
-    python scripts/embedded/train_clip.py judge --seed 1
+python scripts/embedded/train_clip.py pipeline
+python scripts/embedded/train_clip.py judge --seed 1
 """
 
 from __future__ import annotations

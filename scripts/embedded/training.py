@@ -60,6 +60,7 @@ class Stage:
     optimizer: torch.optim.Optimizer
     steps: int
     lr: float
+    quiet: bool = False
     every_seconds: float = 180.0
     done: int = 0
     seconds: float = 0.0
@@ -71,14 +72,23 @@ class Stage:
         if (self.folder / "checkpoint.pt").exists():
             self._restore(torch.load(self.folder / "checkpoint.pt", weights_only=True))
 
-    def run(self, loss_of: Callable[[int], tuple[Tensor, dict[str, float]]], after: Callable[[int], None]) -> None:
-        """Trains to the last step; `loss_of(step)` draws its own batch from a generator seeded by the step."""
+    def run(
+        self,
+        loss_of: Callable[[int], tuple[Tensor, dict[str, float]]],
+        after: Callable[[int], None],
+        reduce: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Trains to the last step; `loss_of(step)` draws its own batch from a generator seeded by the step.
+
+        `reduce` runs between the gradients and the optimizer, `after` once the weights have moved.
+        """
         started, saved, shown = time.monotonic() - self.seconds, time.monotonic(), time.monotonic()
         while self.done < self.steps:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(self.done)
             loss, parts = loss_of(self.done)
             loss.backward()
+            reduce()
             nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -98,6 +108,9 @@ class Stage:
         return self.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
     def save(self) -> None:
+        """Writes the checkpoint; of several processes the one that is not quiet does."""
+        if self.quiet:
+            return
         state: dict[str, Any] = {name: module.state_dict() for name, module in self.weights.items()}
         state |= {"optimizer": self.optimizer.state_dict(), "done": self.done, "seconds": self.seconds}
         partial = self.folder / "checkpoint.partial"
@@ -111,6 +124,8 @@ class Stage:
         self.done, self.seconds = state["done"], state["seconds"]
 
     def _log(self, parts: dict[str, float]) -> None:
+        if self.quiet:
+            return
         row = {"step": self.done, "seconds": round(self.seconds), **{k: round(v, 5) for k, v in parts.items()}}
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")

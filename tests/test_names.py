@@ -1,0 +1,33 @@
+"""Names resolve to files, and an unknown one is answered with the nearest and all."""
+
+from __future__ import annotations
+
+import pytest
+
+from erase import names
+from erase.errors import UnknownName
+from erase.methods.uce import UCE
+
+
+def test_a_method_is_the_class_named_after_its_file() -> None:
+    assert names.load("methods", "uce") is UCE
+
+
+def test_shared_files_have_no_name() -> None:
+    assert "uce" in names.known("methods")
+    assert not any(name.startswith("_") for name in names.known("methods"))
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all() -> None:
+    with pytest.raises(UnknownName, match=r'method "ucee" does not exist; did you mean "uce"\? Known: .*uce'):
+        names.load("methods", "ucee")
+
+
+def test_a_name_like_none_is_answered_with_all() -> None:
+    error = names.unknown("methods", "xyzzy")
+    assert "did you mean" not in str(error)
+    assert "uce" in str(error)
+
+
+def test_data_lies_at_the_top_of_a_checkout() -> None:
+    assert names.data_folder("pipelines").is_dir()
