@@ -63,7 +63,7 @@ def trained(stage: str, module: torch.nn.Module, part: str) -> torch.nn.Module:
 
 @torch.inference_mode()
 def latents_of(icons: Tensor) -> tuple[Tensor, float]:
-    """Latents of every icon at every shift, [cells, shifts, 8, 8, 8], at unit variance; and the scale that makes it so."""
+    """Latents of every icon at every shift, [cells, shifts, 8, 8, 8], of unit variance, and the scale for that."""
     encoder = trained("autoencoder", build_autoencoder(), "average")
     moves = list(itertools.product(SHIFTS, SHIFTS))
     views = torch.stack([shifted(icons.flatten(0, 1), down, right) for down, right in moves], 1)
