@@ -1,0 +1,112 @@
+"""Run folders: begun, taken up again, refused where another recipe lies in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
+from erase.pipeline import EditForm, Pipeline, load_pipeline
+from erase.prompts import Row
+from erase.runs import RUNS, Planned, Run, differences, open_run, start_run
+
+PLAN = (Planned(Row("ein Café", 3, {"style": "noto"}), "1" * 64, "2" * 64),)
+
+
+@pytest.fixture
+def recipe() -> Pipeline:
+    """A carried pipeline with its hash, as resolving leaves it."""
+    return with_hash(load_pipeline("erase-style"))
+
+
+def with_hash(pipeline: Pipeline) -> Pipeline:
+    return pipeline.model_copy(update={"hash": pipeline.identity})
+
+
+def stronger(recipe: Pipeline) -> Pipeline:
+    return with_hash(recipe.model_copy(update={"edit": EditForm(method="uce", strength=2.0)}))
+
+
+def test_a_run_is_opened_with_the_recipe_it_was_started_with(tmp_path: Path, recipe: Pipeline) -> None:
+    start_run(recipe, tmp_path / "run")
+    assert open_run(tmp_path / "run").recipe == recipe
+
+
+def test_a_run_lies_in_a_folder_of_its_name(tmp_path: Path, recipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert start_run(recipe).folder == RUNS / "erase-style"
+    assert open_run(Path("erase-style")).folder == RUNS / "erase-style"
+
+
+def test_the_same_recipe_takes_a_run_up_again(tmp_path: Path, recipe: Pipeline) -> None:
+    first = start_run(recipe, tmp_path)
+    text = first.recipe_file.read_bytes()
+    start_run(recipe, tmp_path)
+    assert first.recipe_file.read_bytes() == text
+
+
+def test_another_recipe_is_refused_and_the_run_stays(tmp_path: Path, recipe: Pipeline) -> None:
+    run = start_run(recipe, tmp_path)
+    text = run.recipe_file.read_bytes()
+    with pytest.raises(RunConflict, match=r"edit\.strength is 1\.0 there and 2\.0 here"):
+        start_run(stronger(recipe), tmp_path)
+    assert run.recipe_file.read_bytes() == text
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, recipe: Pipeline) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(RunConflict, match="is no run of erase"):
+        start_run(recipe, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_a_killed_start_left_is_no_hindrance(tmp_path: Path, recipe: Pipeline) -> None:
+    (tmp_path / ".recipe.yaml.12.partial").write_text("name: era")
+    assert start_run(recipe, tmp_path).recipe_file.is_file()
+
+
+def test_a_folder_that_is_no_run_is_named_with_the_way_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="erase run --out"):
+        open_run(tmp_path / "nothing")
+
+
+def test_a_recipe_without_its_hash_is_refused(tmp_path: Path, recipe: Pipeline) -> None:
+    file = start_run(recipe, tmp_path).recipe_file
+    file.write_text(file.read_text().replace(f"hash: {recipe.hash}\n", ""))
+    with pytest.raises(BadPipeline, match="has no hash"):
+        open_run(tmp_path)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path, recipe: Pipeline) -> None:
+    run = Run(tmp_path, recipe)
+    run.write_plan(PLAN)
+    assert run.read_plan() == PLAN
+
+
+def test_a_plan_names_the_images_that_are_not_there(tmp_path: Path, recipe: Pipeline) -> None:
+    run = Run(tmp_path, recipe)
+    run.write_plan(PLAN)
+    before, after = run.image("before", "1" * 64), run.image("after", "2" * 64)
+    assert run.missing_images() == (before, after)
+    before.parent.mkdir()
+    before.write_bytes(b"")
+    assert run.missing_images() == (after,)
+
+
+def test_a_run_without_images_says_what_to_do(tmp_path: Path, recipe: Pipeline) -> None:
+    with pytest.raises(BadPrompts, match="erase generate"):
+        Run(tmp_path, recipe).read_plan()
+
+
+def test_a_damaged_plan_says_what_to_do(tmp_path: Path, recipe: Pipeline) -> None:
+    run = Run(tmp_path, recipe)
+    run.write_plan(PLAN)
+    run.plan_file.write_text(run.plan_file.read_text()[:-9])
+    with pytest.raises(BadPrompts, match="is damaged; remove it"):
+        run.read_plan()
+
+
+def test_differences_name_each_key_with_both_values(recipe: Pipeline) -> None:
+    assert differences(recipe, stronger(recipe)) == ["edit.strength is 1.0 there and 2.0 here"]
+    assert differences(recipe, recipe.model_copy(update={"name": "other"})) == []
