@@ -103,9 +103,7 @@ def _first_problem(problem: ValidationError, form: type[Form]) -> str:
     *parents, last = first["loc"] or ("file",)
     path = _dotted((*parents, last))
     if first["type"] == "extra_forbidden":
-        text = wrong_key(
-            str(last), _keys_at(form, tuple(parents)), where=_dotted(tuple(parents)) or "the file"
-        )
+        text = wrong_key(str(last), _keys_at(form, tuple(parents)), where=_dotted(tuple(parents)) or "the file")
     elif first["type"] == "missing":
         text = f"{path} is missing; the file must give it."
     elif first["type"] == "value_error":

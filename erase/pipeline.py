@@ -56,9 +56,7 @@ class KeepsForm(Form):
     @model_validator(mode="after")
     def _both_or_neither(self) -> KeepsForm:
         if bool(self.prompts) != bool(self.axis):
-            raise ValueError(
-                '"prompts" and "axis" go together, such as {prompts: emoji-square, axis: [style]}'
-            )
+            raise ValueError('"prompts" and "axis" go together, such as {prompts: emoji-square, axis: [style]}')
         return self
 
 
@@ -90,9 +88,7 @@ class SelectionForm(Form):
 class GenerateForm(Form):
     """Which images to make; `seeds` and `where` serve every selection that has none of its own."""
 
-    prompts: Annotated[
-        tuple[Annotated[SelectionForm, BeforeValidator(_named)], ...], BeforeValidator(_selections)
-    ]
+    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(_named)], ...], BeforeValidator(_selections)]
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
     steps: int = 25
@@ -199,9 +195,7 @@ def resolve(pipeline: Pipeline) -> Pipeline:
     _check_names(pipeline)
     task = pipeline.make_task()
     pipeline.make_rows()
-    selections = tuple(
-        _resolve_selection(selection, pipeline.generate) for selection in pipeline.generate.prompts
-    )
+    selections = tuple(_resolve_selection(selection, pipeline.generate) for selection in pipeline.generate.prompts)
     generate = pipeline.generate.model_copy(update={"prompts": selections, "seeds": (), "where": {}})
     targets = tuple(TargetForm(**_without_kind(target)) for target in task.targets)
     task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=KeepsForm(words=task.keeps))
@@ -231,9 +225,7 @@ def _axis_words(keeps: KeepsForm) -> list[str]:
     for axis in keeps.axis:
         if not prompts.words(axis):
             valid = [domain for domain in prompts.axes if prompts.words(domain)]
-            raise BadPipeline(
-                documents.wrong_key(axis, valid, where=f"task.keeps.axis, prompt set {prompts.name}")
-            )
+            raise BadPipeline(documents.wrong_key(axis, valid, where=f"task.keeps.axis, prompt set {prompts.name}"))
     return [word for axis in keeps.axis for word in prompts.words(axis)]
 
 

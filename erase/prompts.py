@@ -58,9 +58,7 @@ class PromptSet:
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def rows(
-        self, *, seeds: Sequence[int] = (), where: Mapping[str, Sequence[str]] | None = None
-    ) -> tuple[Row, ...]:
+    def rows(self, *, seeds: Sequence[int] = (), where: Mapping[str, Sequence[str]] | None = None) -> tuple[Row, ...]:
         """Every prompt with every seed, in the file's order; no seeds given means the set's own.
 
         `where` keeps prompts whose labels are among these words or groups, such as `{"object": ["unsafe"]}`.
@@ -71,9 +69,7 @@ class PromptSet:
         if not chosen:
             raise BadPrompts(f"prompt set {self.name}: no prompt is left by where = {_shown(where or {})}.")
         if not seeds and any(line.seed is None for line in chosen):
-            raise BadPrompts(
-                f'prompt set {self.name} has no seeds of its own; give some, such as "seeds: [0, 1]".'
-            )
+            raise BadPrompts(f'prompt set {self.name} has no seeds of its own; give some, such as "seeds: [0, 1]".')
         return tuple(
             Row(line.prompt, seed, line.labels)
             for line in chosen
@@ -91,9 +87,7 @@ class PromptSet:
         expanded = {}
         for axis, given in where.items():
             if axis not in known:
-                raise BadPrompts(
-                    documents.wrong_key(axis, list(known), where=f"where, prompt set {self.name}")
-                )
+                raise BadPrompts(documents.wrong_key(axis, list(known), where=f"where, prompt set {self.name}"))
             valid = [*self.words(axis), *self.groups]
             for word in given:
                 if word not in valid:
@@ -181,16 +175,12 @@ def _check_square(path: Path, form: _SetForm) -> None:
     slots = [slot for template in form.templates for slot in _SLOT.findall(template)]
     for slot in slots:
         if slot not in form.axes:
-            raise BadPrompts(
-                f"{path}: templates name {{{slot}}}, which is no axis; axes: {_listed(form.axes)}."
-            )
+            raise BadPrompts(f"{path}: templates name {{{slot}}}, which is no axis; axes: {_listed(form.axes)}.")
     for axis in form.axes:
         if axis not in DOMAINS:
             raise BadPrompts(f"{path}: {documents.wrong_key(axis, list(DOMAINS), where='axes')}")
         if axis not in slots:
-            raise BadPrompts(
-                f"{path}: axis {axis} is in no template; write {{{axis}}} into one or drop the axis."
-            )
+            raise BadPrompts(f"{path}: axis {axis} is in no template; write {{{axis}}} into one or drop the axis.")
     for axis, words in form.words.items():
         _require_known(path, f"words.{axis}", words, form.axes.get(axis, ()))
     every = [word for axis in form.axes.values() for word in axis]
@@ -254,9 +244,7 @@ def _checked(path: Path, lines: Sequence[Line]) -> tuple[Line, ...]:
             raise BadPrompts(f"{path}: the seed of prompt {number} is {line.seed}; expected 0 or more.")
         for domain in line.labels:
             if domain not in DOMAINS:
-                raise BadPrompts(
-                    f"{path}: {documents.wrong_key(domain, list(DOMAINS), where=f'labels {number}')}"
-                )
+                raise BadPrompts(f"{path}: {documents.wrong_key(domain, list(DOMAINS), where=f'labels {number}')}")
     return tuple(lines)
 
 

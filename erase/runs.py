@@ -79,6 +79,16 @@ class Run:
     def image(self, side: Side, identity: str) -> Path:
         return self.images(side) / f"{identity}.png"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a recipe."""
+        return self.recipe_file.is_file()
+
+    def begin(self) -> None:
+        """Writes the recipe, unless it is there."""
+        if not self.is_begun:
+            write_atomically(self.recipe_file, _recipe_text(self.recipe))
+
     def write_plan(self, plan: tuple[Planned, ...]) -> None:
         lines = (json.dumps(asdict(planned), ensure_ascii=False) for planned in plan)
         write_atomically(self.plan_file, "".join(f"{line}\n" for line in lines))
@@ -102,19 +112,17 @@ class Run:
         return tuple(path for path in paths if not path.is_file())
 
 
-def start_run(recipe: Pipeline, folder: Path | None = None) -> Run:
-    """The run of a resolved recipe in a folder (`runs/<name>` by default), begun or taken up again.
+def run_in(recipe: Pipeline, folder: Path | None = None) -> Run:
+    """The run of a resolved recipe in a folder (`runs/<name>` by default); writes nothing.
 
     Raises RunConflict if the folder holds another recipe's run, or something else.
     """
     folder = folder or RUNS / recipe.name
     run = Run(folder, recipe)
-    if run.recipe_file.is_file():
+    if run.is_begun:
         _refuse_other(read_pipeline(run.recipe_file), run)
     elif folder.exists() and not _is_free(folder):
         raise RunConflict(f"{folder} exists and is no run of erase; give another folder by --out.")
-    else:
-        write_atomically(run.recipe_file, _recipe_text(recipe))
     return run
 
 
@@ -124,13 +132,9 @@ def open_run(folder: Path) -> Run:
         if (place / "recipe.yaml").is_file():
             recipe = read_pipeline(place / "recipe.yaml")
             if not recipe.hash:
-                raise BadPipeline(
-                    f"{place / 'recipe.yaml'} has no hash; start the run anew in another folder."
-                )
+                raise BadPipeline(f"{place / 'recipe.yaml'} has no hash; start the run anew in another folder.")
             return Run(place, recipe)
-    raise UnknownName(
-        f"{folder} is not a run: no recipe.yaml is in it; start one by `erase run --out {folder}`."
-    )
+    raise UnknownName(f"{folder} is not a run: no recipe.yaml is in it; start one by `erase run --out {folder}`.")
 
 
 def differences(one: Pipeline, other: Pipeline) -> list[str]:
@@ -170,6 +174,4 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _recipe_text(recipe: Pipeline) -> str:
     head = "# The whole recipe of this run, every default spelled out; `erase run` takes it as it is.\n"
-    return head + yaml.safe_dump(
-        recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-    )
+    return head + yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)

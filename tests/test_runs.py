@@ -9,7 +9,7 @@ import pytest
 from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
 from erase.pipeline import EditForm, Pipeline, load_pipeline
 from erase.prompts import Row
-from erase.runs import RUNS, Planned, Run, differences, open_run, start_run
+from erase.runs import RUNS, Planned, Run, differences, open_run, run_in
 
 PLAN = (Planned(Row("ein Café", 3, {"style": "noto"}), "1" * 64, "2" * 64),)
 
@@ -18,6 +18,12 @@ PLAN = (Planned(Row("ein Café", 3, {"style": "noto"}), "1" * 64, "2" * 64),)
 def recipe() -> Pipeline:
     """A carried pipeline with its hash, as resolving leaves it."""
     return with_hash(load_pipeline("erase-style"))
+
+
+def start_run(recipe: Pipeline, folder: Path | None = None) -> Run:
+    run = run_in(recipe, folder)
+    run.begin()
+    return run
 
 
 def with_hash(pipeline: Pipeline) -> Pipeline:
@@ -44,6 +50,11 @@ def test_the_same_recipe_takes_a_run_up_again(tmp_path: Path, recipe: Pipeline) 
     text = first.recipe_file.read_bytes()
     start_run(recipe, tmp_path)
     assert first.recipe_file.read_bytes() == text
+
+
+def test_nothing_is_written_before_a_run_begins(tmp_path: Path, recipe: Pipeline) -> None:
+    assert not run_in(recipe, tmp_path / "run").is_begun
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_recipe_is_refused_and_the_run_stays(tmp_path: Path, recipe: Pipeline) -> None:
