@@ -107,15 +107,26 @@ def all_captions(words: Words) -> dict[tuple[str, ...], str]:
     return texts
 
 
-@torch.inference_mode()
-def encode_captions() -> Captions:
-    words, tokenizer = load_words(), CLIPTokenizer.from_pretrained(FOLDER)
-    encoder = trained("clip-pipeline", build_clip("pipeline", tokenizer), "model").text_model
+def load_captions() -> Captions:
+    """All captions with their states, from the file that `encode_captions` keeps."""
+    words = load_words()
     texts = all_captions(words)
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts.values()))}
-    tokens = tokenizer(list(distinct), padding="max_length", return_tensors="pt")["input_ids"]
-    states = torch.cat([encoder(part).last_hidden_state.bfloat16() for part in tokens.split(256)])
+    states = torch.load(BUILD / "captions.pt", weights_only=True, mmap=True)
     return Captions(states, {key: distinct[text] for key, text in texts.items()}, words)
+
+
+@torch.inference_mode()
+def encode_captions() -> None:
+    """Encodes every caption once, in a minute or two, unless that was done since the text encoder was trained."""
+    checkpoint, kept = BUILD / "clip-pipeline" / "checkpoint.pt", BUILD / "captions.pt"
+    if kept.exists() and kept.stat().st_mtime > checkpoint.stat().st_mtime:
+        return
+    tokenizer = CLIPTokenizer.from_pretrained(FOLDER)
+    encoder = trained("clip-pipeline", build_clip("pipeline", tokenizer), "model").text_model
+    texts = list(dict.fromkeys(all_captions(load_words()).values()))
+    tokens = tokenizer(texts, padding="max_length", return_tensors="pt")["input_ids"]
+    torch.save(torch.cat([encoder(part).last_hidden_state.bfloat16() for part in tokens.split(128)]), kept)
 
 
 def average_gradients(model: torch.nn.Module) -> None:
@@ -131,10 +142,13 @@ def average_gradients(model: torch.nn.Module) -> None:
 def main() -> None:
     chosen = options(__doc__, steps=14_000, batch=16, lr=8e-4)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if rank == 0:
+        encode_captions()
     if world > 1:
         dist.init_process_group("gloo")
+        dist.barrier()
     latents, scale = latents_of(load_icons())
-    captions, scheduler = encode_captions(), build_scheduler()
+    captions, scheduler = load_captions(), build_scheduler()
     objects = len(captions.words.objects)
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     torch.manual_seed(chosen.seed)
