@@ -33,13 +33,17 @@ class Weights:
         """Which file holds which tensor; raises BadWeights on a corrupt or truncated file."""
         return {key: file for file in self.files for key in _keys(file)}
 
+    def stored_key(self, key: str) -> str:
+        """The key as the files spell it: text encoders are stored with and without `text_model.` in front."""
+        return key if key in self.where else f"text_model.{key}"
+
     def shape(self, key: str) -> tuple[int, ...]:
         with safe_open(self.where[key], framework="pt") as file:
             return tuple(file.get_slice(key).get_shape())
 
     def tensor(self, key: str) -> Tensor:
         """One tensor, in the file's own dtype; raises BadWeights if it holds NaN or infinity."""
-        return next(self.tensors([key]))[1]
+        return next(self.tensors([self.stored_key(key)]))[1]
 
     def tensors(self, keys: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """Tensors by name, in sorted order, each file opened once; raises BadWeights as `tensor` does."""

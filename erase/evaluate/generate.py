@@ -1,0 +1,160 @@
+"""Images of prompts, each depending on model, edit, prompt, seed and sampler settings alone.
+
+An image's name is a hash of just these, so a finished image is never made again, and before and after are paired by
+prompt and seed. Bits are the same in any order, after any interruption and with any number of images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.evaluate.sampler import Sampler
+from erase.files import content_hash, write_atomically
+from erase.models import Model
+from erase.prompts import Row
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows computed together, filled up to a fixed number."""
+
+    rows: tuple[Row, ...]
+    filled: tuple[Row, ...]
+
+
+def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> str:
+    """The name of a row's image: a hash of everything that it depends on."""
+    parts = {"model": model.fingerprint, "edit": edit.content if edit else None, "sampler": sampler.settings}
+    return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
+
+
+def generate(
+    model: Model,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    edit: Edit | None = None,
+    sampler: Sampler | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """Paths of the rows' images in `folder`, in the rows' order; those that are there already are not made again.
+
+    Raises PromptTooLong before anything is made, BadWeights, ModelMismatch, DiskFull.
+    """
+    sampler = sampler or Sampler()
+    model.check_prompts([row.prompt for row in rows])
+    paths = {row_key(row): folder / f"{image_id(model, row, sampler, edit=edit)}.png" for row in rows}
+    unique = {row_key(row): row for row in rows}
+    missing = [row for key, row in unique.items() if not is_whole(paths[key])]
+    done = len(unique) - len(missing)
+    report = progress or (lambda done, total: None)
+    report(done, len(unique))
+    if missing:
+        for row, image in sample(model, missing, sampler, edit=edit):
+            write_atomically(paths[row_key(row)], png(image, row))
+            done += 1
+            report(done, len(unique))
+    return tuple(paths[row_key(row)] for row in rows)
+
+
+def row_key(row: Row) -> tuple[str, int]:
+    return row.prompt, row.seed
+
+
+def sample(
+    model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None = None
+) -> Iterator[tuple[Row, Image.Image]]:
+    """Each row with its image, batch by batch; each distinct prompt is encoded once."""
+    pipe = model.pipeline()
+    states = encode_once(model, [row.prompt for row in rows])
+    with edit.apply(pipe) if edit else contextlib.nullcontext():
+        for batch in batches(rows, sampler.batch):
+            pixels = sample_batch(pipe, batch.filled, states, sampler)
+            yield from zip(batch.rows, map(to_image, pixels), strict=False)
+
+
+def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
+    """The rows in batches of one size; the last is filled up with copies of its first row."""
+    for start in range(0, len(rows), size):
+        part = tuple(rows[start : start + size])
+        yield Batch(part, part + (part[0],) * (size - len(part)))
+
+
+def encode_once(model: Model, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """The states of every distinct prompt and of the empty one, [tokens, width] each."""
+    distinct = list(dict.fromkeys([*prompts, ""]))
+    return dict(zip(distinct, model.encode(distinct).states, strict=True))
+
+
+@torch.inference_mode()
+def sample_batch(pipe: Any, rows: Sequence[Row], states: dict[str, Tensor], sampler: Sampler) -> Tensor:
+    """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
+    scheduler = ddim(pipe)
+    scheduler.set_timesteps(sampler.steps)
+    latents = torch.cat([start(pipe, row.seed) for row in rows]) * scheduler.init_noise_sigma
+    conditions = torch.stack([states[row.prompt] for row in rows])
+    guided = sampler.guidance > 1.0
+    if guided:
+        conditions = torch.cat([states[""].expand_as(conditions), conditions])
+    for time in scheduler.timesteps:
+        inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, time)
+        noise = pipe.unet(inputs, time, encoder_hidden_states=conditions).sample
+        if guided:
+            empty, prompted = noise.chunk(2)
+            noise = empty + sampler.guidance * (prompted - empty)
+        latents = scheduler.step(noise, time, latents, eta=0.0).prev_sample
+    decoded: Tensor = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+    return (decoded / 2 + 0.5).clamp(0, 1)
+
+
+def ddim(pipe: Any) -> Any:
+    """A fresh DDIM scheduler with the settings of the model's own."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(pipe.scheduler.config)
+
+
+def start(pipe: Any, seed: int) -> Tensor:
+    """The noise that an image of this seed starts from, [1, channels, height, width]."""
+    side = pipe.unet.config.sample_size
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn((1, pipe.unet.config.in_channels, side, side), generator=generator)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Pixels [3, height, width] in 0 .. 1 as an 8-bit picture."""
+    array = (pixels.permute(1, 2, 0) * 255).round().byte().numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def png(image: Image.Image, row: Row) -> bytes:
+    """The picture as a PNG file that says which prompt and seed it shows."""
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt("prompt", row.prompt)
+    notes.add_text("seed", str(row.seed))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=notes)
+    return buffer.getvalue()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is a picture that can be read to its end."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, UnidentifiedImageError):
+        return False
+    return True

@@ -1,0 +1,71 @@
+"""Scores of a run's images: every figure with its interval, what the judge saw in each image, and which images are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from erase import names
+from erase.errors import ScoreFailed
+from erase.evaluate.figures import Figure
+from erase.evaluate.shots import Shot, split_readable
+from erase.task import Task
+
+PROTOCOL = "canvas/emoji-v1"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All figures of a run; `verdicts` by image, and `missing`, the images that could not be read."""
+
+    figures: tuple[Figure, ...]
+    verdicts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    protocol: str = PROTOCOL
+
+    def find(self, name: str, *, side: str = "after", group: str | None = None) -> Figure | None:
+        """The figure of this name, side and group, if it was measured."""
+        for figure in self.figures:
+            if figure.name == name and figure.side == side and group in (None, figure.group):
+                return figure
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Scores:
+        """The scores that `to_json` gave; raises ScoreFailed on anything else."""
+        try:
+            figures = tuple(Figure(**figure) for figure in value["figures"])
+            return Scores(figures, value["verdicts"], tuple(value["missing"]), value["protocol"])
+        except (KeyError, TypeError) as error:
+            raise ScoreFailed(f"scores are damaged ({error}); run `erase score` anew.") from error
+
+
+def score(task: Task, shots: Sequence[Shot], *, scorers: Sequence[str], judge: Path | None) -> Scores:
+    """The scores of the images by the scorers of these names.
+
+    Raises UnknownName, and ScoreFailed if there is nothing to score with, no image, or a scorer fails.
+    """
+    if judge is None:
+        raise ScoreFailed("the model comes without a judge; scores need one in its folder judge/.")
+    if not shots:
+        raise ScoreFailed("there are no images to score; run `erase generate` first.")
+    readable, missing = split_readable(shots)
+    if not readable:
+        raise ScoreFailed(f"none of the {len(shots)} images can be read; run `erase generate` anew.")
+    pixels = {shot.id: one for shot, one in readable}
+    measured = [_scorer(name, judge)(task, shots, pixels) for name in scorers]
+    return Scores(
+        figures=tuple(figure for part in measured for figure in part.figures),
+        verdicts={name: seen for part in measured for name, seen in part.verdicts.items()},
+        missing=tuple(shot.id for shot in missing),
+    )
+
+
+def _scorer(name: str, judge: Path) -> Any:
+    build: Any = names.load("scores", name)
+    return build(judge)

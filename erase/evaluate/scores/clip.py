@@ -1,0 +1,45 @@
+"""CLIP score: 100 times the cosine of an image and its prompt, by the judge's own CLIP.
+
+Not comparable with scores of another CLIP; `version` names it. A missing image has the worst score, 0, or 100 where lower is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from erase.evaluate._clip import ClipTowers
+from erase.evaluate.figures import Direction, Measured, mean
+from erase.evaluate.shots import GROUPS, SIDES, Shot
+from erase.task import Task
+
+VERSION = "clip/emoji-judge-x100-v1"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Mean CLIP score by group and side."""
+
+    folder: Path
+
+    def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+        towers = ClipTowers(self.folder / "clip")
+        images, texts = towers.images(pixels), towers.texts([shot.row.prompt for shot in shots])
+        figures = []
+        for group in GROUPS:
+            direction: Direction = "lower" if group == "erased" else "higher"
+            worst = 100.0 if direction == "lower" else 0.0
+            for side in SIDES:
+                chosen = [shot for shot in shots if shot.group == group and shot.side == side]
+                items = {
+                    shot.id: 100 * float(images[shot.id] @ texts[shot.row.prompt]) if shot.id in images else worst
+                    for shot in chosen
+                }
+                if items:
+                    figures.append(
+                        mean(items, name="clip", group=group, side=side, direction=direction, version=VERSION)
+                    )
+        return Measured(tuple(figures))

@@ -1,0 +1,73 @@
+"""CLIP accuracy: the share of the targets' images that are nearer to the target's prompt than to the anchor's.
+
+As in Concept Ablation (Kumari et al. 2023): 1 before a good erasure, 0 after it. By the judge's own CLIP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from erase.evaluate._clip import ClipTowers
+from erase.evaluate.figures import Measured, rate
+from erase.evaluate.shots import SIDES, Shot
+from erase.prompts import Row
+from erase.task import Target, Task
+
+VERSION = "clip-accuracy/emoji-judge-v1"
+
+
+@dataclass(frozen=True)
+class ClipAccuracy:
+    """Share of erased images nearer to the target than to its anchor."""
+
+    folder: Path
+
+    def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+        erased = [shot for shot in shots if shot.group == "erased"]
+        pairs = {shot.id: text_pair(shot.row, target_of(shot.row, task)) for shot in erased}
+        towers = ClipTowers(self.folder / "clip")
+        images = towers.images({shot.id: pixels[shot.id] for shot in erased if shot.id in pixels})
+        texts = towers.texts([text for pair in pairs.values() for text in pair])
+        figures = []
+        for side in SIDES:
+            chosen = [shot for shot in erased if shot.side == side]
+            items = {shot.id: _nearer(images.get(shot.id), texts, pairs[shot.id]) for shot in chosen}
+            concepts = {shot.id: target_of(shot.row, task).name for shot in chosen}
+            if items:
+                figures.append(
+                    rate(
+                        items,
+                        concepts,
+                        name="clip_accuracy",
+                        group="erased",
+                        side=side,
+                        direction="lower",
+                        version=VERSION,
+                    )
+                )
+        return Measured(tuple(figures))
+
+
+def target_of(row: Row, task: Task) -> Target:
+    """The target that an erased row names."""
+    return next(target for target in task.targets if target.name == row.labels[task.domain])
+
+
+def text_pair(row: Row, target: Target) -> tuple[str, str]:
+    """The prompt with the target and with its anchor in the target's place; the bare names if no word is found."""
+    for word in target.words:
+        pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
+        if pattern.search(row.prompt):
+            return row.prompt, " ".join(pattern.sub(target.anchor, row.prompt).split())
+    return target.name, target.anchor
+
+
+def _nearer(image: Tensor | None, texts: Mapping[str, Tensor], pair: tuple[str, str]) -> float:
+    if image is None:
+        return 1.0
+    return float(image @ texts[pair[0]] > image @ texts[pair[1]])

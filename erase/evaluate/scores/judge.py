@@ -1,0 +1,106 @@
+"""What the judge's classifiers see: accuracies by group, and UA, IRA and CRA.
+
+UA, IRA and CRA are those of UnlearnCanvas (Zhang et al. 2024), on a square of styles and objects: UA is the share of
+the targets' images that are no longer taken for any target; IRA the accuracy on other concepts of the targets' kind;
+CRA the accuracy in the other domain over the whole square; each the mean over concepts. A missing image counts as not
+erased and not recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from erase.errors import ScoreFailed
+from erase.evaluate.figures import Figure, Measured, rate
+from erase.evaluate.shots import GROUPS, SIDES, Shot, in_batches
+from erase.task import Task
+
+VERSION = "canvas/emoji-v1"
+DOMAINS = ("style", "object")
+Verdicts = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Accuracies of a judge's style and object classifiers, and UA, IRA, CRA."""
+
+    folder: Path
+
+    def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+        labels = {domain: classify(self.folder / domain, pixels) for domain in DOMAINS}
+        verdicts = {name: {domain: labels[domain][name] for domain in DOMAINS} for name in pixels}
+        figures = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)]
+        return Measured(tuple(figures), verdicts)
+
+
+@torch.inference_mode()
+def classify(folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
+    """The label that a classifier gives each image; raises ScoreFailed if the classifier cannot be loaded."""
+    from transformers import AutoModelForImageClassification
+
+    try:
+        network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ScoreFailed(f"the judge in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    network.eval()
+    batches = in_batches(list(pixels.values()), side=64)
+    best = [int(number) for batch in batches for number in network(pixel_values=batch).logits.argmax(1)]
+    return {name: network.config.id2label[number] for name, number in zip(pixels, best, strict=True)}
+
+
+def canvas(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure]:
+    """UA, IRA and CRA of both sides."""
+    other = "object" if task.domain == "style" else "style"
+    figures = []
+    for side in SIDES:
+        square = [shot for shot in shots if shot.side == side and task.domain in shot.row.labels]
+        crossed = [shot for shot in square if other in shot.row.labels]
+        figures.append(unlearned(task, [shot for shot in square if shot.group == "erased"], verdicts))
+        figures.append(accuracy("ira", [shot for shot in square if shot.group == "kept"], verdicts, domain=task.domain))
+        figures.append(accuracy("cra", crossed, verdicts, domain=other))
+    return [figure for figure in figures if figure is not None]
+
+
+def unlearned(task: Task, erased: Sequence[Shot], verdicts: Verdicts) -> Figure | None:
+    """UA: the share of the targets' images in which the judge sees none of the targets."""
+    if not erased:
+        return None
+    gone = {shot.id: float(seen(verdicts, shot, task.domain) not in {*task.names, ""}) for shot in erased}
+    named = {shot.id: shot.row.labels[task.domain] for shot in erased}
+    side = erased[0].side
+    return rate(gone, named, name="ua", group="erased", side=side, direction="higher", version=VERSION)
+
+
+def accuracies(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure]:
+    """Accuracy in either domain, by group and side, of the images whose prompt names that domain."""
+    figures = []
+    for domain in DOMAINS:
+        for group in GROUPS:
+            lower = group == "erased" and domain == task.domain
+            for side in SIDES:
+                named = [s for s in shots if s.side == side and s.group == group and domain in s.row.labels]
+                figure = accuracy(f"{domain}_accuracy", named, verdicts, domain=domain)
+                if figure is not None:
+                    figures.append(replace(figure, direction="lower" if lower else "higher"))
+    return figures
+
+
+def accuracy(name: str, shots: Sequence[Shot], verdicts: Verdicts, *, domain: str) -> Figure | None:
+    """The share of images that show what their prompt names in a domain; None of no images."""
+    if not shots:
+        return None
+    items = {shot.id: float(seen(verdicts, shot, domain) == shot.row.labels[domain]) for shot in shots}
+    concepts = {shot.id: shot.row.labels[domain] for shot in shots}
+    groups = {shot.group for shot in shots}
+    group = shots[0].group if len(groups) == 1 else "all"
+    return rate(items, concepts, name=name, group=group, side=shots[0].side, direction="higher", version=VERSION)
+
+
+def seen(verdicts: Verdicts, shot: Shot, domain: str) -> str:
+    """What the judge saw in an image, or nothing at all if there was no image."""
+    return verdicts.get(shot.id, {}).get(domain, "")

@@ -1,0 +1,71 @@
+"""Images to be scored: which row each one shows, on which side of the edit, and what the row is to the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from erase.prompts import Row
+from erase.task import Task
+
+Group = Literal["erased", "kept", "unrelated"]
+Side = Literal["before", "after"]
+GROUPS: tuple[Group, ...] = ("erased", "kept", "unrelated")
+SIDES: tuple[Side, ...] = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image: its name, its row, its side, and its row's group."""
+
+    id: str
+    row: Row
+    side: Side
+    group: Group
+    path: Path
+
+
+def group_of(row: Row, task: Task) -> Group:
+    """`erased` if the prompt names a target, `kept` if it names another concept of that kind, else `unrelated`."""
+    named = row.labels.get(task.domain)
+    if named is None:
+        return "unrelated"
+    return "erased" if named in task.names else "kept"
+
+
+def read_pixels(path: Path) -> Tensor | None:
+    """A picture's pixels [3, height, width] in -1 .. 1, or None if it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, UnidentifiedImageError):
+        return None
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def split_readable(shots: Sequence[Shot]) -> tuple[list[tuple[Shot, Tensor]], list[Shot]]:
+    """The images that can be read, with their pixels, and those that are missing or damaged."""
+    read = [(shot, read_pixels(shot.path)) for shot in shots]
+    return [(shot, pixels) for shot, pixels in read if pixels is not None], [
+        shot for shot, pixels in read if pixels is None
+    ]
+
+
+def in_batches(pixels: Sequence[Tensor], *, side: int, size: int = 64) -> Iterator[Tensor]:
+    """The pictures in batches [size, 3, side, side], resized where they are of another size."""
+    for start in range(0, len(pixels), size):
+        yield torch.stack([_resized(one, side) for one in pixels[start : start + size]])
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    if pixels.shape[-2:] == (side, side):
+        return pixels
+    grown = torch.nn.functional.interpolate(pixels[None], (side, side), mode="bicubic", antialias=True)
+    return grown[0].clamp(-1, 1)

@@ -1,0 +1,100 @@
+"""The edited model as a diffusers folder: the source byte for byte, but for the tensors that the edit changes.
+
+`manifest.json`, written last, tells what was done: the edit, the base, every file's hash, every changed tensor's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erase import __version__
+from erase.edit import Edit
+from erase.errors import BadModel
+from erase.export._patching import rewrite
+from erase.files import building_folder, sha256_of
+from erase.models import Model
+from erase.models._weights import content_digest
+
+MANIFEST = "manifest.json"
+LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it
+
+
+def folder(model: Model, edit: Edit, target: Path) -> Path:
+    """The edited model's folder.
+
+    Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
+    source holds a link that leads out of it, DiskFull.
+    """
+    changed = list(edit.changed(model))
+    with building_folder(target) as build:
+        for file in source_files(model.path):
+            (build / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.path / file, build / file)
+        records = write_changes(model, changed, build)
+        manifest = describe_folder(edit, build, records)
+        (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    return target
+
+
+def source_files(path: Path) -> list[Path]:
+    """The model's files, relative and sorted; raises BadModel for a link out of the folder."""
+    files = []
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path)
+        if relative.parts[0] in LEFT_OUT or not file.is_file():
+            continue
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise BadModel(f"{file} is a link that leads out of the model; copy the file itself into the model first.")
+        files.append(relative)
+    return files
+
+
+def write_changes(model: Model, changed: list[tuple[str, Tensor]], build: Path) -> list[dict[str, Any]]:
+    """What changed in which tensor, after the copies of the weight files were rewritten."""
+    by_file: dict[Path, dict[str, Tensor]] = {}
+    records = []
+    for name, value in changed:
+        component, _, key = name.partition(".")
+        stored = model.weights(component).stored_key(key)
+        source = model.weights(component).where[stored]
+        by_file.setdefault(build / source.relative_to(model.path), {})[stored] = value
+        records.append(_record(name, model.weight(name), value, str(source.relative_to(model.path))))
+    for file, tensors in by_file.items():
+        rewrite(file, tensors)
+    return records
+
+
+def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> Mapping[str, Any]:
+    """The manifest's content."""
+    return {
+        "tool": f"erase {__version__}",
+        "edit": {"content": edit.content, **json.loads(json.dumps(asdict(edit.info)))},
+        "base": edit.info.base,
+        "files": {name: details for name, details in _hashes(build)},
+        "changed": records,
+    }
+
+
+def _hashes(build: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in sorted(build.rglob("*")):
+        if file.is_file():
+            yield file.relative_to(build).as_posix(), {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+
+
+def _record(name: str, before: Tensor, after: Tensor, file: str) -> dict[str, Any]:
+    moved = torch.linalg.vector_norm(after.double() - before.double()) / torch.linalg.vector_norm(before.double())
+    return {
+        "tensor": name,
+        "file": file,
+        "relative_change": float(moved),
+        "sha256_before": content_digest([(name, before)]),
+        "sha256_after": content_digest([(name, after)]),
+    }
