@@ -1,0 +1,41 @@
+"""Opens the run that a command was given, and does one of its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from erase.runs import Run
+
+RunFolder = Annotated[
+    Path, typer.Argument(help="A run's folder, or its name under runs/.", show_default="runs/erase-style")
+]
+DEFAULT_RUN = Path("erase-style")
+
+
+def begin(pipeline: str, folder: Path | None) -> Run:
+    """The run of a pipeline, begun or taken up again; what is wrong with it is found before anything is written."""
+    from erase import steps
+    from erase.pipeline import load_pipeline, resolve
+    from erase.runs import run_in
+
+    run = run_in(resolve(load_pipeline(pipeline)), folder)
+    if not run.is_begun:
+        steps.check(run)
+        run.begin()
+    return run
+
+
+def do_step(folder: Path, name: str) -> Run:
+    """The run, after one of its steps was done anew."""
+    from erase import steps
+    from erase.cli._watch import ShownWatch
+    from erase.runs import open_run
+
+    run = open_run(folder)
+    with ShownWatch() as watch:
+        steps.do(name, run, watch)
+    return run

@@ -1,0 +1,55 @@
+"""What a command shows while it works: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class ShownWatch:
+    """Tells on the standard error stream how far a run is; used as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("  {task.description:<9}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("[dim]images"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> ShownWatch:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, step: str, text: str) -> None:
+        """One line: a step starts."""
+        self._console.print(f"[bold cyan]{step:<9}[/] {text}", highlight=False)
+
+    def count(self, text: str, done: int, total: int) -> None:
+        """A bar that moves, or a line every few seconds where there is no terminal."""
+        if self._console.is_terminal:
+            self._move(text, done, total)
+        elif done == total or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._console.print(f"  {text}: {done} of {total} images", highlight=False)
+
+    def _move(self, text: str, done: int, total: int) -> None:
+        if text not in self._tasks:
+            self._tasks[text] = self._bars.add_task(text, total=total)
+        self._bars.update(self._tasks[text], completed=done, total=total)

@@ -1,0 +1,101 @@
+"""`erase edit`: only the edit, of a pipeline or from options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from erase.task import Task
+
+Several = list[str]
+
+
+def edit(
+    *,
+    pipeline: Annotated[str | None, typer.Argument(help="A pipeline's name or a .yaml.", show_default=False)] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="An embedded model or a diffusers folder.")] = "emoji",
+    method: Annotated[str, typer.Option(help="One of `erase list methods`.")] = "uce",
+    kind: Annotated[str, typer.Option(help="style, object, unsafe or identity.")] = "style",
+    target: Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")] = None,
+    anchor: Annotated[
+        Several | None, typer.Option("--anchor", "-a", help="What it becomes: one for all targets, or one each.")
+    ] = None,
+    keep: Annotated[Several | None, typer.Option("--keep", "-k", help="What must stay; repeatable.")] = None,
+    option: Annotated[Several | None, typer.Option(help="An option of the method, as key=value; repeatable.")] = None,
+    strength: Annotated[float, typer.Option(help="How strong the edit is; 0 changes nothing.")] = 1.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="With a pipeline: the run's folder; else: the edit's file.")
+    ] = None,
+) -> None:
+    """Make an edit: a small file that is applied, undone, scaled and exported.
+
+    [bold]erase edit erase-style[/]                                        the edit of a pipeline, in its run's folder
+    [bold]erase edit -t noto -a fluent -k blob -k cat -o noto.safetensors[/]    an edit by itself
+    """
+    from erase.errors import BadTask
+
+    if pipeline is not None:
+        if target:
+            raise BadTask("give a pipeline or --target, not both; a pipeline names its own targets.")
+        _edit_of_pipeline(pipeline, out)
+        return
+    task = make_task(kind, target or [], anchors=anchor or [], keeps=keep or [])
+    options = dict(parse_option(text) for text in option or [])
+    file = out or Path("edit.safetensors")
+    _write_edit(file, model, task=task, method=method, options=options, strength=strength)
+
+
+def make_task(kind: str, targets: Several, *, anchors: Several, keeps: Several) -> Task:
+    """The task that the options describe; raises BadTask."""
+    from erase.errors import BadTask
+    from erase.task import KINDS, Target, Task
+
+    chosen = next((one for one in KINDS if one == kind), None)
+    if chosen is None:
+        raise BadTask(f'--kind is "{kind}"; expected one of {", ".join(KINDS)}.')
+    if len(anchors) not in (0, 1, len(targets)):
+        raise BadTask(f"{len(anchors)} anchors for {len(targets)} targets; give none, one for all, or one each.")
+    each = anchors * len(targets) if len(anchors) == 1 else anchors or [""] * len(targets)
+    pairs = zip(targets, each, strict=True)
+    return Task(tuple(Target(name, chosen, anchor) for name, anchor in pairs), tuple(keeps))
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """Key and value of `key=value`, the value read as YAML reads it; raises BadOption."""
+    import yaml
+
+    from erase.errors import BadOption
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise BadOption(f'--option "{text}" is not of the form key=value, such as "lamb=0.5".')
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadOption(f'--option "{text}" has a value that cannot be read; expected key=value.') from error
+
+
+def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
+    from erase import steps
+    from erase.cli._runs import begin
+    from erase.cli._watch import ShownWatch
+
+    run = begin(pipeline, out)
+    with ShownWatch() as watch:
+        steps.do("edit", run, watch)
+    typer.echo(f"edit  {run.edit_file}")
+
+
+def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dict[str, Any], strength: float) -> None:
+    from erase.errors import RunConflict
+    from erase.models import open_model
+    from erase.options import method_with
+
+    if file.exists():
+        raise RunConflict(f"{file} exists already; give another file by --out.")
+    chosen = method_with(method, options)
+    chosen(open_model(model), task).scaled(strength).save(file)
+    typer.echo(f"edit  {file}")

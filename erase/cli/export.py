@@ -1,0 +1,43 @@
+"""`erase export`: only an export, of a run or of a model and an edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erase.cli._runs import DEFAULT_RUN
+
+
+def export(
+    *,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder, or its name under runs/.", show_default="runs/erase-style")
+    ] = None,
+    to: Annotated[str, typer.Option(help="One of `erase list exports`.")] = "folder",
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A model, instead of a run.")] = None,
+    edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, instead of a run.")] = None,
+    strength: Annotated[float, typer.Option(help="Strength of the edit, of 1 as it was made.")] = 1.0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; needed unless it is a run's.")] = None,
+) -> None:
+    """Export an edited model or its edit.
+
+    [bold]erase export erase-style --to folder -o edited[/]
+    [bold]erase export -m emoji -e noto.safetensors -o edited[/]
+    """
+    from erase import steps
+    from erase.edit import Edit
+    from erase.errors import BadEdit
+    from erase.models import open_model
+    from erase.runs import open_run
+
+    if (model is None) != (edit is None) or (model and run):
+        raise BadEdit("give a run's folder, or both --model and --edit.")
+    if model is None or edit is None:
+        opened = open_run(run or DEFAULT_RUN)
+        base, made, target = opened.model, steps.load_edit(opened), out or steps.place_of(opened, to)
+    else:
+        base, made, target = open_model(model), Edit.load(edit), out or Path(to)
+    made = made if strength == 1.0 else made.scaled(strength)
+    typer.echo(f"{to}  {steps.export(to, base, made, target=target)}")

@@ -1,0 +1,93 @@
+"""`erase generate`: only the images, of a run or from options."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erase.cli._runs import do_step
+
+if TYPE_CHECKING:
+    from erase.edit import Edit
+    from erase.evaluate.sampler import Sampler
+    from erase.prompts import Row
+
+Several = list[str]
+
+
+def generate(
+    *,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run's folder, or its name under runs/.", show_default=False)
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="An embedded model or a diffusers folder.")] = "emoji",
+    edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, for the after side.")] = None,
+    strength: Annotated[float, typer.Option(help="Strength at which the edit is applied.")] = 1.0,
+    prompt: Annotated[Several | None, typer.Option("--prompt", "-p", help="A prompt; repeatable.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="A prompt set's name, a .yaml or a .csv.")] = None,
+    where: Annotated[Several | None, typer.Option(help="Only these prompts of the set, as style=noto.")] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="A seed; repeatable.")] = None,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 4.0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
+) -> None:
+    """Generate a run's images, or any others, before and after an edit.
+
+    [bold]erase generate runs/erase-style[/]                       what is still missing of a run
+    [bold]erase generate -p "a cat in noto style" -e noto.safetensors[/]    one prompt, before and after
+    [bold]erase generate --prompts emoji-square --where style=noto[/]       some prompts of a set
+    """
+    if run is not None:
+        typer.echo(f"images  {do_step(run, 'generate').folder}")
+        return
+    from erase.evaluate.sampler import Sampler
+
+    rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
+    sampler = Sampler(steps=steps, guidance=guidance)
+    for folder in generate_sides(rows, model, edit=edit, strength=strength, sampler=sampler, out=out):
+        typer.echo(f"images  {folder}")
+
+
+def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, seeds: list[int]) -> tuple[Row, ...]:
+    """The rows that the options describe; raises BadPrompts."""
+    from erase.errors import BadPrompts
+    from erase.prompts import Row, load_prompts
+
+    if not prompts and prompt_set is None:
+        raise BadPrompts("nothing to generate: give a run's folder, --prompt, or --prompts with a set's name.")
+    rows = tuple(Row(prompt, seed) for prompt in prompts for seed in seeds or [0])
+    if prompt_set is None:
+        return rows
+    words: dict[str, list[str]] = {}
+    for text in where:
+        axis, equals, word = text.partition("=")
+        if not equals:
+            raise BadPrompts(f'--where "{text}" is not of the form axis=word, such as style=noto.')
+        words.setdefault(axis.strip(), []).append(word.strip())
+    chosen = load_prompts(prompt_set)
+    own = all(line.seed is not None for line in chosen.lines)
+    return rows + chosen.rows(seeds=seeds or ([] if own else [0]), where=words)
+
+
+def generate_sides(
+    rows: tuple[Row, ...], model: str, *, edit: Path | None, strength: float, sampler: Sampler, out: Path
+) -> list[Path]:
+    """The folders of the images that were made: before, and after where there is an edit."""
+    from erase.cli._watch import ShownWatch
+    from erase.edit import Edit
+    from erase.evaluate.generate import generate as make_images
+    from erase.models import open_model
+
+    opened = open_model(model)
+    sides: dict[str, Edit | None] = {"before": None}
+    if edit is not None:
+        loaded = Edit.load(edit)
+        loaded.check_base(opened.fingerprint)
+        sides["after"] = loaded.scaled(strength)
+    with ShownWatch() as watch:
+        for side, applied in sides.items():
+            make_images(opened, rows, out / side, edit=applied, sampler=sampler, progress=partial(watch.count, side))
+    return [out / side for side in sides]

@@ -1,0 +1,24 @@
+"""`erase score`: only the scores of a run's images."""
+
+from __future__ import annotations
+
+import typer
+
+from erase.cli._runs import DEFAULT_RUN, RunFolder, do_step
+
+
+def score(*, run: RunFolder = DEFAULT_RUN) -> None:
+    """Score a run's images anew, and check its gate.
+
+    [bold]erase score runs/erase-style[/]
+    """
+    scored = do_step(run, "score")
+
+    from rich.console import Console
+
+    from erase import steps
+    from erase.evaluate.table import table
+
+    Console().print(table(steps.read_scores(scored)))
+    typer.echo(f"scores  {scored.scores_file}")
+    steps.check_gate(scored)

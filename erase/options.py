@@ -1,0 +1,35 @@
+"""A method from the words of a pipeline or of the command line: its name and its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from erase import documents, names
+from erase.errors import BadOption
+
+if TYPE_CHECKING:
+    from erase.edit import Edit
+    from erase.models import Model
+    from erase.task import Task
+
+
+def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task], Edit]:
+    """The method of a name with its options, each checked against the type it is declared with.
+
+    Raises UnknownName, BadOption.
+    """
+    method: Any = names.load("methods", name)
+    kinds = typing.get_type_hints(method)
+    valid = [field.name for field in dataclasses.fields(method)]
+    for key in options:
+        if key not in valid:
+            raise BadOption(documents.wrong_key(key, valid, where=f"the options of {name}"))
+    checked = {
+        key: documents.check_value(value, kinds[key], key=f"option {key} of {name}", error=BadOption)
+        for key, value in options.items()
+    }
+    made: Callable[[Model, Task], Edit] = method(**checked)
+    return made

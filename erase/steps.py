@@ -1,0 +1,245 @@
+"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, export."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from erase import names
+from erase.errors import BadEdit, GateFailed, ScoreFailed
+from erase.files import write_atomically
+from erase.options import method_with
+from erase.runs import Planned, Run
+
+if TYPE_CHECKING:
+    from erase.edit import Edit
+    from erase.evaluate.score import Scores
+    from erase.evaluate.shots import Shot
+    from erase.models import Model
+    from erase.pipeline import Pipeline
+
+# Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
+_PLACES = {"patch": "edit.safetensors", "folder": "model"}
+
+
+class Watch(Protocol):
+    """Who is told how far a run is."""
+
+    def begin(self, step: str, text: str) -> None:
+        """A step starts."""
+
+    def count(self, text: str, done: int, total: int) -> None:
+        """So many of a step's images are done."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it says, what it does, and whether its result is there already."""
+
+    text: str
+    do: Callable[[Run, Watch], None]
+    is_done: Callable[[Run], bool]
+    is_asked: Callable[[Pipeline], bool] = lambda recipe: True
+
+
+def check(run: Run) -> None:
+    """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
+    method_with(run.recipe.edit.method, run.recipe.edit.options)
+    run.recipe.make_sampler()
+    run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
+    _ = run.model.fingerprint  # reads every weight that the edit depends on
+    if run.model.judge_folder is None and run.recipe.score:
+        raise ScoreFailed(
+            f"{run.recipe.model} comes without a judge, which scores need; give `score: []` to go without."
+        )
+
+
+def do_all(run: Run, watch: Watch) -> bool:
+    """Whether anything was left to do: does the first step whose result is missing, and every one after it."""
+    worked = False
+    for name, step in STEPS.items():
+        if step.is_asked(run.recipe) and (worked or not step.is_done(run)):
+            do(name, run, watch)
+            worked = True
+    return worked
+
+
+def do(name: str, run: Run, watch: Watch) -> None:
+    """Does one step, whether or not its result is there."""
+    watch.begin(name, STEPS[name].text)
+    STEPS[name].do(run, watch)
+
+
+def load_edit(run: Run) -> Edit:
+    """The run's edit; raises BadEdit if there is none yet."""
+    from erase.edit import Edit
+
+    if not run.edit_file.is_file():
+        raise BadEdit(f"{run.folder} has no edit yet; run `erase run` or `erase edit` with its pipeline first.")
+    return Edit.load(run.edit_file)
+
+
+def read_scores(run: Run) -> Scores:
+    """The run's scores; raises ScoreFailed if there are none yet or they are damaged."""
+    from erase.evaluate.score import Scores
+
+    if not run.scores_file.is_file():
+        raise ScoreFailed(f"{run.folder} has no scores yet; run `erase score {run.folder}` first.")
+    try:
+        value = json.loads(run.scores_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ScoreFailed(f"{run.scores_file} is damaged; run `erase score {run.folder}` anew.") from error
+    return Scores.from_json(value)
+
+
+def check_gate(run: Run) -> None:
+    """Raises GateFailed with every figure that is below its bound or was not measured."""
+    bounds = run.recipe.gate.bounds
+    scores = read_scores(run) if bounds else None
+    failed = []
+    for name, bound in bounds.items():
+        figure = scores.find(name) if scores else None
+        if figure is None or not figure.value >= bound:  # not a number is not enough either
+            failed.append(f"{name} is {f'{figure.value:.3f}' if figure else 'not measured'}, at least {bound} is asked")
+    if failed:
+        raise GateFailed(
+            f"the gate of {run.recipe.name} has failed: {'; '.join(failed)}. All results are in {run.folder}."
+        )
+
+
+def export(name: str, model: Model, edit: Edit, *, target: Path) -> Path:
+    """Where an export was written; raises UnknownName and what the export raises."""
+    write: Any = names.load("exports", name)
+    written: Path = write(model, edit, target)
+    return written
+
+
+def place_of(run: Run, name: str) -> Path:
+    """Where an export lies in the run's own folder."""
+    return run.folder / _PLACES.get(name, name)
+
+
+def results(run: Run) -> dict[str, Path]:
+    """What the run has made and where it lies, each file or folder once."""
+    exports = [place_of(run, name) for name in run.recipe.export]
+    paths = dict.fromkeys([run.grid_file, run.scores_file, run.edit_file, *exports])
+    return {path.stem: path for path in paths if path.exists()}
+
+
+def _edit(run: Run, watch: Watch) -> None:
+    chosen = run.recipe.edit
+    method = method_with(chosen.method, chosen.options)
+    method(run.model, run.task).scaled(chosen.strength).save(run.edit_file)
+
+
+def _generate(run: Run, watch: Watch) -> None:
+    from erase.evaluate.generate import generate
+
+    rows, sampler, edit = run.recipe.make_rows(), run.recipe.make_sampler(), load_edit(run)
+    edit.check_base(run.model.fingerprint)
+    make = partial(generate, run.model, rows, sampler=sampler)
+    before = make(run.images("before"), progress=partial(watch.count, "before"))
+    after = make(run.images("after"), edit=edit, progress=partial(watch.count, "after"))
+    pairs = zip(rows, before, after, strict=True)
+    run.write_plan(tuple(Planned(row, old.stem, new.stem) for row, old, new in pairs))
+
+
+def _score(run: Run, watch: Watch) -> None:
+    from erase.evaluate.score import score
+
+    shots = [shot for pair in _shots(run) for shot in pair]
+    scores = score(run.task, shots, scorers=run.recipe.score, judge=run.model.judge_folder)
+    write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
+
+
+def _grid(run: Run, watch: Watch) -> None:
+    from erase.evaluate.grid import Pair, grid
+    from erase.evaluate.score import Scores
+
+    layout = run.recipe.grid
+    scores = read_scores(run) if run.recipe.score else Scores(())
+    pairs = [Pair(before, after) for before, after in _shots(run)]
+    image = grid(run.task, pairs, scores, columns=layout.columns if layout else 8)
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    write_atomically(run.grid_file, png.getvalue())
+
+
+def _export(run: Run, watch: Watch) -> None:
+    edit = load_edit(run)
+    for name in run.recipe.export:
+        target = place_of(run, name)
+        if target != run.edit_file and _content_of(target) != edit.content:
+            with _set_aside(target):
+                export(name, run.model, edit, target=target)
+
+
+def _content_of(exported: Path) -> str | None:
+    """Which edit an exported folder says it holds."""
+    try:
+        manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["edit"]["content"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _set_aside(target: Path) -> Iterator[None]:
+    """Moves an earlier export away; it is removed when the block ends well and put back otherwise.
+
+    What is no export of ours stays where it is, for the exporter to refuse.
+    """
+    if _content_of(target) is None:
+        yield
+        return
+    aside = target.with_name(f"{target.name}.tmp-{os.getpid()}.old")
+    os.replace(target, aside)
+    try:
+        yield
+    except BaseException:
+        os.replace(aside, target)
+        raise
+    shutil.rmtree(aside)
+
+
+def _shots(run: Run) -> list[tuple[Shot, Shot]]:
+    """Each row's two images, as the scores and the grid see them."""
+    from erase.evaluate.shots import Shot, group_of
+
+    return [
+        (
+            Shot(one.before, one.row, "before", group_of(one.row, run.task), run.image("before", one.before)),
+            Shot(one.after, one.row, "after", group_of(one.row, run.task), run.image("after", one.after)),
+        )
+        for one in run.read_plan()
+    ]
+
+
+def _has_images(run: Run) -> bool:
+    return run.plan_file.is_file() and not run.missing_images()
+
+
+STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "edit": Step("making the edit", _edit, lambda run: run.edit_file.is_file()),
+        "generate": Step("making the images before and after", _generate, _has_images),
+        "score": Step(
+            "scoring the images", _score, lambda run: run.scores_file.is_file(), lambda recipe: bool(recipe.score)
+        ),
+        "grid": Step(
+            "drawing the grid", _grid, lambda run: run.grid_file.is_file(), lambda recipe: recipe.grid is not None
+        ),
+        "export": Step(
+            "exporting", _export, lambda run: all(place_of(run, name).exists() for name in run.recipe.export)
+        ),
+    }
+)
