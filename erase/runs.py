@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 Side = Literal["before", "after"]
+# The names that files.py gives to what is not whole yet, with the process that writes it.
+_LEFTOVER = re.compile(r"^\..*\.(?P<process>\d+)\.partial$|\.tmp-(?P<builder>\d+)(\.old)?$")
 SIDES: tuple[Side, Side] = ("before", "after")
 
 
@@ -85,7 +90,8 @@ class Run:
         return self.recipe_file.is_file()
 
     def begin(self) -> None:
-        """Writes the recipe, unless it is there."""
+        """Writes the recipe, unless it is there, and clears away what a killed process left half-written."""
+        _clear_leftovers(self)
         if not self.is_begun:
             write_atomically(self.recipe_file, _recipe_text(self.recipe))
 
@@ -153,6 +159,26 @@ def _refuse_other(existing: Pipeline, run: Run) -> None:
             f"{run.folder} holds a run of another recipe ({(changes or ['its hash'])[0]}{more}); "
             "give another folder by --out, or remove that one."
         )
+
+
+def _clear_leftovers(run: Run) -> None:
+    for folder in (run.folder, *(run.images(side) for side in SIDES)):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if (match := _LEFTOVER.search(path.name)) and not _is_at_work(int(match["process"] or match["builder"])):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether another process of this number lives."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _is_free(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, recipe: Pipeline)
 def test_what_a_killed_start_left_is_no_hindrance(tmp_path: Path, recipe: Pipeline) -> None:
     (tmp_path / ".recipe.yaml.12.partial").write_text("name: era")
     assert start_run(recipe, tmp_path).recipe_file.is_file()
+
+
+def test_a_run_begun_again_clears_what_a_killed_one_left_but_not_what_another_is_writing(
+    tmp_path: Path, recipe: Pipeline
+) -> None:
+    run = start_run(recipe, tmp_path)
+    dead, alive = 2**22 + 1, os.getppid()
+    for name in (f".scores.json.{dead}.partial", f"before/.a.png.{dead}.partial", f".scores.json.{alive}.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("half")
+    for name in (f"model.tmp-{dead}", f"model.tmp-{dead}.old", f"model.tmp-{alive}", "model"):
+        (tmp_path / name / "unet").mkdir(parents=True)
+    run.begin()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"recipe.yaml", f".scores.json.{alive}.partial", "before", f"model.tmp-{alive}", "model"}
+    assert list((tmp_path / "before").iterdir()) == []
 
 
 def test_a_folder_that_is_no_run_is_named_with_the_way_to_start_one(tmp_path: Path) -> None:

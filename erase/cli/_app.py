@@ -56,8 +56,6 @@ def _options(
 
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of one command line: 0, 2 for a user's error, 3 for a failed gate, 130 when interrupted."""
-    # A model's folder is data: no code that lies in it is ever run.
-    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     try:
         code = app(list(arguments), standalone_mode=False, prog_name="erase")
         return _say(STOPPED, code) if code == INTERRUPTED else int(code or 0)

@@ -25,7 +25,7 @@ def begin(pipeline: str, folder: Path | None) -> Run:
     run = run_in(resolve(load_pipeline(pipeline)), folder)
     if not run.is_begun:
         steps.check(run)
-        run.begin()
+    run.begin()
     return run
 
 

@@ -39,6 +39,9 @@ class ShownWatch:
 
     def begin(self, step: str, text: str) -> None:
         """One line: a step starts."""
+        from diffusers.utils import logging
+
+        logging.disable_progress_bar()  # no setting of the environment does
         self._console.print(f"[bold cyan]{step:<9}[/] {text}", highlight=False)
 
     def count(self, text: str, done: int, total: int) -> None:

@@ -88,6 +88,7 @@ def generate_sides(
         loaded.check_base(opened.fingerprint)
         sides["after"] = loaded.scaled(strength)
     with ShownWatch() as watch:
+        watch.begin("generate", "making the images")
         for side, applied in sides.items():
             make_images(opened, rows, out / side, edit=applied, sampler=sampler, progress=partial(watch.count, side))
     return [out / side for side in sides]

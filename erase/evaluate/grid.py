@@ -60,8 +60,8 @@ def heading(task: Task, scores: Scores, width: int) -> Image.Image:
     """What was erased, into what, and the three figures that tell how well."""
     image = Image.new("RGB", (width, 96), PAPER)
     draw = ImageDraw.Draw(image)
-    erased = ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in task.targets)
-    draw.text((EDGE, 20), shorten(f"erased: {erased}", font(26), width - 2 * EDGE), INK, font(26))
+    erased = ", ".join(f"{target.name} (now {target.anchor or 'nothing'})" for target in task.targets)
+    draw.text((EDGE, 20), shorten(f"Erased: {erased}", font(26), width - 2 * EDGE), INK, font(26))
     parts = [figure_text(name, scores.find(name)) for name in ("ua", "ira", "cra")]
     draw.text((EDGE, 60), "     ".join(part for part in parts if part), FAINT, font(17))
     return image
@@ -109,16 +109,27 @@ def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], task: Task, sc
     for domain in ("style", "object"):
         if domain in shot.row.labels:
             text, good = verdict(shot, domain, task, scores.verdicts)
-            draw.text((left, below), shorten(text, font(13), CELL), GOOD if good else BAD, font(13))
+            mark(draw, (left + 1, below + 3), good)
+            draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
             below += LINE
 
 
 def verdict(shot: Shot, domain: str, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
-    """What the judge saw, marked by whether it is what it should be on this side of the edit."""
+    """What the judge saw, and whether it is what it should be on this side of the edit."""
     seen, asked = verdicts.get(shot.id, {}).get(domain, "no image"), shot.row.labels[domain]
     must_change = shot.group == "erased" and shot.side == "after" and domain == task.domain
     good = seen not in {*task.names, "no image"} if must_change else seen == asked
-    return f"{'✓' if good else '✗'} {seen}", good
+    return seen, good
+
+
+def mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], good: bool) -> None:
+    """A tick or a cross, drawn by hand because the font has neither."""
+    left, top = corner
+    if good:
+        draw.line([(left, top + 6), (left + 4, top + 10), (left + 11, top + 1)], GOOD, 2)
+    else:
+        draw.line([(left + 1, top + 1), (left + 10, top + 10)], BAD, 2)
+        draw.line([(left + 10, top + 1), (left + 1, top + 10)], BAD, 2)
 
 
 def picture(path: Path) -> Image.Image:

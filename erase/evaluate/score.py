@@ -1,4 +1,4 @@
-"""Scores of a run's images: every figure with its interval, what the judge saw in each image, and which images are missing."""
+"""Scores of a run's images: figures with intervals, what the judge saw in each image, which images are missing."""
 
 from __future__ import annotations
 

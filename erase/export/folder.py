@@ -78,7 +78,7 @@ def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> M
         "tool": f"erase {__version__}",
         "edit": {"content": edit.content, **json.loads(json.dumps(asdict(edit.info)))},
         "base": edit.info.base,
-        "files": {name: details for name, details in _hashes(build)},
+        "files": dict(_hashes(build)),
         "changed": records,
     }
 

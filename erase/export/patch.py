@@ -10,7 +10,7 @@ from erase.models import Model
 
 
 def patch(model: Model, edit: Edit, target: Path) -> Path:
-    """The edit's file; raises RunConflict if something else lies there, ModelMismatch if the edit is another model's."""
+    """The edit's file; raises RunConflict if another edit lies there, ModelMismatch if it is another model's."""
     edit.check_base(model.fingerprint)
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")

@@ -51,7 +51,8 @@ def solve(
 def span(states: Tensor) -> Tensor:
     """An orthonormal basis of the states' span, [width, rank]."""
     _, sizes, right = torch.linalg.svd(states, full_matrices=False)
-    return right[sizes > SAME * sizes[0]].T
+    basis: Tensor = right[sizes > SAME * sizes[0]].T
+    return basis
 
 
 def compress(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:

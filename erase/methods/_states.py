@@ -57,4 +57,5 @@ def all_states(model: Model, prompts: Sequence[str]) -> Tensor:
     """Every state of every prompt, [states, width]; those that several prompts share stand once."""
     if not prompts:
         return torch.empty(0, model.sites()[0].columns)
-    return model.encode(list(dict.fromkeys(prompts))).states.flatten(0, 1).unique(dim=0)
+    states: Tensor = torch.unique(model.encode(list(dict.fromkeys(prompts))).states.flatten(0, 1), dim=0)
+    return states

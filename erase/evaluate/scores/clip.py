@@ -1,6 +1,7 @@
 """CLIP score: 100 times the cosine of an image and its prompt, by the judge's own CLIP.
 
-Not comparable with scores of another CLIP; `version` names it. A missing image has the worst score, 0, or 100 where lower is better.
+Not comparable with scores of another CLIP; `version` names it. A missing image has the worst score: 0, or 100 where
+lower is better.
 """
 
 from __future__ import annotations
