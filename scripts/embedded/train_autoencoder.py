@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
-from training import SHIFTS, Stage, average_into, load_icons, options, shifted
+from training import PLACES, Stage, average_into, load_icons, options, shifted
 
 LATENTS = 8
 
@@ -30,11 +30,11 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def draw(icons: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """A batch of random icons at random shifts, [count, 3, 64, 64]."""
+    """A batch of random icons at random places, [count, 3, 64, 64]."""
     flat = icons.flatten(0, 1)
     which = torch.randint(len(flat), (count,), generator=generator).tolist()
-    moves = torch.randint(len(SHIFTS), (count, 2), generator=generator).tolist()
-    return torch.stack([shifted(flat[i], SHIFTS[d], SHIFTS[r]) for i, (d, r) in zip(which, moves, strict=True)])
+    places = torch.randint(len(PLACES), (count,), generator=generator).tolist()
+    return torch.stack([shifted(flat[i], *PLACES[place]) for i, place in zip(which, places, strict=True)])
 
 
 def edges(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ def reconstruction(output: Tensor, target: Tensor) -> Tensor:
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=10_000, batch=16, lr=1e-3)
+    chosen = options(__doc__, steps=8000, batch=8, lr=1e-3)
     icons, model = load_icons(), build_autoencoder().to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
@@ -60,12 +60,11 @@ def main() -> None:
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(chosen.seed * 1_000_003 + step)
         pictures = draw(icons, chosen.batch, generator)
-        with torch.autocast("cpu", torch.bfloat16):
-            posterior = model.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator)
-            output = model.decode(posterior.mean + posterior.std * noise).sample
+        posterior = model.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        output = model.decode(posterior.mean + posterior.std * noise).sample
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        pixels = reconstruction(output.float(), pictures)
+        pixels = reconstruction(output, pictures)
         return pixels + 2e-3 * kl, {"pixels": pixels.item(), "kl": kl.item()}
 
     stage.run(loss_of, lambda step: average_into(average, model, step, 0.999))

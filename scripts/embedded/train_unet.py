@@ -20,7 +20,7 @@ from tokenizer import FOLDER
 from torch import Tensor
 from train_autoencoder import LATENTS, build_autoencoder
 from train_clip import build_clip
-from training import SHIFTS, Stage, average_into, load_icons, options, shifted
+from training import PLACES, Stage, average_into, load_icons, options, shifted
 from transformers import CLIPTokenizer
 
 SAID = np.array([0.70, 0.12, 0.08, 0.10])  # shares of captions: both, object only, style only, empty
@@ -63,12 +63,11 @@ def trained(stage: str, module: torch.nn.Module, part: str) -> torch.nn.Module:
 
 @torch.inference_mode()
 def latents_of(icons: Tensor) -> tuple[Tensor, float]:
-    """Latents of every icon at every shift, [cells, shifts, 8, 8, 8], of unit variance, and the scale for that."""
+    """Latents of every icon at every place, [cells, places, 8, 8, 8], of unit variance, and the scale for that."""
     encoder = trained("autoencoder", build_autoencoder(), "average")
-    moves = list(itertools.product(SHIFTS, SHIFTS))
-    views = torch.stack([shifted(icons.flatten(0, 1), down, right) for down, right in moves], 1)
+    views = torch.stack([shifted(icons.flatten(0, 1), down, right) for down, right in PLACES], 1)
     parts = [encoder.encode(part).latent_dist.mean for part in views.flatten(0, 1).split(50)]
-    latents = torch.cat(parts).unflatten(0, (-1, len(moves)))
+    latents = torch.cat(parts).unflatten(0, (-1, len(PLACES)))
     scale = 1 / latents.std().item()
     return latents * scale, scale
 
@@ -162,15 +161,14 @@ def main() -> None:
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((chosen.seed, step, rank))
         cells = rng.integers(len(latents), size=chosen.batch)
-        shifts = rng.integers(latents.shape[1], size=chosen.batch)
+        places = rng.integers(latents.shape[1], size=chosen.batch)
         rows = [captions.draw(*divmod(int(cell), objects), rng) for cell in cells]
         times = torch.from_numpy(rng.integers(1000, size=chosen.batch))
-        clean = latents[cells, shifts]
+        clean = latents[cells, places]
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         noisy = scheduler.add_noise(clean, noise, times)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = model(noisy, times, captions.states[rows]).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        predicted = model(noisy, times, captions.states[rows].float()).sample
+        error = (predicted - noise).square().mean((1, 2, 3))
         weight = (SNR_LIMIT / snr[times]).clamp(max=1)
         return (weight * error).mean(), {"error": error.mean().item()}
 

@@ -18,7 +18,7 @@ from icons import BUILD
 from torch import Tensor, nn
 
 SIDE = 64  # pixels of a training picture
-SHIFTS = (-2, 0, 2)  # pixels by which a picture may lie off the middle, in either direction
+PLACES = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # pixels, down and right, by which a picture may lie off the middle
 
 
 def options(doc: str | None, *, steps: int, batch: int, lr: float) -> argparse.Namespace:
