@@ -19,7 +19,7 @@ LEVELS = (
     {"cli"},
     {"steps"},
     {"runs"},
-    {"pipeline"},
+    {"pipeline", "options"},
     {"methods", "evaluate", "export"},
     {"edit"},
     {"models", "prompts"},

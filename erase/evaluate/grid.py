@@ -156,7 +156,7 @@ def wrap(text: str, face: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
             lines[-1] = f"{lines[-1]} {word}"
         else:
             lines.append(word)
-    cut = lines[:2] + [" ".join(lines[2:])] if len(lines) > 3 else lines
+    cut = [*lines[:2], " ".join(lines[2:])] if len(lines) > 3 else lines
     return [shorten(line, face, width) for line in cut] or [""]
 
 

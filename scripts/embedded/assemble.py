@@ -1,6 +1,6 @@
-"""Puts the trained stages together: the embedded model's folder, its judge, its card and credits, the atlas of real icons.
+"""Puts the trained stages together: the embedded model's folder, its judge, card and credits, the atlas of icons.
 
-    python scripts/embedded/assemble.py
+python scripts/embedded/assemble.py
 """
 
 from __future__ import annotations
@@ -127,10 +127,10 @@ processor. It exists so that erasure can be tried, tested and measured without a
 
 It knows {count} objects in the styles {styles}. Its objects: {objects}. Its unsafe group: {unsafe}.
 
-Parts: CLIP text encoder ({text} parameters, trained as a CLIP on icons and captions, then frozen), a byte-pair tokenizer
-of {tokens} tokens, UNet with cross-attention in every block (epsilon prediction, 10 % empty captions), autoencoder ({vae}
-parameters, latents of 8 x 8 x 8). `judge/` holds what scores its pictures, trained on real icons only, with another
-architecture and seed: a style classifier, an object classifier, and a CLIP.
+Parts: CLIP text encoder ({text} parameters, trained as a CLIP on icons and captions, then frozen), a byte-pair
+tokenizer of {tokens} tokens, UNet with cross-attention in every block (epsilon prediction, 10 % empty captions),
+autoencoder ({vae} parameters, latents of 8 x 8 x 8). `judge/` holds what scores its pictures, trained on real icons
+only, with another architecture and seed: a style classifier, an object classifier, and a CLIP.
 
 It draws nothing else, and it draws from memory: its pictures are close to the icons that it was trained on, whose
 authors and licences stand in CREDITS.md.
@@ -147,9 +147,22 @@ By the scripts in `scripts/embedded/`, in this order, on two processor cores tha
 """
 
 
+CREDITS = """# Credits
+
+The icons that the embedded model was trained on, all from `@iconify-json` packages.
+
+| style | set | author | licence |
+|---|---|---|---|
+"""
+CHANGES = """
+Changes: rendered at 64 x 64 pixels on white; sets drawn in the reader's own colour were inked in the colour that
+`scripts/embedded/styles.yaml` names. Share-alike sets (OpenMoji, EmojiOne 1) were left out, so that the weights carry
+no share-alike obligation.
+"""
+
+
 def credit_lines(modules: Path) -> list[str]:
-    lines = ["# Credits", "", "The icons that the embedded model was trained on, all from `@iconify-json` packages.", ""]
-    lines += ["| style | set | author | licence |", "|---|---|---|---|"]
+    lines = CREDITS.splitlines()
     for name, style in load_styles().items():
         info: dict[str, Any] = json.loads((modules / style["package"] / "info.json").read_text())
         author, licence = info["author"], info["license"]
@@ -157,10 +170,7 @@ def credit_lines(modules: Path) -> list[str]:
             f"| {name} | [{info['name']}]({author.get('url', '')}) ({style['package']}) | {author['name']} | "
             f"[{licence['title']}]({licence.get('url', '')}) |"
         )
-    lines += ["", "Changes: rendered at 64 x 64 pixels on white; sets drawn in the reader's own colour were inked in"]
-    lines += ["the colour that `scripts/embedded/styles.yaml` names. Share-alike sets (OpenMoji, EmojiOne 1) were left out,"]
-    lines += ["so that the weights carry no share-alike obligation."]
-    return lines
+    return [*lines, *CHANGES.splitlines()]
 
 
 def main() -> None:

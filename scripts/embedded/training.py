@@ -18,7 +18,8 @@ from icons import BUILD
 from torch import Tensor, nn
 
 SIDE = 64  # pixels of a training picture
-PLACES = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # pixels, down and right, by which a picture may lie off the middle
+# Where a picture may lie: pixels down and right of the middle.
+PLACES = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))
 
 
 def options(doc: str | None, *, steps: int, batch: int, lr: float) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,8 @@ def train(training: Any, name: str, *, stop: int, steps: int = 6) -> nn.Module:
         inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
         return (model(inputs) - inputs.roll(1, 1)).square().mean(), {}
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         stage.run(loss_of, lambda step: None)
-    except KeyboardInterrupt:
-        pass
     return model
 
 
