@@ -21,13 +21,14 @@ from tokenizer import FOLDER
 from torch import nn
 from train_autoencoder import build_autoencoder
 from train_clip import build_clip
+from train_decoder import Decoder
 from train_judge import build_classifier
 from train_unet import build_scheduler, build_unet, trained
 from training import SIDE
 from transformers import CLIPTextModel, CLIPTokenizer
 
 TARGET = Path(__file__).parent.parent.parent / "erase" / "models" / "emoji"
-STAGES = ("autoencoder", "clip-pipeline", "unet", "judge-style", "judge-object", "clip-judge")
+STAGES = ("autoencoder", "clip-pipeline", "unet", "decoder", "judge-style", "judge-object", "clip-judge")
 
 
 def build_pipeline() -> StableDiffusionPipeline:
@@ -37,6 +38,7 @@ def build_pipeline() -> StableDiffusionPipeline:
     flat = {key.removeprefix("text_model."): value for key, value in clip.text_model.state_dict().items()}
     text_encoder.load_state_dict(flat)
     vae: AutoencoderKL = trained("autoencoder", build_autoencoder(), "average")
+    trained("decoder", Decoder(vae), "average")
     vae.register_to_config(scaling_factor=float((BUILD / "unet" / "scale.txt").read_text()))
     unet: UNet2DConditionModel = trained("unet", build_unet(), "average")
     return StableDiffusionPipeline(

@@ -22,10 +22,10 @@ def placed(icon: Tensor, *, down: float, right: float, scale: float) -> Tensor:
 
 def disturbed(icon: Tensor, rng: np.random.Generator) -> Tensor:
     """A random view of an icon as the judge and the CLIPs are trained on it, [3, 64, 64] in -1 .. 1."""
-    down, right = rng.uniform(-4, 4, 2)
-    view = placed(icon, down=down, right=right, scale=math.exp(rng.uniform(-0.12, 0.12)))
+    down, right = rng.uniform(-5, 5, 2)
+    view = placed(icon, down=down, right=right, scale=math.exp(rng.uniform(-0.15, 0.15)))
     gain = torch.from_numpy(rng.uniform(0.85, 1.0, 3)).float()[:, None, None]
-    view = 1 - (1 - view) * gain + float(rng.uniform(-0.06, 0.06))
+    view = 1 - (1 - view) * gain + float(rng.uniform(-0.2, 0.06))
     if rng.random() < 0.3:
         soft = avg_pool2d(view[None], 3, 1, 1, count_include_pad=False)[0]
         view = torch.lerp(view, soft, float(rng.uniform(0.2, 1.0)))
