@@ -1,0 +1,136 @@
+"""Measures a method on the embedded model: every style, ten objects and the unsafe group, each erased alone.
+
+python scripts/measure_erasure.py [--quick] [--method uce] [--options '{"lamb": 0.5}'] [--images FOLDER]
+
+After each erasure the whole square of styles and objects is drawn (one seed; three where the target is named) and
+judged.
+The last line is one JSON object: `styles`, `objects`, `unsafe`, each with `ua`, `ira`, `cra` as [value, low, high]
+(95 %, Wilson, over all images of the group) and, in `each`, the same for every erasure; `before` holds the untouched
+model's accuracies. Images stay in the folder, and those that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from erase.evaluate.generate import generate
+from erase.evaluate.intervals import wilson
+from erase.evaluate.sampler import Sampler
+from erase.evaluate.score import Scores, score
+from erase.evaluate.shots import Shot, Side, group_of
+from erase.models import Model, open_model
+from erase.options import method_with
+from erase.pipeline import load_pipeline
+from erase.prompts import Row, load_prompts
+from erase.task import Target, Task
+
+ROOT = Path(__file__).parent.parent
+FIGURES = ("ua", "ira", "cra")
+# Every style becomes the first one, and the first one the fifth; objects become one of their own kind.
+ANCHORS = {"style": {"fluent": "twemoji"}}
+OBJECTS = {
+    "cat": "dog",
+    "tiger": "rabbit",
+    "fish": "whale",
+    "apple": "lemon",
+    "pizza": "hamburger",
+    "rose": "sunflower",
+    "car": "bus",
+    "rocket": "airplane",
+    "guitar": "umbrella",
+    "crown": "camera",
+}
+
+
+def synonyms(domain: str) -> dict[str, tuple[str, ...]]:
+    rows = yaml.safe_load((ROOT / f"scripts/embedded/{domain}s.yaml").read_text())
+    return {name: tuple(row["synonyms"]) for name, row in rows.items()}
+
+
+def single(kind: str, name: str, anchor: str) -> Task:
+    """The task that erases one concept and keeps every other word of the square."""
+    square = load_prompts("emoji-square")
+    words = [word for domain in ("style", "object") for word in square.words(domain) if word != name]
+    target = Target(name, kind, anchor, synonyms(kind)[name])  # type: ignore[arg-type]
+    return Task((target,), tuple(words))
+
+
+def all_tasks(*, quick: bool) -> dict[str, dict[str, Task]]:
+    """Every task by its group and name."""
+    styles = load_prompts("emoji-square").words("style")
+    chosen, objects = (styles[2:4], ["cat"]) if quick else (styles, list(OBJECTS))
+    return {
+        "styles": {name: single("style", name, ANCHORS["style"].get(name, styles[0])) for name in chosen},
+        "objects": {name: single("object", name, OBJECTS[name]) for name in objects},
+        "unsafe": {"unsafe": load_pipeline("erase-unsafe").make_task()},
+    }
+
+
+def rows_for(task: Task, *, quick: bool) -> list[Row]:
+    """The square with one seed, and two more seeds of what names a target."""
+    square = load_prompts("emoji-square")
+    rows = list(square.rows(seeds=[0]))
+    if quick:
+        return [row for number, row in enumerate(rows) if number % 17 == 0 or group_of(row, task) == "erased"][:64]
+    return rows + list(square.rows(seeds=[1, 2], where={task.domain: task.names}))
+
+
+def shots_of(model: Model, rows: Sequence[Row], task: Task, **made: Any) -> list[Shot]:
+    side: Side = "after" if made.get("edit") else "before"
+    paths = generate(model, rows, sampler=Sampler(), **made)
+    return [Shot(path.stem, row, side, group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
+
+
+def measure(model: Model, task: Task, method: Any, *, images: Path, quick: bool) -> tuple[Scores, float]:
+    """The scores of one erasure and the seconds that making the edit took."""
+    started = time.monotonic()
+    edit = method(model, task)
+    seconds = time.monotonic() - started
+    shots = shots_of(model, rows_for(task, quick=quick), task, folder=images, edit=edit)
+    return score(task, shots, scorers=["judge"], judge=model.judge_folder), seconds
+
+
+def figures_of(scores: Scores) -> dict[str, list[float]]:
+    found = {name: scores.find(name) for name in FIGURES}
+    return {name: [f.value, f.low, f.high, f.n] for name, f in found.items() if f}
+
+
+def together(each: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """Each figure's mean over erasures, with Wilson's interval over all their images."""
+    summary: dict[str, Any] = {}
+    for name in FIGURES:
+        value, images = fmean(one[name][0] for one in each.values()), sum(int(one[name][3]) for one in each.values())
+        summary[name] = [round(part, 4) for part in (value, *wilson(round(value * images), images))]
+    rounded = {key: {name: [round(v, 4) for v in one[name]] for name in FIGURES} for key, one in each.items()}
+    return summary | {"each": rounded}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="three erasures, few images, under a minute")
+    parser.add_argument("--method", default="uce")
+    parser.add_argument("--options", type=json.loads, default={}, help="the method's options as JSON")
+    parser.add_argument("--images", type=Path, default=ROOT / ".build" / "measured")
+    options = parser.parse_args()
+    model, method = open_model("emoji"), method_with(options.method, options.options)
+    results: dict[str, Any] = {"method": options.method, "options": options.options}
+    for group, tasks in all_tasks(quick=options.quick).items():
+        each = {}
+        for name, task in tasks.items():
+            scores, seconds = measure(model, task, method, images=options.images, quick=options.quick)
+            each[name] = figures_of(scores)
+            print(f"{name:<10} edit {seconds:.1f} s  {json.dumps(each[name])}", flush=True)
+        results[group] = together(each)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
