@@ -38,7 +38,7 @@ def build_classifier(which: str) -> ResNetForImageClassification:
 
 def main() -> None:
     which = sys.argv.pop(1)
-    chosen = options(__doc__, steps=3000, batch=64, lr=2e-3)
+    chosen = options(__doc__, steps=2000, batch=64, lr=2e-3)
     icons, model = load_icons(), build_classifier(which)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, weight_decay=0.02, fused=True)
