@@ -139,7 +139,7 @@ def average_gradients(model: torch.nn.Module) -> None:
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=10_500, batch=20, lr=8e-4)
+    chosen = options(__doc__, steps=8000, batch=20, lr=8e-4)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if rank == 0:
         encode_captions()
