@@ -82,7 +82,7 @@ def sample(
     states = encode_once(model, [row.prompt for row in rows])
     with edit.apply(pipe) if edit else contextlib.nullcontext():
         for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, states, sampler)
+            pixels = sample_batch(pipe, batch.filled, states=states, sampler=sampler)
             yield from zip(batch.rows, map(to_image, pixels), strict=False)
 
 
@@ -100,7 +100,7 @@ def encode_once(model: Model, prompts: Sequence[str]) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def sample_batch(pipe: Any, rows: Sequence[Row], states: dict[str, Tensor], sampler: Sampler) -> Tensor:
+def sample_batch(pipe: Any, rows: Sequence[Row], *, states: dict[str, Tensor], sampler: Sampler) -> Tensor:
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)

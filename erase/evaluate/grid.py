@@ -36,7 +36,7 @@ def grid(task: Task, pairs: Sequence[Pair], scores: Scores, *, columns: int = 8)
     widest = max(len(chosen) for _, chosen in blocks)
     width = max(2 * EDGE + GUTTER + widest * (CELL + GAP), 760)
     pieces = [heading(task, scores, width)]
-    pieces += [block(task, group, chosen, scores, width) for group, chosen in blocks]
+    pieces += [block(group, chosen, task=task, scores=scores, width=width) for group, chosen in blocks]
     page = Image.new("RGB", (width, sum(piece.height for piece in pieces) + EDGE // 2), PAPER)
     top = 0
     for piece in pieces:
@@ -80,7 +80,7 @@ TITLES: dict[Group, str] = {
 }
 
 
-def block(task: Task, group: Group, pairs: Sequence[Pair], scores: Scores, width: int) -> Image.Image:
+def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, width: int) -> Image.Image:
     """One group: captions, a row of images before, one after, verdicts under both."""
     captions = [wrap(pair.after.row.prompt, font(13), CELL) for pair in pairs]
     caption_height = max(len(lines) for lines in captions) * LINE + 6
@@ -95,11 +95,11 @@ def block(task: Task, group: Group, pairs: Sequence[Pair], scores: Scores, width
             left = EDGE + GUTTER + column * (CELL + GAP)
             if side == "before":
                 draw.multiline_text((left, 40), "\n".join(lines), FAINT, font(13), spacing=3)
-            cell(image, pair.before if side == "before" else pair.after, (left, top), task, scores)
+            cell(image, pair.before if side == "before" else pair.after, (left, top), task=task, scores=scores)
     return image
 
 
-def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], task: Task, scores: Scores) -> None:
+def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], *, task: Task, scores: Scores) -> None:
     """One image with its frame and what the judge saw in it."""
     left, top = corner
     draw = ImageDraw.Draw(image)
@@ -108,13 +108,13 @@ def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], task: Task, sc
     below = top + CELL + 4
     for domain in ("style", "object"):
         if domain in shot.row.labels:
-            text, good = verdict(shot, domain, task, scores.verdicts)
+            text, good = verdict(shot, domain, task=task, verdicts=scores.verdicts)
             mark(draw, (left + 1, below + 3), good)
             draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
             below += LINE
 
 
-def verdict(shot: Shot, domain: str, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
+def verdict(shot: Shot, domain: str, *, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
     """What the judge saw, and whether it is what it should be on this side of the edit."""
     seen, asked = verdicts.get(shot.id, {}).get(domain, "no image"), shot.row.labels[domain]
     must_change = shot.group == "erased" and shot.side == "after" and domain == task.domain

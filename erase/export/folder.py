@@ -66,7 +66,7 @@ def write_changes(model: Model, changed: list[tuple[str, Tensor]], build: Path) 
         stored = model.weights(component).stored_key(key)
         source = model.weights(component).where[stored]
         by_file.setdefault(build / source.relative_to(model.path), {})[stored] = value
-        records.append(_record(name, model.weight(name), value, str(source.relative_to(model.path))))
+        records.append(_record(name, model.weight(name), value, file=str(source.relative_to(model.path))))
     for file, tensors in by_file.items():
         rewrite(file, tensors)
     return records
@@ -89,7 +89,7 @@ def _hashes(build: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield file.relative_to(build).as_posix(), {"sha256": sha256_of(file), "bytes": file.stat().st_size}
 
 
-def _record(name: str, before: Tensor, after: Tensor, file: str) -> dict[str, Any]:
+def _record(name: str, before: Tensor, after: Tensor, *, file: str) -> dict[str, Any]:
     moved = torch.linalg.vector_norm(after.double() - before.double()) / torch.linalg.vector_norm(before.double())
     return {
         "tensor": name,
