@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from erase.evaluate.figures import Figure
 from erase.evaluate.score import Scores
-from erase.evaluate.shots import GROUPS, Group, Shot
+from erase.evaluate.shots import GROUPS, Group, Shot, read_picture
 from erase.evaluate.table import number
 from erase.task import Task
 
@@ -100,14 +100,14 @@ def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, wi
 
 
 def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], *, task: Task, scores: Scores) -> None:
-    """One image with its frame and what the judge saw in it."""
+    """One image with its frame and what the judge, if there was one, saw in it."""
     left, top = corner
     draw = ImageDraw.Draw(image)
     image.paste(picture(shot.path), corner)
     draw.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=FRAME)
     below = top + CELL + 4
     for domain in ("style", "object"):
-        if domain in shot.row.labels:
+        if scores.verdicts and domain in shot.row.labels:
             text, good = verdict(shot, domain, task=task, verdicts=scores.verdicts)
             mark(draw, (left + 1, below + 3), good)
             draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
@@ -134,13 +134,11 @@ def mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], good: bool) -> None
 
 def picture(path: Path) -> Image.Image:
     """An image at the cells' size: small ones enlarged, a missing one as an empty frame that says so."""
-    try:
-        with Image.open(path) as source:
-            return source.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
-    except OSError:
-        empty = Image.new("RGB", (CELL, CELL), "#f1f3f5")
-        ImageDraw.Draw(empty).text((CELL // 2 - 28, CELL // 2 - 8), "missing", BAD, font(15))
-        return empty
+    if source := read_picture(path):
+        return source.resize((CELL, CELL), Image.Resampling.LANCZOS)
+    empty = Image.new("RGB", (CELL, CELL), "#f1f3f5")
+    ImageDraw.Draw(empty).text((CELL // 2 - 28, CELL // 2 - 8), "missing", BAD, font(15))
+    return empty
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from erase.prompts import Row
@@ -40,13 +40,24 @@ def group_of(row: Row, task: Task) -> Group:
     return "erased" if named in task.names else "kept"
 
 
-def read_pixels(path: Path) -> Tensor | None:
-    """A picture's pixels [3, height, width] in -1 .. 1, or None if it is missing or damaged."""
+def read_picture(path: Path) -> Image.Image | None:
+    """The picture in a file, read to its end, or None if it is missing, damaged or cut short."""
     try:
         with Image.open(path) as image:
-            array = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, UnidentifiedImageError):
+            picture = image.convert("RGB")
+        with Image.open(path) as image:
+            image.verify()  # sees what reading pixels does not: a checksum, the closing chunk
+    except (OSError, SyntaxError, ValueError):
         return None
+    return picture
+
+
+def read_pixels(path: Path) -> Tensor | None:
+    """A picture's pixels [3, height, width] in -1 .. 1, or None if it is missing or damaged."""
+    picture = read_picture(path)
+    if picture is None:
+        return None
+    array = np.asarray(picture)
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
