@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from erase.task import Task
 Group = Literal["erased", "kept", "unrelated"]
 Side = Literal["before", "after"]
 GROUPS: tuple[Group, ...] = ("erased", "kept", "unrelated")
+_END_OF_PNG = b"IEND\xaeB`\x82"
 SIDES: tuple[Side, ...] = ("before", "after")
 
 
@@ -43,13 +45,12 @@ def group_of(row: Row, task: Task) -> Group:
 def read_picture(path: Path) -> Image.Image | None:
     """The picture in a file, read to its end, or None if it is missing, damaged or cut short."""
     try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-        with Image.open(path) as image:
-            image.verify()  # sees what reading pixels does not: a checksum, the closing chunk
+        data = path.read_bytes()
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        Image.open(io.BytesIO(data)).verify()  # checksums, which reading the pixels does not look at
     except (OSError, SyntaxError, ValueError):
         return None
-    return picture
+    return picture if data.endswith(_END_OF_PNG) or not data.startswith(b"\x89PNG") else None
 
 
 def read_pixels(path: Path) -> Tensor | None:
