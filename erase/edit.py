@@ -188,7 +188,10 @@ class Edit:
             raise BadEdit(
                 f"{path} is no edit: its metadata lacks {METADATA_KEY}; expected a file that `erase edit` wrote."
             )
-        return _from_file(json.loads(metadata[METADATA_KEY]), tensors)
+        try:
+            return _from_file(json.loads(metadata[METADATA_KEY]), tensors)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadEdit(f"{path} is damaged ({type(error).__name__}: {error}); make the edit anew.") from error
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for number, text_map in enumerate(self.text_maps):

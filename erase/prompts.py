@@ -182,15 +182,15 @@ def _check_square(path: Path, form: _SetForm) -> None:
         if axis not in slots:
             raise BadPrompts(f"{path}: axis {axis} is in no template; write {{{axis}}} into one or drop the axis.")
     for axis, words in form.words.items():
-        _require_known(path, f"words.{axis}", words, form.axes.get(axis, ()))
+        _require_known(path, f"words.{axis}", words, valid=form.axes.get(axis, ()))
     every = [word for axis in form.axes.values() for word in axis]
     for group, members in form.groups.items():
         if group in every:
             raise BadPrompts(f'{path}: group "{group}" has the name of a word on an axis; call it otherwise.')
-        _require_known(path, f"groups.{group}", members, every)
+        _require_known(path, f"groups.{group}", members, valid=every)
 
 
-def _require_known(path: Path, place: str, given: Iterable[str], valid: Iterable[str]) -> None:
+def _require_known(path: Path, place: str, given: Iterable[str], *, valid: Iterable[str]) -> None:
     for word in given:
         if word not in valid:
             text = documents.wrong_key(word, list(valid), where=place).replace("key", "word", 1)

@@ -61,6 +61,10 @@ def check(run: Run) -> None:
         raise ScoreFailed(
             f"{run.recipe.model} comes without a judge, which scores need; give `score: []` to go without."
         )
+    if run.model.judge_folder is not None and "judge" in run.recipe.score:
+        from erase.evaluate.scores.judge import check_labels
+
+        check_labels(run.model.judge_folder, run.recipe.make_rows())
 
 
 def do_all(run: Run, watch: Watch) -> bool:
@@ -183,6 +187,15 @@ def _export(run: Run, watch: Watch) -> None:
                 export(name, run.model, edit, target=target)
 
 
+def _has_exports(run: Run) -> bool:
+    """Whether every export is there, and of the run's own edit: a folder may hold another strength of it."""
+    places = [place_of(run, name) for name in run.recipe.export]
+    if not all(place.exists() for place in places):
+        return False
+    folders = [place for place in places if place.is_dir()]
+    return not folders or {_content_of(place) for place in folders} == {load_edit(run).content}
+
+
 def _content_of(exported: Path) -> str | None:
     """Which edit an exported folder says it holds."""
     try:
@@ -238,8 +251,6 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "grid": Step(
             "drawing the grid", _grid, lambda run: run.grid_file.is_file(), lambda recipe: recipe.grid is not None
         ),
-        "export": Step(
-            "exporting", _export, lambda run: all(place_of(run, name).exists() for name in run.recipe.export)
-        ),
+        "export": Step("exporting", _export, _has_exports),
     }
 )

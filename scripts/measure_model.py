@@ -49,7 +49,7 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(array / 127.5 - 1).permute(2, 0, 1)
 
 
-def accuracy(model: Model, images: Sequence[Tensor], labels: Sequence[str], domain: str) -> float:
+def accuracy(model: Model, images: Sequence[Tensor], labels: Sequence[str], *, domain: str) -> float:
     """Share of images that the judge takes for their labels; what it takes the others for is printed."""
     pixels = {str(number): image for number, image in enumerate(images)}
     seen = classify(model.path / "judge" / domain, pixels)
@@ -90,8 +90,8 @@ def measure_judge(model: Model, *, views: int) -> dict[str, float]:
     rng = np.random.default_rng(7)
     images = [to_tensor(unseen_views(icon, rng)) for _ in range(views) for icon, _, _ in icons]
     return {
-        "judge_style": accuracy(model, images, [style for _, style, _ in icons] * views, "style"),
-        "judge_object": accuracy(model, images, [thing for _, _, thing in icons] * views, "object"),
+        "judge_style": accuracy(model, images, [style for _, style, _ in icons] * views, domain="style"),
+        "judge_object": accuracy(model, images, [thing for _, _, thing in icons] * views, domain="object"),
     }
 
 
@@ -103,9 +103,9 @@ def measure_drawing(model: Model, *, quick: bool) -> dict[str, float]:
     images, speed = draw(model, square)
     others, _ = draw(model, synonyms)
     return {
-        "style_accuracy": accuracy(model, images, [row.labels["style"] for row in square], "style"),
-        "object_accuracy": accuracy(model, images, [row.labels["object"] for row in square], "object"),
-        "synonym_accuracy": accuracy(model, others, [row.labels["object"] for row in synonyms], "object"),
+        "style_accuracy": accuracy(model, images, [row.labels["style"] for row in square], domain="style"),
+        "object_accuracy": accuracy(model, images, [row.labels["object"] for row in square], domain="object"),
+        "synonym_accuracy": accuracy(model, others, [row.labels["object"] for row in synonyms], domain="object"),
         "images_per_second": speed,
         "images": len(images),
         "synonym_images": len(others),

@@ -38,8 +38,10 @@ def edit(
     from erase.errors import BadTask
 
     if pipeline is not None:
-        if target:
-            raise BadTask("give a pipeline or --target, not both; a pipeline names its own targets.")
+        if target or anchor or keep or option:
+            raise BadTask(
+                "give a pipeline or --target, --anchor, --keep and --option, not both; a pipeline names its own."
+            )
         _edit_of_pipeline(pipeline, out)
         return
     task = make_task(kind, target or [], anchors=anchor or [], keeps=keep or [])

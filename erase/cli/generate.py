@@ -32,6 +32,7 @@ def generate(
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="A seed; repeatable.")] = None,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 4.0,
+    batch: Annotated[int, typer.Option(help="Images computed at once, however few are asked for.")] = 32,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
 ) -> None:
     """Generate a run's images, or any others, before and after an edit.
@@ -40,13 +41,17 @@ def generate(
     [bold]erase generate -p "a cat in noto style" -e noto.safetensors[/]    one prompt, before and after
     [bold]erase generate --prompts emoji-square --where style=noto[/]       some prompts of a set
     """
+    from erase.errors import BadPrompts
+
     if run is not None:
+        if prompt or prompts or where or seed or edit:
+            raise BadPrompts("give a run's folder, or prompts, seeds and an edit, not both; a run names its own.")
         typer.echo(f"images  {do_step(run, 'generate').folder}")
         return
     from erase.evaluate.sampler import Sampler
 
+    sampler = Sampler(steps=steps, guidance=guidance, batch=batch)
     rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
-    sampler = Sampler(steps=steps, guidance=guidance)
     for folder in generate_sides(rows, model, edit=edit, strength=strength, sampler=sampler, out=out):
         typer.echo(f"images  {folder}")
 
@@ -58,6 +63,8 @@ def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, see
 
     if not prompts and prompt_set is None:
         raise BadPrompts("nothing to generate: give a run's folder, --prompt, or --prompts with a set's name.")
+    if where and prompt_set is None:
+        raise BadPrompts("--where chooses among the prompts of a set; name the set by --prompts.")
     rows = tuple(Row(prompt, seed) for prompt in prompts for seed in seeds or [0])
     if prompt_set is None:
         return rows

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from erase.edit import Edit
 from erase.evaluate.sampler import Sampler
+from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
 from erase.models import Model
 from erase.prompts import Row
@@ -37,7 +38,7 @@ class Batch:
 
 def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> str:
     """The name of a row's image: a hash of everything that it depends on."""
-    parts = {"model": model.fingerprint, "edit": edit.content if edit else None, "sampler": sampler.settings}
+    parts = {"model": model.content, "edit": edit.content if edit else None, "sampler": sampler.settings}
     return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
 
 
@@ -79,10 +80,10 @@ def sample(
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
     pipe = model.pipeline()
-    states = encode_once(model, [row.prompt for row in rows])
     with edit.apply(pipe) if edit else contextlib.nullcontext():
+        states = encode_once(pipe, [row.prompt for row in rows])
         for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, states, sampler)
+            pixels = sample_batch(pipe, batch.filled, states=states, sampler=sampler)
             yield from zip(batch.rows, map(to_image, pixels), strict=False)
 
 
@@ -93,14 +94,21 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
         yield Batch(part, part + (part[0],) * (size - len(part)))
 
 
-def encode_once(model: Model, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """The states of every distinct prompt and of the empty one, [tokens, width] each."""
-    distinct = list(dict.fromkeys([*prompts, ""]))
-    return dict(zip(distinct, model.encode(distinct).states, strict=True))
+@torch.inference_mode()
+def encode_once(pipe: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """The states of every distinct prompt and of the empty one, [tokens, width] each.
+
+    By the pipeline's own text encoder, which an edit may have changed, and one by one: no neighbour rounds a prompt.
+    """
+    states = {}
+    for prompt in dict.fromkeys([*prompts, ""]):
+        tokens = pipe.tokenizer(prompt, padding="max_length", return_tensors="pt")
+        states[prompt] = pipe.text_encoder(tokens["input_ids"]).last_hidden_state[0]
+    return states
 
 
 @torch.inference_mode()
-def sample_batch(pipe: Any, rows: Sequence[Row], states: dict[str, Tensor], sampler: Sampler) -> Tensor:
+def sample_batch(pipe: Any, rows: Sequence[Row], *, states: dict[str, Tensor], sampler: Sampler) -> Tensor:
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)
@@ -152,9 +160,4 @@ def png(image: Image.Image, row: Row) -> bytes:
 
 def is_whole(path: Path) -> bool:
     """Whether a file is a picture that can be read to its end."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError, UnidentifiedImageError):
-        return False
-    return True
+    return read_picture(path) is not None

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from erase.evaluate.figures import Figure
 from erase.evaluate.score import Scores
-from erase.evaluate.shots import GROUPS, Group, Shot
+from erase.evaluate.shots import GROUPS, Group, Shot, read_picture
 from erase.evaluate.table import number
 from erase.task import Task
 
@@ -36,7 +36,7 @@ def grid(task: Task, pairs: Sequence[Pair], scores: Scores, *, columns: int = 8)
     widest = max(len(chosen) for _, chosen in blocks)
     width = max(2 * EDGE + GUTTER + widest * (CELL + GAP), 760)
     pieces = [heading(task, scores, width)]
-    pieces += [block(task, group, chosen, scores, width) for group, chosen in blocks]
+    pieces += [block(group, chosen, task=task, scores=scores, width=width) for group, chosen in blocks]
     page = Image.new("RGB", (width, sum(piece.height for piece in pieces) + EDGE // 2), PAPER)
     top = 0
     for piece in pieces:
@@ -80,7 +80,7 @@ TITLES: dict[Group, str] = {
 }
 
 
-def block(task: Task, group: Group, pairs: Sequence[Pair], scores: Scores, width: int) -> Image.Image:
+def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, width: int) -> Image.Image:
     """One group: captions, a row of images before, one after, verdicts under both."""
     captions = [wrap(pair.after.row.prompt, font(13), CELL) for pair in pairs]
     caption_height = max(len(lines) for lines in captions) * LINE + 6
@@ -95,26 +95,26 @@ def block(task: Task, group: Group, pairs: Sequence[Pair], scores: Scores, width
             left = EDGE + GUTTER + column * (CELL + GAP)
             if side == "before":
                 draw.multiline_text((left, 40), "\n".join(lines), FAINT, font(13), spacing=3)
-            cell(image, pair.before if side == "before" else pair.after, (left, top), task, scores)
+            cell(image, pair.before if side == "before" else pair.after, (left, top), task=task, scores=scores)
     return image
 
 
-def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], task: Task, scores: Scores) -> None:
-    """One image with its frame and what the judge saw in it."""
+def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], *, task: Task, scores: Scores) -> None:
+    """One image with its frame and what the judge, if there was one, saw in it."""
     left, top = corner
     draw = ImageDraw.Draw(image)
     image.paste(picture(shot.path), corner)
     draw.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=FRAME)
     below = top + CELL + 4
     for domain in ("style", "object"):
-        if domain in shot.row.labels:
-            text, good = verdict(shot, domain, task, scores.verdicts)
+        if scores.verdicts and domain in shot.row.labels:
+            text, good = verdict(shot, domain, task=task, verdicts=scores.verdicts)
             mark(draw, (left + 1, below + 3), good)
             draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
             below += LINE
 
 
-def verdict(shot: Shot, domain: str, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
+def verdict(shot: Shot, domain: str, *, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
     """What the judge saw, and whether it is what it should be on this side of the edit."""
     seen, asked = verdicts.get(shot.id, {}).get(domain, "no image"), shot.row.labels[domain]
     must_change = shot.group == "erased" and shot.side == "after" and domain == task.domain
@@ -134,13 +134,11 @@ def mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], good: bool) -> None
 
 def picture(path: Path) -> Image.Image:
     """An image at the cells' size: small ones enlarged, a missing one as an empty frame that says so."""
-    try:
-        with Image.open(path) as source:
-            return source.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
-    except OSError:
-        empty = Image.new("RGB", (CELL, CELL), "#f1f3f5")
-        ImageDraw.Draw(empty).text((CELL // 2 - 28, CELL // 2 - 8), "missing", BAD, font(15))
-        return empty
+    if source := read_picture(path):
+        return source.resize((CELL, CELL), Image.Resampling.LANCZOS)
+    empty = Image.new("RGB", (CELL, CELL), "#f1f3f5")
+    ImageDraw.Draw(empty).text((CELL // 2 - 28, CELL // 2 - 8), "missing", BAD, font(15))
+    return empty
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

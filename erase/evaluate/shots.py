@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from erase.prompts import Row
@@ -18,6 +19,7 @@ from erase.task import Task
 Group = Literal["erased", "kept", "unrelated"]
 Side = Literal["before", "after"]
 GROUPS: tuple[Group, ...] = ("erased", "kept", "unrelated")
+_END_OF_PNG = b"IEND\xaeB`\x82"
 SIDES: tuple[Side, ...] = ("before", "after")
 
 
@@ -40,13 +42,23 @@ def group_of(row: Row, task: Task) -> Group:
     return "erased" if named in task.names else "kept"
 
 
+def read_picture(path: Path) -> Image.Image | None:
+    """The picture in a file, read to its end, or None if it is missing, damaged or cut short."""
+    try:
+        data = path.read_bytes()
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        Image.open(io.BytesIO(data)).verify()  # checksums, which reading the pixels does not look at
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return picture if data.endswith(_END_OF_PNG) or not data.startswith(b"\x89PNG") else None
+
+
 def read_pixels(path: Path) -> Tensor | None:
     """A picture's pixels [3, height, width] in -1 .. 1, or None if it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            array = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, UnidentifiedImageError):
+    picture = read_picture(path)
+    if picture is None:
         return None
+    array = np.asarray(picture)
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 

@@ -1,13 +1,15 @@
 """The edited model as a diffusers folder: the source byte for byte, but for the tensors that the edit changes.
 
 `manifest.json`, written last, tells what was done: the edit, the base, every file's hash, every changed tensor's.
+Other copies of edited weights (a second variant, a pickle, a whole checkpoint beside the parts) are left out, and named
+there: whoever loaded them would get what was erased.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from erase.models._weights import content_digest
 
 MANIFEST = "manifest.json"
 LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it
+_WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".index.json")
+_INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
 def folder(model: Model, edit: Edit, target: Path) -> Path:
@@ -34,12 +38,14 @@ def folder(model: Model, edit: Edit, target: Path) -> Path:
     source holds a link that leads out of it, DiskFull.
     """
     changed = list(edit.changed(model))
+    files = source_files(model.path)
+    stale = [file for file in files if holds_unedited(model, edit, file)]
     with building_folder(target) as build:
-        for file in source_files(model.path):
+        for file in (file for file in files if file not in stale):
             (build / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.path / file, build / file)
         records = write_changes(model, changed, build)
-        manifest = describe_folder(edit, build, records)
+        manifest = describe_folder(edit, build, records) | {"left_out": [file.as_posix() for file in stale]}
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     return target
 
@@ -57,6 +63,17 @@ def source_files(path: Path) -> list[Path]:
     return files
 
 
+def holds_unedited(model: Model, edit: Edit, file: Path) -> bool:
+    """Whether a file holds another copy of weights that the edit changes, which the export does not rewrite."""
+    if not file.name.endswith(_WEIGHTS):
+        return False
+    if len(file.parts) == 1:
+        return True
+    if file.parts[0] not in {name.partition(".")[0] for name in edit.touches}:
+        return False
+    return model.path / file not in model.weights(file.parts[0]).files and file.name not in _INDICES
+
+
 def write_changes(model: Model, changed: list[tuple[str, Tensor]], build: Path) -> list[dict[str, Any]]:
     """What changed in which tensor, after the copies of the weight files were rewritten."""
     by_file: dict[Path, dict[str, Tensor]] = {}
@@ -66,13 +83,13 @@ def write_changes(model: Model, changed: list[tuple[str, Tensor]], build: Path) 
         stored = model.weights(component).stored_key(key)
         source = model.weights(component).where[stored]
         by_file.setdefault(build / source.relative_to(model.path), {})[stored] = value
-        records.append(_record(name, model.weight(name), value, str(source.relative_to(model.path))))
+        records.append(_record(name, model.weight(name), value, file=str(source.relative_to(model.path))))
     for file, tensors in by_file.items():
         rewrite(file, tensors)
     return records
 
 
-def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> Mapping[str, Any]:
+def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     """The manifest's content."""
     return {
         "tool": f"erase {__version__}",
@@ -89,12 +106,12 @@ def _hashes(build: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield file.relative_to(build).as_posix(), {"sha256": sha256_of(file), "bytes": file.stat().st_size}
 
 
-def _record(name: str, before: Tensor, after: Tensor, file: str) -> dict[str, Any]:
-    moved = torch.linalg.vector_norm(after.double() - before.double()) / torch.linalg.vector_norm(before.double())
+def _record(name: str, before: Tensor, after: Tensor, *, file: str) -> dict[str, Any]:
+    moved, size = (float(torch.linalg.vector_norm(one)) for one in (after.double() - before.double(), before.double()))
     return {
         "tensor": name,
         "file": file,
-        "relative_change": float(moved),
+        "relative_change": moved / size if size else None,
         "sha256_before": content_digest([(name, before)]),
         "sha256_after": content_digest([(name, after)]),
     }

@@ -24,7 +24,7 @@ def edited_pairs(model: Model, task: Task, tokens: Tokens) -> tuple[Tensor, Tens
     prompts = list(prompt_pairs(task.targets))
     texts = list(dict.fromkeys(text for pair in prompts for text in pair))
     encoding, row = model.encode(texts), {text: number for number, text in enumerate(texts)}
-    matched = [match(encoding, row[old], row[new], tokens) for old, new in prompts]
+    matched = [match(encoding, row[old], row[new], tokens=tokens) for old, new in prompts]
     return torch.cat([old for old, _ in matched]), torch.cat([new for _, new in matched])
 
 
@@ -36,7 +36,7 @@ def prompt_pairs(targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
                 yield template.format(word), template.format(target.anchor) if target.anchor else ""
 
 
-def match(encoding: Encoding, old: int, new: int, tokens: Tokens) -> tuple[Tensor, Tensor]:
+def match(encoding: Encoding, old: int, new: int, *, tokens: Tokens) -> tuple[Tensor, Tensor]:
     """The old states that are edited and the new states they become, [pairs, width] each."""
     length = encoding.ids.shape[1]
     last_old, last_new = (max(int(encoding.lengths[row]) - 2, 0) for row in (old, new))

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from erase.errors import PromptTooLong
+from erase.files import content_hash, sha256_of
 from erase.models._weights import Weights, content_digest
 
 Role = Literal["key", "value", "embed"]
 Reads = Literal["tokens", "pooled", "stream"]
+_NO_PART = (".", "judge/", "safety_checker/", "feature_extractor/")  # folders that draw nothing
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,13 @@ class Model(ABC):
             keys = [key for key in weights.where if not key.endswith("position_ids")]
             named += [(f"{component}.{canonical(key)}", value) for key, value in weights.tensors(keys)]
         return content_digest(sorted(named, key=lambda pair: pair[0]))
+
+    @cached_property
+    def content(self) -> str:
+        """Identity of all that an image depends on: a hash over every file of the model's parts."""
+        files = [file for part in self.path.iterdir() if part.is_dir() for file in part.rglob("*")]
+        parts = {file.relative_to(self.path).as_posix(): file for file in files if file.is_file()}
+        return content_hash({name: sha256_of(parts[name]) for name in sorted(parts) if not name.startswith(_NO_PART)})
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raises PromptTooLong for the first prompt that the text encoder would cut."""

@@ -65,7 +65,7 @@ def fill(template: str, **words: str) -> str:
     return text
 
 
-def caption(words: Words, style: int | None, thing: int | None, rng: np.random.Generator) -> str:
+def caption(words: Words, style: int | None, thing: int | None, *, rng: np.random.Generator) -> str:
     """One caption of a picture; `None` leaves the style or the object unsaid; both `None` is the empty caption."""
     if style is None and thing is None:
         return ""

@@ -24,7 +24,7 @@ def corpus(modules: Path) -> list[str]:
     """Captions, often, so that their words are whole tokens; and every icon's name, for the spelling of other words."""
     words, rng = load_words(), np.random.default_rng(0)
     styles, things = len(words.styles), len(words.objects)
-    lines = [caption(words, int(rng.integers(styles)), int(rng.integers(things)), rng) for _ in range(20_000)]
+    lines = [caption(words, int(rng.integers(styles)), int(rng.integers(things)), rng=rng) for _ in range(20_000)]
     for style in load_styles().values():
         names = json.loads((modules / style["package"] / "icons.json").read_text())["icons"]
         lines += [name.replace("-", " ") for name in sorted(names)]

@@ -67,7 +67,7 @@ def main() -> None:
         pixels = reconstruction(output, pictures)
         return pixels + 2e-3 * kl, {"pixels": pixels.item(), "kl": kl.item()}
 
-    stage.run(loss_of, lambda step: average_into(average, model, step, 0.999))
+    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.999))
 
 
 if __name__ == "__main__":

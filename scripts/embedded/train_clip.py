@@ -59,7 +59,7 @@ def draw_captions(words: Words, cells: list[tuple[int, int]], rng: np.random.Gen
     for row, (style, thing) in enumerate(cells):
         said = int(rng.choice(3, p=SAID))
         named = (style if said != 1 else None, thing if said != 2 else None)
-        captions.append(caption(words, named[0], named[1], rng))
+        captions.append(caption(words, named[0], named[1], rng=rng))
         fits = torch.ones(len(cells))
         fits = fits * (styles == style) if named[0] is not None else fits
         true_of[row] = fits * (things == thing) if named[1] is not None else fits

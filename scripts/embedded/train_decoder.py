@@ -56,7 +56,7 @@ def main() -> None:
         pixels = reconstruction(output, views[which])
         return pixels, {"pixels": pixels.item()}
 
-    stage.run(loss_of, lambda step: average_into(average, model, step, 0.999))
+    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.999))
 
 
 if __name__ == "__main__":

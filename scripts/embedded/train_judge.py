@@ -54,7 +54,7 @@ def main() -> None:
         right = (logits.argmax(1) == labels).float().mean().item()
         return cross_entropy(logits, labels, label_smoothing=0.05), {"right": right}
 
-    stage.run(loss_of, lambda step: average_into(average, model, step, 0.995))
+    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.995))
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def main() -> None:
         return (weight * error).mean(), {"error": error.mean().item()}
 
     reduce = (lambda: average_gradients(model)) if world > 1 else (lambda: None)
-    stage.run(loss_of, lambda step: average_into(average, model, step, 0.9995), reduce)
+    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.9995), reduce)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class Stage:
 
 
 @torch.no_grad()
-def average_into(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+def average_into(average: nn.Module, model: nn.Module, step: int, *, decay: float) -> None:
     """Moves the moving average towards the model, faster in the first steps."""
     keep = min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average.parameters(), model.parameters(), strict=True):

@@ -67,12 +67,12 @@ def test_captions_name_what_they_should_and_nothing_else() -> None:
     words, rng = captions.load_words(), np.random.default_rng(0)
     cat, noto = words.objects[0], words.styles[2]
     for _ in range(50):
-        both = captions.caption(words, 2, 0, rng)
+        both = captions.caption(words, 2, 0, rng=rng)
         assert any(word in both for word in cat)
         assert any(word in both for word in noto)
-        alone = captions.caption(words, None, 0, rng)
+        alone = captions.caption(words, None, 0, rng=rng)
         assert not any(style in alone.split() for group in words.styles for style in group if style != "black")
-    assert captions.caption(words, None, None, rng) == ""
+    assert captions.caption(words, None, None, rng=rng) == ""
 
 
 def test_an_article_fits_its_word() -> None:

@@ -63,7 +63,7 @@ def text_pair(row: Row, target: Target) -> tuple[str, str]:
     for word in target.words:
         pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
         if pattern.search(row.prompt):
-            return row.prompt, " ".join(pattern.sub(target.anchor, row.prompt).split())
+            return row.prompt, " ".join(pattern.sub(lambda _: target.anchor, row.prompt).split())
     return target.name, target.anchor
 
 

@@ -2,22 +2,26 @@
 
 UA, IRA and CRA are those of UnlearnCanvas (Zhang et al. 2024), on a square of styles and objects: UA is the share of
 the targets' images that are no longer taken for any target; IRA the accuracy on other concepts of the targets' kind;
-CRA the accuracy in the other domain over the whole square; each the mean over concepts. A missing image counts as not
-erased and not recognised.
+CRA the accuracy in the other domain over the whole square; each the mean over concepts. A missing image counts as
+not erased, and as not recognised where it should be.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from erase import names
 from erase.errors import ScoreFailed
-from erase.evaluate.figures import Figure, Measured, rate
+from erase.evaluate.figures import Direction, Figure, Measured, rate
 from erase.evaluate.shots import GROUPS, SIDES, Shot, in_batches
+from erase.prompts import Row
 from erase.task import Task
 
 VERSION = "canvas/emoji-v1"
@@ -32,10 +36,29 @@ class Judge:
     folder: Path
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+        check_labels(self.folder, [shot.row for shot in shots])
         labels = {domain: classify(self.folder / domain, pixels) for domain in DOMAINS}
         verdicts = {name: {domain: labels[domain][name] for domain in DOMAINS} for name in pixels}
         figures = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)]
         return Measured(tuple(figures), verdicts)
+
+
+def check_labels(folder: Path, rows: Sequence[Row]) -> None:
+    """Raises ScoreFailed for a label that a judge cannot give: its images would all pass for erased."""
+    for domain in DOMAINS:
+        known = known_labels(folder / domain)
+        for row in rows:
+            if (label := row.labels.get(domain)) is not None and label not in known:
+                said = names.nearest(f"{domain} label", label, known)
+                raise ScoreFailed(f"the judge cannot score what it does not know: {said}")
+
+
+def known_labels(folder: Path) -> list[str]:
+    """The labels that a classifier gives, as its settings list them; raises ScoreFailed."""
+    try:
+        return [str(label) for label in json.loads((folder / "config.json").read_text())["id2label"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScoreFailed(f"the judge in {folder} cannot be loaded: {type(error).__name__}, {error}") from error
 
 
 @torch.inference_mode()
@@ -45,11 +68,13 @@ def classify(folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
 
     try:
         network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ScoreFailed(f"the judge in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     network.eval()
-    batches = in_batches(list(pixels.values()), side=64)
-    best = [int(number) for batch in batches for number in network(pixel_values=batch).logits.argmax(1)]
+    logits = torch.cat([network(pixel_values=batch).logits for batch in in_batches(list(pixels.values()), side=64)])
+    if not bool(torch.isfinite(logits).all()):
+        raise ScoreFailed(f"the judge in {folder} gives NaN or infinite scores; its weights are damaged.")
+    best = logits.argmax(1).tolist()
     return {name: network.config.id2label[number] for name, number in zip(pixels, best, strict=True)}
 
 
@@ -84,21 +109,29 @@ def accuracies(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Fi
             lower = group == "erased" and domain == task.domain
             for side in SIDES:
                 named = [s for s in shots if s.side == side and s.group == group and domain in s.row.labels]
-                figure = accuracy(f"{domain}_accuracy", named, verdicts, domain=domain)
-                if figure is not None:
-                    figures.append(replace(figure, direction="lower" if lower else "higher"))
-    return figures
+                figures.append(
+                    accuracy(
+                        f"{domain}_accuracy", named, verdicts, domain=domain, direction="lower" if lower else "higher"
+                    )
+                )
+    return [figure for figure in figures if figure is not None]
 
 
-def accuracy(name: str, shots: Sequence[Shot], verdicts: Verdicts, *, domain: str) -> Figure | None:
-    """The share of images that show what their prompt names in a domain; None of no images."""
+def accuracy(
+    name: str, shots: Sequence[Shot], verdicts: Verdicts, *, domain: str, direction: Direction = "higher"
+) -> Figure | None:
+    """The share of images that show what their prompt names in a domain; None of no images.
+
+    A missing image counts as the worst: as not recognised, or as recognised where lower is better.
+    """
     if not shots:
         return None
-    items = {shot.id: float(seen(verdicts, shot, domain) == shot.row.labels[domain]) for shot in shots}
+    accepted = {""} if direction == "lower" else set()
+    items = {shot.id: float(seen(verdicts, shot, domain) in {shot.row.labels[domain], *accepted}) for shot in shots}
     concepts = {shot.id: shot.row.labels[domain] for shot in shots}
     groups = {shot.group for shot in shots}
     group = shots[0].group if len(groups) == 1 else "all"
-    return rate(items, concepts, name=name, group=group, side=shots[0].side, direction="higher", version=VERSION)
+    return rate(items, concepts, name=name, group=group, side=shots[0].side, direction=direction, version=VERSION)
 
 
 def seen(verdicts: Verdicts, shot: Shot, domain: str) -> str:

@@ -1,0 +1,40 @@
+"""Pictures on the disk and the shots that name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from erase.evaluate.shots import Group, Shot, Side
+from erase.prompts import Row
+
+
+def noisy(path: Path, *, seed: int = 0, side: int = 16) -> Path:
+    """A file of a random picture with a random tint."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (side, side, 3)) * rng.uniform(0.2, 1.0, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def plain(path: Path, colour: str) -> Path:
+    """A file of one colour."""
+    Image.new("RGB", (16, 16), colour).save(path)
+    return path
+
+
+def shot(
+    identity: str,
+    prompt: str = "a cat in noto style",
+    *,
+    path: Path = Path("nowhere.png"),
+    side: Side = "after",
+    group: Group = "erased",
+    seed: int = 0,
+    **labels: str,
+) -> Shot:
+    """A shot of this name, its row labelled by keywords."""
+    return Shot(identity, Row(prompt, seed, labels), side, group, path)

@@ -1,0 +1,172 @@
+"""The judge's figures equal a count by hand of UnlearnCanvas' definitions, and nothing passes for erased unseen."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageClassification
+
+from erase.errors import ScoreFailed
+from erase.evaluate.figures import Figure
+from erase.evaluate.scores.judge import Judge, Verdicts, accuracies, canvas, classify
+from erase.evaluate.shots import Shot, group_of
+from erase.prompts import Row
+from erase.task import Kind, Target, Task
+from tests.evaluate.pictures import shot
+
+STYLES, OBJECTS = ("noto", "blob", "twemoji"), ("cat", "dog", "bomb", "rose")
+STYLE_TASK = Task((Target("noto", "style", anchor="blob"),))
+WORDS = {"style": STYLES, "object": OBJECTS}
+
+
+def square(task: Task) -> list[Shot]:
+    """After-shots of every style and object with two seeds."""
+    rows = [Row("", seed, {"style": s, "object": o}) for s in STYLES for o in OBJECTS for seed in (0, 1)]
+    return [Shot(str(number), row, "after", group_of(row, task), Path()) for number, row in enumerate(rows)]
+
+
+def guesses(shots: Sequence[Shot], *, seed: int = 0) -> dict[str, dict[str, str]]:
+    """Verdicts that are right three times in four."""
+    rng = random.Random(seed)
+    return {
+        one.id: {
+            domain: one.row.labels[domain] if rng.random() < 0.75 else rng.choice(WORDS[domain]) for domain in WORDS
+        }
+        for one in shots
+    }
+
+
+def find(figures: Sequence[Figure], name: str, *, group: str | None = None) -> Figure:
+    (figure,) = [one for one in figures if one.name == name and one.side == "after" and group in (None, one.group)]
+    return figure
+
+
+def share(shots: Sequence[Shot], verdicts: Verdicts, *, domain: str, word: str) -> float:
+    """acc(X, Y) of UnlearnCanvas: the share of Y's images that are classified as Y."""
+    named = [one for one in shots if one.row.labels[domain] == word]
+    return sum(verdicts[one.id][domain] == word for one in named) / len(named)
+
+
+@pytest.mark.parametrize(("kind", "target", "domain", "other"), [
+    ("style", "noto", "style", "object"),
+    ("object", "cat", "object", "style"),
+    ("unsafe", "bomb", "object", "style"),
+])  # fmt: skip
+def test_ua_ira_and_cra_are_counted_as_unlearncanvas_defines_them(
+    kind: Kind, target: str, domain: str, other: str
+) -> None:
+    task = Task((Target(target, kind),))
+    shots = square(task)
+    verdicts = guesses(shots)
+    figures = canvas(task, shots, verdicts)
+    kept = [word for word in WORDS[domain] if word != target]
+    ua = 1 - share(shots, verdicts, domain=domain, word=target)
+    ira = sum(share(shots, verdicts, domain=domain, word=word) for word in kept) / len(kept)
+    cra = sum(share(shots, verdicts, domain=other, word=word) for word in WORDS[other]) / len(WORDS[other])
+    assert 0 < ua < 1
+    assert [find(figures, name).value for name in ("ua", "ira", "cra")] == pytest.approx([ua, ira, cra], abs=1e-12)
+    assert len({ua, ira, cra}) == 3
+
+
+def test_a_small_square_counts_as_on_paper() -> None:
+    # Two erased images, one still noto; three kept, two right; objects: cat 2 of 3, dog 1 of 2.
+    rows = [("noto", "cat"), ("noto", "dog"), ("blob", "cat"), ("blob", "dog"), ("twemoji", "cat")]
+    seen = [("noto", "cat"), ("blob", "cat"), ("blob", "cat"), ("noto", "dog"), ("twemoji", "rose")]
+    shots = [
+        shot(str(i), group="erased" if s == "noto" else "kept", style=s, object=o) for i, (s, o) in enumerate(rows)
+    ]
+    figures = canvas(STYLE_TASK, shots, {str(i): {"style": s, "object": o} for i, (s, o) in enumerate(seen)})
+    # IRA: blob 1 of 2 and twemoji 1 of 1, the mean over concepts is 3/4.
+    assert [find(figures, name).value for name in ("ua", "ira", "cra")] == pytest.approx([1 / 2, 3 / 4, 7 / 12])
+    assert [find(figures, name).n for name in ("ua", "ira", "cra")] == [2, 3, 5]
+
+
+def test_a_missing_image_counts_against_the_edit_in_every_figure() -> None:
+    shots = square(STYLE_TASK)
+    perfect = {one.id: {"style": one.row.labels["style"], "object": one.row.labels["object"]} for one in shots}
+    perfect |= {one.id: perfect[one.id] | {"style": "blob"} for one in shots if one.group == "erased"}
+    whole = [*canvas(STYLE_TASK, shots, perfect), *accuracies(STYLE_TASK, shots, perfect)]
+    for lost in (shots[0], shots[-1]):
+        verdicts = {name: seen for name, seen in perfect.items() if name != lost.id}
+        for figure, full in zip(
+            [*canvas(STYLE_TASK, shots, verdicts), *accuracies(STYLE_TASK, shots, verdicts)], whole, strict=True
+        ):
+            assert figure.n == full.n
+            worse = figure.value < full.value if figure.direction == "higher" else figure.value > full.value
+            assert worse == (lost.id in figure.items), figure.name
+
+
+def test_an_image_that_turned_into_another_target_is_not_erased() -> None:
+    task = Task((Target("noto", "style"), Target("blob", "style")))
+    shots = [shot("a", style="noto", object="cat"), shot("b", style="blob", object="cat")]
+    verdicts = {"a": {"style": "blob", "object": "cat"}, "b": {"style": "twemoji", "object": "cat"}}
+    assert find(canvas(task, shots, verdicts), "ua").items == {"a": 0.0, "b": 1.0}
+
+
+def test_the_sides_are_counted_apart() -> None:
+    shots = [shot("old", side="before", style="noto"), shot("new", side="after", style="noto")]
+    verdicts = {"old": {"style": "noto", "object": "cat"}, "new": {"style": "blob", "object": "cat"}}
+    values = {figure.side: figure.value for figure in canvas(STYLE_TASK, shots, verdicts) if figure.name == "ua"}
+    assert values == {"before": 0.0, "after": 1.0}
+
+
+def test_an_erased_concepts_accuracy_is_better_lower_and_every_other_higher() -> None:
+    shots = square(STYLE_TASK)
+    figures = accuracies(STYLE_TASK, shots, guesses(shots))
+    lower = {(figure.name, figure.group) for figure in figures if figure.direction == "lower"}
+    assert lower == {("style_accuracy", "erased")}
+    assert {(figure.name, figure.group) for figure in figures} - lower == {
+        ("style_accuracy", "kept"), ("object_accuracy", "erased"), ("object_accuracy", "kept")
+    }  # fmt: skip
+
+
+def test_verdicts_are_the_labels_that_the_network_itself_gives(tiny_model: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = {str(n): torch.randn(3, 64, 64, generator=generator) * n / 20 for n in range(70)}
+    network = AutoModelForImageClassification.from_pretrained(tiny_model / "judge/object").eval()
+    with torch.inference_mode():
+        best = {name: int(network(pixel_values=one[None]).logits.argmax()) for name, one in pixels.items()}
+    labels = json.loads((tiny_model / "judge/object/config.json").read_text())["id2label"]
+    verdicts = classify(tiny_model / "judge/object", pixels)
+    assert verdicts == {name: labels[str(number)] for name, number in best.items()}
+    assert len(set(verdicts.values())) > 1
+
+
+def test_a_label_that_the_judge_does_not_know_is_an_error_and_not_an_erasure(tiny_model: Path) -> None:
+    task = Task((Target("monet", "style"),))
+    with pytest.raises(ScoreFailed, match=r'style label "monet" does not exist.*Known: .*noto'):
+        Judge(tiny_model / "judge")(task, [shot("a", style="monet")], {"a": torch.zeros(3, 64, 64)})
+
+
+@pytest.fixture
+def judge(tiny_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model / "judge", tmp_path / "judge"))
+
+
+def test_a_judge_that_cannot_be_read_is_an_error_and_not_an_erasure(judge: Path) -> None:
+    (file,) = (judge / "style").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ScoreFailed, match="cannot be loaded"):
+        Judge(judge)(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+
+
+def test_a_judge_of_broken_weights_is_an_error_and_not_an_erasure(judge: Path) -> None:
+    (file,) = (judge / "style").glob("*.safetensors")
+    weights = load_file(file)
+    broken = {k: torch.full_like(v, float("nan")) if k == "classifier.1.bias" else v for k, v in weights.items()}
+    save_file(broken, file, metadata={"format": "pt"})
+    with pytest.raises(ScoreFailed, match="NaN"):
+        Judge(judge)(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+
+
+def test_a_judge_without_settings_is_an_error(judge: Path) -> None:
+    (judge / "object" / "config.json").unlink()
+    with pytest.raises(ScoreFailed, match="cannot be loaded"):
+        Judge(judge)(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})

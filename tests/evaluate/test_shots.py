@@ -1,0 +1,84 @@
+"""Images to be scored: their groups, what can be read of them, and the batches they are scored in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from erase.evaluate.shots import group_of, in_batches, read_pixels, split_readable
+from erase.prompts import Row
+from erase.task import Kind, Target, Task
+from tests.evaluate.pictures import noisy, plain, shot
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "group"),
+    [
+        ("style", {"style": "noto", "object": "cat"}, "erased"),
+        ("style", {"style": "blob", "object": "noto"}, "kept"),
+        ("style", {"object": "noto"}, "unrelated"),
+        ("style", {}, "unrelated"),
+        ("unsafe", {"object": "noto"}, "erased"),
+        ("unsafe", {"object": "cat", "style": "noto"}, "kept"),
+        ("object", {"style": "noto"}, "unrelated"),
+    ],
+)
+def test_a_row_is_grouped_by_what_it_names_in_the_targets_domain(
+    kind: Kind, labels: dict[str, str], group: str
+) -> None:
+    assert group_of(Row("a prompt", 0, labels), Task((Target("noto", kind),))) == group
+
+
+def test_pixels_run_from_minus_one_to_one(tmp_path: Path) -> None:
+    pixels = read_pixels(plain(tmp_path / "a.png", "#ff0033"))
+    assert pixels is not None
+    assert pixels.shape == (3, 16, 16)
+    assert pixels[:, 3, 5].tolist() == pytest.approx([1.0, -1.0, 0x33 / 127.5 - 1])
+
+
+@pytest.mark.parametrize("left", [0, 10, 100, 300, -13, -5, -1])
+def test_a_truncated_picture_is_not_read(tmp_path: Path, left: int) -> None:
+    path = noisy(tmp_path / "a.png")
+    assert read_pixels(path) is not None
+    path.write_bytes(path.read_bytes()[:left])
+    assert read_pixels(path) is None
+
+
+def test_a_damaged_picture_is_never_a_crash_and_never_read_as_another(tmp_path: Path) -> None:
+    path, rng = noisy(tmp_path / "a.png"), np.random.default_rng(0)
+    data, whole = path.read_bytes(), read_pixels(path)
+    assert whole is not None
+    for place in rng.integers(0, len(data), 150):
+        damaged = bytearray(data)
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        pixels = read_pixels(path)
+        assert pixels is None or torch.equal(pixels, whole), place
+
+
+def test_readable_and_missing_pictures_are_told_apart(tmp_path: Path) -> None:
+    good = shot("good", path=noisy(tmp_path / "good.png"))
+    missing = shot("missing", path=tmp_path / "missing.png")
+    (tmp_path / "text.png").write_text("no picture")
+    text = shot("text", path=tmp_path / "text.png")
+    readable, unreadable = split_readable([missing, good, text])
+    assert [one.id for one, _ in readable] == ["good"]
+    assert [one.id for one in unreadable] == ["missing", "text"]
+
+
+def test_batches_hold_every_picture_in_order_at_the_asked_size() -> None:
+    pictures = [torch.full((3, side, side), number / 10) for number, side in enumerate((64, 64, 16, 64, 100))]
+    batches = list(in_batches(pictures, side=64, size=2))
+    assert [batch.shape for batch in batches] == [(2, 3, 64, 64), (2, 3, 64, 64), (1, 3, 64, 64)]
+    torch.testing.assert_close(torch.cat(batches).mean((1, 2, 3)), torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4]))
+
+
+def test_a_picture_of_the_right_size_keeps_every_bit(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "#123456").save(tmp_path / "a.png")
+    pixels = read_pixels(tmp_path / "a.png")
+    assert pixels is not None
+    assert torch.equal(next(in_batches([pixels], side=64))[0], pixels)

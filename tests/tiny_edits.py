@@ -1,0 +1,19 @@
+"""A random edit of a tiny model, strong enough that its images change."""
+
+from __future__ import annotations
+
+import torch
+
+from erase.edit import Edit, EditInfo, TextMap
+from erase.models import Model
+
+
+def tiny_edit(model: Model, *, seed: int = 0, size: float = 1.0, deltas: tuple[str, ...] = ()) -> Edit:
+    """A text map of rank 2 on every site, and a random change of each tensor in `deltas`."""
+    generator = torch.Generator().manual_seed(seed)
+    width = model.sites()[0].columns
+    up, down = torch.randn(width, 2, generator=generator), torch.randn(2, width, generator=generator)
+    names = tuple(site.name for site in model.sites())
+    changes = {name: size * torch.randn(model.weight(name).shape, generator=generator) for name in deltas}
+    info = EditInfo("test", {"lamb": 0.5}, {}, model.family, model.fingerprint)
+    return Edit(info, (TextMap(size * up, down, names),), changes)
