@@ -47,24 +47,25 @@ class TargetForm(Form):
 
 
 class KeepsForm(Form):
-    """What must stay: `words`, and every word of some axes of a prompt set that is no target's."""
+    """What must stay: `words`, and every prompt of a set that names no target, or the words of its axes alone."""
 
     words: Words = ()
     prompts: str | None = None
     axis: Annotated[Words, BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> KeepsForm:
-        if bool(self.prompts) != bool(self.axis):
-            raise ValueError('"prompts" and "axis" go together, such as {prompts: emoji-square, axis: [style]}')
+    def _axis_of_something(self) -> KeepsForm:
+        if self.axis and not self.prompts:
+            raise ValueError('"axis" needs "prompts", such as {prompts: emoji-square, axis: [style]}')
         return self
 
 
 class TaskForm(Form):
-    """What to erase, what it becomes, what must stay."""
+    """What to erase, what it becomes, what must stay; `prompts` serve every target that has none of its own."""
 
     kind: Kind
     targets: tuple[Annotated[TargetForm, BeforeValidator(_named)], ...]
+    prompts: Words = ()
     keeps: Annotated[KeepsForm, BeforeValidator(_keeps)] = KeepsForm()
 
 
@@ -140,9 +141,9 @@ class Pipeline(Form):
 
     def make_task(self) -> Task:
         """The task; raises BadTask."""
-        targets = tuple(Target(kind=self.task.kind, **target.model_dump()) for target in self.task.targets)
+        targets = tuple(_target(target, self.task) for target in self.task.targets)
         words = {word for target in targets for word in target.words}
-        kept = [word for word in _axis_words(self.task.keeps) if word not in words]
+        kept = [text for text in _kept_of_set(self.task.keeps, targets) if text not in words]
         return Task(targets, tuple(dict.fromkeys([*self.task.keeps.words, *kept])))
 
     def make_rows(self) -> tuple[Row, ...]:
@@ -218,10 +219,18 @@ def _check_names(pipeline: Pipeline) -> None:
         raise BadPipeline('the gate needs the score "judge"; add it to the list `score`, or drop `gate`.')
 
 
-def _axis_words(keeps: KeepsForm) -> list[str]:
-    if keeps.prompts is None:
+def _target(form: TargetForm, task: TaskForm) -> Target:
+    return Target(form.name, task.kind, form.anchor, form.synonyms, form.prompts or task.prompts)
+
+
+def _kept_of_set(keeps: KeepsForm, targets: tuple[Target, ...]) -> list[str]:
+    """The prompts of a set that name no target, or the words of its axes."""
+    if keeps.prompts is None or not targets:
         return []
     prompts = load_prompts(keeps.prompts)
+    if not keeps.axis:
+        named = {target.name for target in targets}
+        return [line.prompt for line in prompts.lines if line.labels.get(targets[0].domain) not in named]
     for axis in keeps.axis:
         if not prompts.words(axis):
             valid = [domain for domain in prompts.axes if prompts.words(domain)]

@@ -30,7 +30,7 @@ from erase.models import Model, open_model
 from erase.options import method_with
 from erase.pipeline import load_pipeline
 from erase.prompts import Row, load_prompts
-from erase.task import Target, Task
+from erase.task import Kind, Target, Task
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ("ua", "ira", "cra")
@@ -55,12 +55,11 @@ def synonyms(domain: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(row["synonyms"]) for name, row in rows.items()}
 
 
-def single(kind: str, name: str, anchor: str) -> Task:
-    """The task that erases one concept and keeps every other word of the square."""
-    square = load_prompts("emoji-square")
-    words = [word for domain in ("style", "object") for word in square.words(domain) if word != name]
-    target = Target(name, kind, anchor, synonyms(kind)[name])  # type: ignore[arg-type]
-    return Task((target,), tuple(words))
+def single(kind: Kind, name: str, anchor: str) -> Task:
+    """The task that erases one concept, asked for in five ways, and keeps every prompt of the square without it."""
+    prompts = load_pipeline(f"erase-{kind}").task.prompts
+    keeps = [line.prompt for line in load_prompts("emoji-square").lines if line.labels[kind] != name]
+    return Task((Target(name, kind, anchor, synonyms(kind)[name], prompts),), tuple(keeps))
 
 
 def all_tasks(*, quick: bool) -> dict[str, dict[str, Task]]:

@@ -118,6 +118,23 @@ def test_keeps_of_axes_are_all_words_but_the_targets_own(tmp_path: Path, recipe:
     assert load(tmp_path, recipe).make_task().keeps == ("a tree", "blob", "twemoji", "cat")
 
 
+def test_keeps_of_a_set_are_its_prompts_that_name_no_target(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["task"] = {
+        "kind": "style",
+        "targets": [{"name": "noto", "anchor": "blob"}],
+        "keeps": {"prompts": str(tmp_path / "square.yaml")},
+    }
+    keeps = load(tmp_path, recipe).make_task().keeps
+    assert keeps == tuple(f"a {thing} in {style} style" for style in ("blob", "twemoji") for thing in ("cat", "dog"))
+
+
+def test_prompts_of_the_task_serve_targets_without_their_own(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["task"] |= {"targets": ["noto", {"name": "firefox", "prompts": ["a {} cat"]}], "prompts": ["{} style"]}
+    task = load(tmp_path, recipe).make_task()
+    assert [target.prompts for target in task.targets] == [("{} style",), ("a {} cat",)]
+    assert resolve(load(tmp_path, recipe)).make_task() == task
+
+
 def test_a_bare_word_is_a_target_and_a_selection(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["task"]["targets"] = ["noto"]
     recipe["generate"]["prompts"] = [str(tmp_path / "square.yaml")]
@@ -150,7 +167,7 @@ def test_selections_have_their_own_seeds_and_share_no_row(tmp_path: Path, recipe
         (("task", "targets"), [{"name": "noto", "ancor": "x"}], 'in task.targets[0]; did you mean "anchor"?'),
         (("task", "targets"), "noto", "task.targets is"),
         (("task", "kind"), "stile", "task.kind is \"stile\"; expected 'style', 'object'"),
-        (("task", "keeps"), {"prompts": "emoji-square"}, '"prompts" and "axis" go together'),
+        (("task", "keeps"), {"axis": "style"}, '"axis" needs "prompts"'),
         (("generate", "steps"), "many", 'generate.steps is "many"; expected a valid integer'),
         (("generate", "seeds"), [-1], "generate.seeds[0] is -1"),
         (("generate", "prompts"), [{"name": "emoji-square", "were": {}}], 'did you mean "where"?'),
