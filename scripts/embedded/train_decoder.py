@@ -38,7 +38,7 @@ def views_and_latents(encoder: AutoencoderKL) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=8000, batch=8, lr=7e-4)
+    chosen = options(__doc__, steps=5000, batch=8, lr=7e-4)
     whole = trained("autoencoder", build_autoencoder(), "average").to(memory_format=torch.channels_last)
     views, latents = views_and_latents(whole)
     views, latents = views.clone(), latents.clone()  # out of inference mode
