@@ -1,4 +1,4 @@
-"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, export."""
+"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, report, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.evaluate.report.findings import Findings
     from erase.evaluate.score import Scores
     from erase.evaluate.shots import Shot
     from erase.models import Model
@@ -105,6 +106,24 @@ def read_scores(run: Run) -> Scores:
     return Scores.from_json(value)
 
 
+def findings(run: Run) -> Findings:
+    """All that a run has found, for its report; raises BadEdit, BadPrompts or ScoreFailed for what is not there yet."""
+    from erase.evaluate.grid import Pair
+    from erase.evaluate.report.findings import Findings
+    from erase.evaluate.score import Scores
+
+    edit = load_edit(run)
+    return Findings(
+        name=run.recipe.name,
+        task=run.task,
+        pairs=tuple(Pair(before, after) for before, after in _shots(run)),
+        scores=read_scores(run) if run.recipe.score else Scores(()),
+        recipe=run.recipe.model_dump(mode="json"),
+        edit=asdict(edit.info) | {"content": edit.content},
+        bounds=run.recipe.gate.bounds,
+    )
+
+
 def check_gate(run: Run) -> None:
     """Raises GateFailed with every figure that is below its bound or was not measured."""
     bounds = run.recipe.gate.bounds
@@ -135,7 +154,7 @@ def place_of(run: Run, name: str) -> Path:
 def results(run: Run) -> dict[str, Path]:
     """What the run has made and where it lies, each file or folder once."""
     exports = [place_of(run, name) for name in run.recipe.export]
-    paths = dict.fromkeys([run.grid_file, run.scores_file, run.edit_file, *exports])
+    paths = dict.fromkeys([run.grid_file, run.report_file, run.scores_file, run.edit_file, *exports])
     return {path.stem: path for path in paths if path.exists()}
 
 
@@ -176,6 +195,12 @@ def _grid(run: Run, watch: Watch) -> None:
     png = io.BytesIO()
     image.save(png, "PNG")
     write_atomically(run.grid_file, png.getvalue())
+
+
+def _report(run: Run, watch: Watch) -> None:
+    from erase.evaluate.report.page import write_report
+
+    write_report(findings(run), run.report_file)
 
 
 def _export(run: Run, watch: Watch) -> None:
@@ -251,6 +276,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "grid": Step(
             "drawing the grid", _grid, lambda run: run.grid_file.is_file(), lambda recipe: recipe.grid is not None
         ),
+        "report": Step("writing the report", _report, lambda run: run.report_file.is_file()),
         "export": Step("exporting", _export, _has_exports),
     }
 )

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from erase import __version__
-from erase.cli import edit, export, generate, grid, run, score
+from erase.cli import compare, edit, export, generate, grid, report, run, score
 from erase.cli.list import list_names
 from erase.errors import EraseError
 
@@ -34,6 +34,8 @@ app.command("edit")(edit.edit)
 app.command("generate")(generate.generate)
 app.command("score")(score.score)
 app.command("grid")(grid.grid)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("list")(list_names)
 
