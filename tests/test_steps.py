@@ -113,7 +113,8 @@ def test_a_missing_result_is_made_again_with_all_that_rests_on_it_and_nothing_el
     before, seen = stamps(run.folder), Seen()
     assert steps.do_all(run, seen)
     assert seen.begun == ["score", "grid", "report", "export"]
-    assert touched(run, before) == {"scores.json", "grid.png"}
+    reported = {"report.html", "report.json", "figures.csv", "images.csv"}
+    assert touched(run, before) == {"scores.json", "grid.png", *reported}
     assert contents(run.folder) == contents(finished.folder)
 
 

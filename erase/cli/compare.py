@@ -34,8 +34,8 @@ def compare(
     opened = [open_run(folder) for folder in runs]
     comparison = Comparison({label: steps.findings(run) for label, run in labelled(opened).items()})
     Console().print(comparison_table(comparison))
-    page, *_ = write_comparison(comparison, out)
-    typer.echo(f"compare  {page}")
+    write_comparison(comparison, out)
+    typer.echo(f"compare  {out}")
 
 
 def labelled(runs: list[Run]) -> dict[str, Run]:

@@ -61,11 +61,11 @@ class Competitor:
 
 
 def write_comparison(comparison: Comparison, page: Path) -> tuple[Path, ...]:
-    """The files written: the page, and beside it a .json and a .csv of the same name."""
+    """The files written: a .json and a .csv of the page's name beside it, and last the page."""
     files = {
-        page: comparison_html(comparison),
         page.with_suffix(".json"): records.as_json(as_values(comparison)),
         page.with_suffix(".csv"): records.as_csv(comparison_records(comparison)),
+        page: comparison_html(comparison),
     }
     for path, text in files.items():
         write_atomically(path, text)

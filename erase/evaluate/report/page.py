@@ -36,16 +36,11 @@ class Block:
 
 
 def write_report(findings: Findings, page: Path) -> tuple[Path, ...]:
-    """The files written: the page, and beside it report.json, figures.csv and images.csv."""
-    files = {
-        page: report_html(findings),
-        page.with_suffix(".json"): records.as_json(records.everything(findings)),
-        page.with_name("figures.csv"): records.as_csv(records.figure_records(findings.scores.figures)),
-        page.with_name("images.csv"): records.as_csv(records.image_records(findings)),
-    }
-    for path, text in files.items():
+    """The files written: report.json, figures.csv and images.csv beside the page, and last the page."""
+    files = {page.with_name(name): text for name, text in _downloads(findings).items()}
+    for path, text in (files | {page: report_html(findings)}).items():
         write_atomically(path, text)
-    return tuple(files)
+    return (*files, page)
 
 
 def report_html(findings: Findings) -> str:
