@@ -51,7 +51,7 @@ def interference(findings: Findings) -> Matrix | None:
         pairs = [pair for pair in judged if pair.after.row.labels[domain] == row]
         return _cell(pairs, lambda shot: saw(findings, shot, domain) == column)
 
-    return _matrix(findings, asked, columns, cell)
+    return _matrix(findings, asked, columns, cell=cell)
 
 
 def square(findings: Findings) -> Matrix | None:
@@ -66,7 +66,7 @@ def square(findings: Findings) -> Matrix | None:
     def cell(row: str, column: str) -> Cell | None:
         return _intact(findings, {domain: row, other: column})
 
-    return _matrix(findings, rows, columns, cell)
+    return _matrix(findings, rows, columns, cell=cell)
 
 
 def retained(findings: Findings) -> dict[str, Cell]:
@@ -104,7 +104,7 @@ def _cell(pairs: Sequence[Pair], counts: Callable[[Shot], bool]) -> Cell | None:
 
 
 def _matrix(
-    findings: Findings, rows: Sequence[str], columns: Sequence[str], cell: Callable[[str, str], Cell | None]
+    findings: Findings, rows: Sequence[str], columns: Sequence[str], *, cell: Callable[[str, str], Cell | None]
 ) -> Matrix:
     cells = tuple(tuple(cell(row, column) for column in columns) for row in rows)
     return Matrix(tuple(rows), tuple(columns), cells, findings.task.names)
