@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from erase import __version__
-from erase.cli import edit, export, generate, grid, run, score
+from erase.cli import edit, export, generate, grid, run, score, verify
 from erase.cli.list import list_names
 from erase.errors import EraseError
 
@@ -35,6 +35,7 @@ app.command("generate")(generate.generate)
 app.command("score")(score.score)
 app.command("grid")(grid.grid)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
 app.command("list")(list_names)
 
 

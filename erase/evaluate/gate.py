@@ -23,8 +23,9 @@ class Outcome:
     """One pair of images: what its prompt is to the task, and whether the detector saw its concept before and after.
 
     `aspect` says how the prompt asks (name, synonyms, neighbours ...). None is an image that is missing or was not
-    scored. `distance` is the mean absolute difference of the two, of 1; `blank` tells that the edit's image is of one
-    colour; `quality` is a score of both images, higher being better.
+    scored. `found` counts what was found in either, as the detector policy counts. `distance` is the mean absolute
+    difference of the two, of 1; `blank` tells that the edit's image is of one colour; `quality` is a score of both
+    images, higher being better.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class Outcome:
     distance: float | None = None
     blank: bool = False
     quality: tuple[float, float] | None = None
+    found: tuple[int, int] = (0, 0)
 
     @property
     def is_whole(self) -> bool:

@@ -68,7 +68,7 @@ def two_sided(fewer: int, count: int) -> float:
     for heads in range(fewer + 1):
         tail += ways
         ways = ways * (count - heads) // (heads + 1)
-    return min(1.0, 2 * tail / 2**count)
+    return min(1.0, 2 * tail / (1 << count))
 
 
 def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
