@@ -42,27 +42,49 @@ def verify(
     [bold]erase verify runs/erase-style/edit.safetensors --base emoji[/]
     [bold]erase verify edited --base sd15 -p object --with classifier=resnet-50[/]
     """
-    from rich.console import Console
+    named = (kind, target or [], synonym or [], keep or [])
+    result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out)
+    if result is None:  # another process of several, which has made its share of the images
+        return
+    if json:
+        typer.echo((out / "verdict.json").read_text(encoding="utf-8"))
+    else:
+        from rich.console import Console
 
+        show(Console(), result)
+    if result.verdict.exit_code:
+        raise typer.Exit(result.verdict.exit_code)
+
+
+def _verify(
+    edited: Path,
+    base: str,
+    protocol: str,
+    *,
+    named: tuple[str, Several, Several, Several],
+    given: dict[str, Path],
+    out: Path,
+) -> Result | None:
     from erase.cli._watch import ShownWatch
     from erase.evaluate import verify as verifying
     from erase.evaluate.looking import Given
     from erase.evaluate.protocol import load_protocol
+    from erase.evaluate.ranks import this_place
     from erase.models import open_model
 
-    chosen, model = load_protocol(protocol), open_model(base)
+    chosen, model, place = load_protocol(protocol), open_model(base), this_place()
     opened = verifying.open_edited(edited, model)
-    task = choose_task(opened.task, kind, target or [], synonyms=synonym or [], keeps=keep or [])
-    judged = Given(parse_given(given or []), model.judge_folder)
+    kind, targets, synonyms, keeps = named
+    task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
+    judged = Given(given, model.judge_folder)
+    if not place.is_first:
+        verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
+        return None
     with ShownWatch() as watch:
         watch.begin("verify", chosen.title)
-        result = verifying.verify(model, opened, chosen, task=task, given=judged, folder=out, count=watch.count)
-    if json:
-        typer.echo((out / "verdict.json").read_text(encoding="utf-8"))
-    else:
-        show(Console(), result)
-    if result.verdict.exit_code:
-        raise typer.Exit(result.verdict.exit_code)
+        return verifying.verify(
+            model, opened, chosen, task=task, given=judged, folder=out, count=watch.count, place=place
+        )
 
 
 def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Several, keeps: Several) -> Task:
@@ -129,4 +151,4 @@ def number(value: float, unit: str) -> str:
     """A total as people read it; a dash where nothing was asked."""
     if value != value:
         return "-"
-    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.0f}"
+    return {"share": f"{100 * value:.1f} %", "count": f"{value:.0f}"}.get(unit, f"{value:.3f}")

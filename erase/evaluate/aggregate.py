@@ -28,7 +28,7 @@ class Total:
     before: float
     after: float
     better: Literal["higher", "lower"]
-    unit: Literal["share", "count"] = "share"
+    unit: Literal["share", "count", "plain"] = "share"
 
 
 def aggregate(name: str, cases: Sequence[Case], outcomes: Sequence[Outcome], task: Task) -> tuple[Total, ...]:

@@ -67,7 +67,8 @@ def fid(one: ArrayLike, other: ArrayLike) -> float:
     left, right = _features(one, other, fewest=1)
     if min(len(left), len(right)) < FEWEST_FOR_FID:
         raise ScoreFailed(
-            f"FID of {len(left)} and {len(right)} images means nothing; it takes {FEWEST_FOR_FID} a side: use KID or CMMD."
+            f"FID of {len(left)} and {len(right)} images means nothing; it takes {FEWEST_FOR_FID} a side: "
+            "use KID or CMMD."
         )
     apart = left.mean(0) - right.mean(0)
     first, second = (np.atleast_2d(np.cov(part, rowvar=False)) for part in (left, right))

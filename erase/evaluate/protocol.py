@@ -23,6 +23,7 @@ from erase.prompts import Row
 
 Words = tuple[str, ...]
 Aggregation = Literal["pooled", "by-concept", "canvas-sauron", "canvas-with-seed", "erasebench", "faces", "counts"]
+Scorer = Literal["clip", "cmmd", "kid"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -130,7 +131,7 @@ class ProtocolForm(Form):
     prompts: tuple[PartForm, ...]
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
     sampler: SamplerForm = SamplerForm()
-    scorers: Words = ()
+    scorers: tuple[Scorer, ...] = ()
     detector: Detectors
     keeper: Detectors = ()
     aggregation: Aggregation = "pooled"

@@ -22,11 +22,12 @@ from erase.errors import BadEdit, BadTask
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import make_cases, rows_of
 from erase.evaluate.detections import read_picture
-from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.gate import Outcome, Verdict, judge
-from erase.evaluate.generate import generate, row_key
+from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key, Look, look
 from erase.evaluate.protocol import Case, Protocol
+from erase.evaluate.quality import clip_scores, set_distances
+from erase.evaluate.ranks import Place, generate_share
 from erase.files import content_hash, sha256_of, write_atomically
 from erase.models import Model, open_model
 from erase.task import Target, Task
@@ -97,6 +98,7 @@ def verify(
     given: Given,
     folder: Path,
     count: Count | None = None,
+    place: Place | None = None,
 ) -> Result:
     """The verdict on an edited model; images and `verdict.json` are left in `folder`.
 
@@ -106,29 +108,48 @@ def verify(
     count = count or (lambda text, done, total: None)
     sides = {"before": Edited(base, None, None), "after": edited}
     images = {
-        name: draw(side, protocol, cases, folder=folder / "images", count=partial(count, name))
+        name: draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
         for name, side in sides.items()
     }
     seen = {name: look(protocol, task, cases, images=paths, given=given) for name, paths in images.items()}
-    quality = qualities(protocol, cases, images, given)
+    quality = clip_scores(protocol, cases, images, given=given)
     outcomes = [
         outcome(case, (seen["before"][number], seen["after"][number]), images, quality=quality.get(number))
         for number, case in enumerate(cases)
     ]
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task)
+    totals += set_distances(protocol, cases, images, given=given)
     result = Result(protocol, task, cases, tuple(outcomes), totals, judge(outcomes, protocol.limits), folder)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
     return result
 
 
 def draw(
-    side: Edited, protocol: Protocol, cases: Sequence[Case], *, folder: Path, count: Callable[[int, int], None]
+    side: Edited,
+    protocol: Protocol,
+    cases: Sequence[Case],
+    *,
+    folder: Path,
+    count: Callable[[int, int], None] | None = None,
+    place: Place | None = None,
 ) -> dict[Key, Path]:
-    """Each row's image of one side."""
-    rows = rows_of(cases)
-    place = folder / content_hash([weights_digest(side.model), side.edit.content if side.edit else None])[:16]
-    paths = generate(side.model, rows, place, edit=side.edit, sampler=protocol.sampler, progress=count)
-    return dict(zip(map(row_key, rows), paths, strict=True))
+    """Each row's image of one side; of the rows that are this process's share, where there are several."""
+    rows, place = rows_of(cases), place or Place()
+    weights = folder / content_hash([weights_digest(side.model), side.edit.content if side.edit else None])[:16]
+    paths = generate_share(
+        side.model, rows, weights, place=place, edit=side.edit, sampler=protocol.sampler, progress=count
+    )
+    made = rows if place.is_first else place.share(rows)
+    return dict(zip(map(row_key, made), paths, strict=True))
+
+
+def draw_share(
+    base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, folder: Path, place: Place
+) -> None:
+    """Makes another process's share of the images of both sides and scores nothing."""
+    cases = make_cases(protocol, task, given.paths)
+    for side in (Edited(base, None, None), edited):
+        draw(side, protocol, cases, folder=folder / "images", place=place)
 
 
 def weights_digest(model: Model) -> str:
@@ -136,28 +157,6 @@ def weights_digest(model: Model) -> str:
     parts = sorted({*model.text_components, "unet", "transformer", "vae", "scheduler", "tokenizer"})
     files = [file for part in parts for file in sorted((model.path / part).glob("*")) if file.is_file()]
     return content_hash([(file.relative_to(model.path).as_posix(), sha256_of(file)) for file in files])
-
-
-def qualities(
-    protocol: Protocol, cases: Sequence[Case], images: Mapping[str, Mapping[Key, Path]], given: Given
-) -> dict[int, tuple[float, float]]:
-    """The CLIP score of each kept case before and after, if the protocol scores it; a missing image has the score 0."""
-    if "clip" not in protocol.form.scorers:
-        return {}
-    towers = ClipFolder(given.path("clip", purpose="the scorer clip"))
-    kept = {number: case for number, case in enumerate(cases) if case.role == "kept"}
-    both = {name: clip_scores(towers, list(kept.values()), paths) for name, paths in images.items()}
-    return dict(zip(kept, zip(both["before"], both["after"], strict=True), strict=True))
-
-
-def clip_scores(towers: ClipFolder, cases: Sequence[Case], images: Mapping[Key, Path]) -> list[float]:
-    """100 times the cosine of each case's image and caption."""
-    scores = []
-    for case in cases:
-        picture = read_picture(images[row_key(case.row)])
-        cosine = float((towers.pictures([picture]) @ towers.texts([case.caption]).T).item()) if picture else 0.0
-        scores.append(100 * cosine)
-    return scores
 
 
 def outcome(
