@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from erase.evaluate.detections import read_picture
 from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.generate import ddim, generate, start
 from erase.evaluate.ranks import generate_share, this_place
 from erase.evaluate.sampler import Sampler
+from erase.evaluate.shots import read_picture
 from erase.models import Model, open_model
 from erase.prompts import Row, load_prompts
 

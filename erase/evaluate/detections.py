@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from erase.errors import EraseError, ScoreFailed
+from erase.evaluate.shots import read_picture
 
 Unit = Literal["image", "box", "image-class"]
 AT_ONCE = 32  # images
@@ -89,15 +90,6 @@ def ask(detector: Detector, pictures: Sequence[Image.Image], *, name: str) -> li
         if not (math.isfinite(finding.score) and 0 <= finding.score <= 1):
             raise ScoreFailed(f'detector {name} gave "{finding.label}" the score {finding.score}; expected 0 to 1.')
     return answers
-
-
-def read_picture(path: Path) -> Image.Image | None:
-    """The picture in a file, None if it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, UnidentifiedImageError):
-        return None
 
 
 def counted(

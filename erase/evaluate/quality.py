@@ -12,12 +12,13 @@ import torch
 
 from erase.errors import ScoreFailed
 from erase.evaluate.aggregate import Total
-from erase.evaluate.detections import AT_ONCE, read_picture
+from erase.evaluate.detections import AT_ONCE
 from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.distances import cmmd, kid
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key
 from erase.evaluate.protocol import Case, Protocol
+from erase.evaluate.shots import read_picture
 
 Images = Mapping[str, Mapping[Key, Path]]  # by side, then by prompt and seed
 Vectors = Mapping[Key, torch.Tensor]

@@ -1,7 +1,6 @@
 """Whether an edited model passes a protocol's gate: images before and after, what detectors see, the verdict.
 
-Images lie in folders named by the weights that drew them, so nothing is made twice and no other model's image is ever
-taken for this one's.
+An image is named by all that it depends on: nothing is made twice, and no other model's image is taken for this one's.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from erase.edit import Edit
 from erase.errors import BadEdit, BadTask
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import make_cases, rows_of
-from erase.evaluate.detections import read_picture
 from erase.evaluate.gate import Outcome, Verdict, judge
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key, Look, look
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.quality import clip_scores, set_distances
 from erase.evaluate.ranks import Place, generate_share
-from erase.files import content_hash, sha256_of, write_atomically
+from erase.evaluate.shots import read_picture
+from erase.files import write_atomically
 from erase.models import Model, open_model
 from erase.task import Target, Task
 
@@ -135,9 +134,8 @@ def draw(
 ) -> dict[Key, Path]:
     """Each row's image of one side; of the rows that are this process's share, where there are several."""
     rows, place = rows_of(cases), place or Place()
-    weights = folder / content_hash([weights_digest(side.model), side.edit.content if side.edit else None])[:16]
     paths = generate_share(
-        side.model, rows, weights, place=place, edit=side.edit, sampler=protocol.sampler, progress=count
+        side.model, rows, folder, place=place, edit=side.edit, sampler=protocol.sampler, progress=count
     )
     made = rows if place.is_first else place.share(rows)
     return dict(zip(map(row_key, made), paths, strict=True))
@@ -150,13 +148,6 @@ def draw_share(
     cases = make_cases(protocol, task, given.paths)
     for side in (Edited(base, None, None), edited):
         draw(side, protocol, cases, folder=folder / "images", place=place)
-
-
-def weights_digest(model: Model) -> str:
-    """Identity of everything that draws: every weight and config file, where a fingerprint knows only edited places."""
-    parts = sorted({*model.text_components, "unet", "transformer", "vae", "scheduler", "tokenizer"})
-    files = [file for part in parts for file in sorted((model.path / part).glob("*")) if file.is_file()]
-    return content_hash([(file.relative_to(model.path).as_posix(), sha256_of(file)) for file in files])
 
 
 def outcome(

@@ -25,7 +25,11 @@ def logits(tiny_model: Path) -> tuple[torch.Tensor, float, list[list[float]]]:
         found = model(pixel_values=pixels, **tokens)
         images = model.get_image_features(pixel_values=pixels).pooler_output.double().tolist()
         texts = model.get_text_features(**tokens).pooler_output.double().tolist()
-    return found.logits_per_image, float(model.logit_scale.exp()), [[cosine(x, y) for y in texts] for x in images]
+    return (
+        found.logits_per_image,
+        float(model.logit_scale.detach().exp()),
+        [[cosine(x, y) for y in texts] for x in images],
+    )
 
 
 def cosine(x: list[float], y: list[float]) -> float:

@@ -21,8 +21,8 @@ from erase.evaluate.cases import make_cases
 from erase.evaluate.detections import Finding
 from erase.evaluate.looking import Given
 from erase.evaluate.protocol import Protocol, load_protocol
-from erase.evaluate.verify import Edited, Result, draw, is_flat, open_edited, task_from, verify, weights_digest
-from erase.models import Model, open_model
+from erase.evaluate.verify import Edited, Result, draw, is_flat, open_edited, task_from, verify
+from erase.models import Model
 from erase.task import Target, Task
 
 TASK = Task((Target("noto", "style", anchor="blob", synonyms=("twemoji",)),), keeps=("cat",))
@@ -235,18 +235,6 @@ def test_the_verdict_file_names_protocol_policy_and_every_image(
     assert len(told["outcomes"]) == 48
     assert all((images / one["images"][side]).is_file() for one in told["outcomes"] for side in ("before", "after"))
     assert {total["name"]: total["after"] for total in told["totals"]} == {"presence": 0.0, "retention": 1.0}
-
-
-def test_a_change_outside_the_edited_places_is_another_model(model: Model, tiny_copy: Path) -> None:
-    before = weights_digest(open_model(tiny_copy))
-    assert before == weights_digest(model)
-    file = tiny_copy / "unet/diffusion_pytorch_model.safetensors"
-    weights = load_file(file)
-    weights["conv_out.bias"] += 1.0
-    save_file(weights, file)
-    changed = open_model(tiny_copy)
-    assert changed.fingerprint == model.fingerprint  # which is why images are not told apart by it
-    assert weights_digest(changed) != before
 
 
 def test_an_exported_folder_says_what_it_erases(model: Model, edit: Edit, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from erase.errors import ScoreFailed
 from erase.evaluate._clip import ClipTowers
 from erase.evaluate.detectors._pictures import preparation_of
 
@@ -29,16 +29,18 @@ class ClipFolder:
     @property
     def scale(self) -> float:
         """What the network multiplies cosines by to get its logits."""
-        return float(self._towers._model.logit_scale.exp())
+        return float(self._towers._model.logit_scale.detach().exp())
 
     @torch.inference_mode()
     def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Each picture's unit vector, [pictures, width]."""
         model = self._towers._model
         prepared = preparation_of(self.folder, side=int(model.config.vision_config.image_size))(pictures)
-        return normalize(model.get_image_features(pixel_values=prepared).pooler_output)
+        return self._towers._unit(model.get_image_features(pixel_values=prepared).pooler_output)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Each text's unit vector, [texts, width]."""
+        if not texts:
+            raise ScoreFailed(f"no text to compare with the pictures; the CLIP in {self.folder} needs at least one.")
         vectors = self._towers.texts(texts)
         return torch.stack([vectors[text] for text in texts])

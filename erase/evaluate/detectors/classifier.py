@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from erase.errors import ScoreFailed
 from erase.evaluate.detections import Finding, Findings
@@ -41,7 +42,7 @@ class Classifier:
             network = AutoModelForImageClassification.from_pretrained(
                 self.weights, dtype=torch.float32, local_files_only=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ScoreFailed(f"the classifier in {self.weights} cannot be loaded: {reason}") from error
         return network.eval()
