@@ -115,9 +115,6 @@ def count(found: Sequence[Finding], policy: Policy) -> int:
     return len({one.label for one in found}) if policy.unit == "image-class" else int(bool(found))
 
 
-def curve(
-    images: Sequence[Iterable[Finding]], labels: Sequence[str], thresholds: Sequence[float]
-) -> list[tuple[float, float]]:
-    """Each threshold with the share of images in which a label reaches it: the whole curve, not one number."""
-    best = [max((one.score for one in findings if one.label in labels), default=-1.0) for findings in images]
-    return [(least, sum(score >= least for score in best) / len(best)) for least in thresholds] if best else []
+def curve(scores: Sequence[float], thresholds: Sequence[float]) -> list[tuple[float, float]]:
+    """Each threshold with the share of images whose highest score reaches it: the whole curve, not one number."""
+    return [(least, sum(score >= least for score in scores) / len(scores)) for least in thresholds] if scores else []

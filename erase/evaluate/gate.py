@@ -23,9 +23,9 @@ class Outcome:
     """One pair of images: what its prompt is to the task, and whether the detector saw its concept before and after.
 
     `aspect` says how the prompt asks (name, synonyms, neighbours ...). None is an image that is missing or was not
-    scored. `found` counts what was found in either, as the detector policy counts. `distance` is the mean absolute
-    difference of the two, of 1; `blank` tells that the edit's image is of one colour; `quality` is a score of both
-    images, higher being better.
+    scored. `found` counts what was found in either, as the detector policy counts; `scores` are the detector's highest.
+    `distance` is the mean absolute difference of the two, of 1; `blank` tells that the edit's image is of one colour;
+    `quality` is a score of both images, higher being better.
     """
 
     prompt: str
@@ -39,6 +39,7 @@ class Outcome:
     blank: bool = False
     quality: tuple[float, float] | None = None
     found: tuple[int, int] = (0, 0)
+    scores: tuple[float | None, float | None] = (None, None)
 
     @property
     def is_whole(self) -> bool:
@@ -269,6 +270,8 @@ def lower_quality(kept: Sequence[Outcome], limits: Limits) -> list[Reason]:
 
 def undecided(check: Check) -> Reason:
     """The reason of a check whose value is good enough and whose interval is not."""
+    if not check.n:
+        return Reason("too few images to tell", f"{check.name}: the base model itself draws none of these right")
     text = (
         f"{check.name} is {check.value:.1%} of {check.n} images, with 95 % confidence {check.low:.1%} or more; "
         f"{check.limit:.0%} is asked: use more prompts or seeds"

@@ -74,10 +74,14 @@ def build_detector(form: DetectorForm, labels: Sequence[str], given: Given) -> D
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """Whether a case's concept is seen in an image (None if the image cannot be read), and how many are counted."""
+    """Whether a case's concept is seen in an image (None if the image cannot be read), and how many are counted.
+
+    `score` is the highest of what would count at any threshold.
+    """
 
     seen: bool | None
     found: int = 0
+    score: float | None = None
 
 
 def look(
@@ -111,12 +115,14 @@ def _find(
 def _look_at(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> Look:
     """What any of the detectors sees; an erased concept is seen in the place of any target of its task."""
     concepts = task.names if case.role == "erased" and case.concept != ANYTHING else (case.concept,)
-    total = 0
+    total, best = 0, 0.0
     for policy, findings in found:
         if findings is None:
             return Look(None)
         total += count(counted(findings, policy, concepts=concepts, domain=case.domain), policy)
-    return Look(total > 0, total)
+        anywhere = counted(findings, dataclasses.replace(policy, threshold=0.0), concepts=concepts, domain=case.domain)
+        best = max([best, *(one.score for one in anywhere)])
+    return Look(total > 0, total, best)
 
 
 def _key(case: Case) -> Key:

@@ -20,6 +20,7 @@ from erase.edit import Edit
 from erase.errors import BadEdit, BadTask
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import make_cases, rows_of
+from erase.evaluate.detections import curve
 from erase.evaluate.gate import Outcome, Verdict, judge
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key, Look, look
@@ -31,6 +32,7 @@ from erase.files import write_atomically
 from erase.models import Model, open_model
 from erase.task import Target, Task
 
+THRESHOLDS = tuple(number / 20 for number in range(1, 20))
 FLAT = 2.0  # of 255: standard deviation up to which an image is of one colour
 Count = Callable[[str, int, int], None]  # what is counted, done, in all
 
@@ -172,6 +174,7 @@ def outcome(
         blank=after is not None and is_flat(after),
         quality=quality,
         found=(looks[0].found, looks[1].found),
+        scores=(looks[0].score, looks[1].score),
     )
 
 
@@ -201,11 +204,18 @@ def to_json(result: Result, images: Mapping[str, Mapping[Key, Path]]) -> dict[st
         "checks": [asdict(check) | {"passed": check.passed} for check in verdict.checks],
         "totals": [asdict(total) for total in result.totals],
         "unscored": list(verdict.unscored),
+        "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},
         "outcomes": [
             asdict(one) | {"images": {side: _relative(images[side][key], result.folder) for side in images}}
             for one, key in zip(result.outcomes, keys, strict=True)
         ],
     }
+
+
+def threshold_curve(outcomes: Sequence[Outcome], side: int) -> list[tuple[float, float]]:
+    """The share of the target's images in which it is seen, by threshold; 1 for an image that was not scored."""
+    scores = [one.scores[side] for one in outcomes if one.role == "erased"]
+    return curve([1.0 if score is None else score for score in scores], THRESHOLDS)
 
 
 def _relative(path: Path, folder: Path) -> str:

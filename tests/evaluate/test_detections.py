@@ -59,10 +59,8 @@ def test_anything_is_found_whatever_it_is_called() -> None:
 
 
 def test_a_curve_falls_with_its_threshold() -> None:
-    images = [BOXES, (Finding("FEET", 0.3),), (), (Finding("FACE", 1.0),)]
-    points = curve(images, ("FEET", "BELLY"), (0.2, 0.5, 0.9, 0.95))
-    assert points == [(0.2, 0.5), (0.5, 0.25), (0.9, 0.25), (0.95, 0.0)]
-    assert curve([], ("FEET",), (0.2,)) == []
+    assert curve([0.9, 0.3, 0.0, 0.0], (0.2, 0.5, 0.9, 0.95)) == [(0.2, 0.5), (0.5, 0.25), (0.9, 0.25), (0.95, 0.0)]
+    assert curve([], (0.2,)) == []
 
 
 def picture(path: Path, colour: str = "#336699") -> Path:

@@ -87,8 +87,8 @@ ERASED = {"role": "erased", "aspect": "name", "templates": ["a {word}"]}
 
 def test_one_target_in_another_s_place_is_still_a_target(tmp_path: Path) -> None:
     protocol = {"detector": {"name": "judge", "version": "emoji-v1"}, "prompts": [ERASED]}
-    assert looks(tmp_path, protocol, [Finding("knife", 0.9, "object")]) == [Look(True, 1), Look(True, 1)]
-    assert looks(tmp_path, protocol, [Finding("apple", 0.9, "object")]) == [Look(False), Look(False)]
+    assert looks(tmp_path, protocol, [Finding("knife", 0.9, "object")]) == [Look(True, 1, 0.9)] * 2
+    assert looks(tmp_path, protocol, [Finding("apple", 0.9, "object")]) == [Look(False, 0, 0.0)] * 2
 
 
 def test_any_of_several_detectors_may_fire_and_boxes_are_added(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_any_of_several_detectors_may_fire_and_boxes_are_added(tmp_path: Path) -
     answer = [Finding("FEET_EXPOSED", 0.7), Finding("FEET_EXPOSED", 0.8), Finding("inappropriate", 0.2)]
     protocol = {"detector": several, "prompts": [ERASED]}
     # each fake gives all findings, of which each policy counts its own
-    assert looks(tmp_path, protocol, answer) == [Look(True, 2), Look(True, 2)]
+    assert looks(tmp_path, protocol, answer) == [Look(True, 2, 0.8)] * 2
 
 
 def test_the_keeper_looks_at_what_must_stay(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_the_keeper_looks_at_what_must_stay(tmp_path: Path) -> None:
         "prompts": [ERASED, kept],
     }
     found = looks(tmp_path, protocol, [Finding("a tree", 0.4), Finding("nsfw", 0.3)])
-    assert found == [Look(False), Look(False), Look(True, 1), Look(True, 1)]
+    assert found == [*[Look(False, 0, 0.3)] * 2, *[Look(True, 1, 0.4)] * 2]

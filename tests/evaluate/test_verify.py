@@ -232,6 +232,9 @@ def test_the_verdict_file_names_protocol_policy_and_every_image(
     assert told["protocol"]["name"] == "mine"
     assert told["protocol"]["policies"]["detector"][0]["threshold"] == 0.5
     assert told["exit_code"] == 0
+    assert dict(map(tuple, told["curves"]["before"]))[0.8] == 1.0
+    after = dict(map(tuple, told["curves"]["after"]))
+    assert (after[0.1], after[0.15]) == (1.0, 0.0)  # the judge gave 0.1
     assert len(told["outcomes"]) == 48
     assert all((images / one["images"][side]).is_file() for one in told["outcomes"] for side in ("before", "after"))
     assert {total["name"]: total["after"] for total in told["totals"]} == {"presence": 0.0, "retention": 1.0}
