@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from erase import __version__
-from erase.cli import compare, edit, export, generate, grid, report, run, score
+from erase.cli import compare, edit, export, generate, grid, report, run, score, verify
 from erase.cli.list import list_names
 from erase.errors import EraseError
 
@@ -37,6 +37,7 @@ app.command("grid")(grid.grid)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
 app.command("list")(list_names)
 
 
