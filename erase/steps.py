@@ -14,10 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from erase import names
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import method_with
+from erase.options import export_with, method_with
 from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
@@ -28,7 +27,12 @@ if TYPE_CHECKING:
     from erase.pipeline import Pipeline
 
 # Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
-_PLACES = {"patch": "edit.safetensors", "folder": "model"}
+_PLACES = {
+    "patch": "edit.safetensors",
+    "folder": "model",
+    "lora": "lora.safetensors",
+    "checkpoint": "checkpoint.safetensors",
+}
 
 
 class Watch(Protocol):
@@ -120,11 +124,11 @@ def check_gate(run: Run) -> None:
         )
 
 
-def export(name: str, model: Model, edit: Edit, *, target: Path) -> Path:
-    """Where an export was written; raises UnknownName and what the export raises."""
-    write: Any = names.load("exports", name)
-    written: Path = write(model, edit, target)
-    return written
+def export(
+    name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> Path:
+    """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    return export_with(name, options)(model, edit, target)
 
 
 def place_of(run: Run, name: str) -> Path:
@@ -197,12 +201,10 @@ def _has_exports(run: Run) -> bool:
 
 
 def _content_of(exported: Path) -> str | None:
-    """Which edit an exported folder says it holds."""
-    try:
-        manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-        return str(manifest["edit"]["content"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Which edit an exported file or folder says it holds."""
+    from erase.export._recipe import content_in
+
+    return content_in(exported)
 
 
 @contextlib.contextmanager
@@ -221,7 +223,7 @@ def _set_aside(target: Path) -> Iterator[None]:
     except BaseException:
         os.replace(aside, target)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
 def _shots(run: Run) -> list[tuple[Shot, Shot]]:
