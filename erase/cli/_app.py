@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from erase import __version__
-from erase.cli import edit, export, generate, grid, run, score
+from erase.cli import combine, diff, edit, export, generate, grid, inspect, push, run, score, undo, verify_manifest
 from erase.cli.list import list_names
 from erase.errors import EraseError
 
@@ -35,6 +35,12 @@ app.command("generate")(generate.generate)
 app.command("score")(score.score)
 app.command("grid")(grid.grid)
 app.command("export")(export.export)
+app.command("inspect")(inspect.inspect)
+app.command("diff")(diff.diff)
+app.command("combine")(combine.combine)
+app.command("undo")(undo.undo)
+app.command("verify-manifest")(verify_manifest.verify_manifest)
+app.command("push")(push.push)
 app.command("list")(list_names)
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from erase.edit import Edit
+from erase.edit import Edit, TextMap
 from erase.errors import BadEdit, BadOption, RunConflict
 from erase.export._modelspec import Architecture, architecture, modelspec
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
@@ -136,13 +136,20 @@ def factors_of(edit: Edit, name: str, weight: Tensor, *, rank: int) -> Factors:
     matrix = weight.double().flatten(1)
     maps = [text_map for text_map in edit.text_maps if name in text_map.sites]
     parts = [Factors(matrix[:, :0], matrix[:0])]
-    parts += [Factors(matrix @ text_map.up.double(), text_map.down.double()) for text_map in maps]
+    parts += [_mapped(matrix, text_map) for text_map in maps]
     if name in edit.deltas:
         parts.append(truncated(edit.deltas[name].double().flatten(1), rank))
     joined = Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
     if joined.rank > min(matrix.shape):  # many targets: the product itself has no more than that
         return truncated(joined.up @ joined.down, min(matrix.shape))
     return balanced(joined)
+
+
+def _mapped(matrix: Tensor, text_map: TextMap) -> Factors:
+    """`(W U) V`; a weight with more columns than the map has reads other things with the rest."""
+    width = len(text_map.up)
+    down = torch.nn.functional.pad(text_map.down.double(), (0, matrix.shape[1] - width))
+    return Factors(matrix[:, :width] @ text_map.up.double(), down)
 
 
 def truncated(change: Tensor, rank: int) -> Factors:
