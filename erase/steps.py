@@ -197,12 +197,11 @@ def _export_options(run: Run, name: str) -> dict[str, str]:
 
 
 def _has_exports(run: Run) -> bool:
-    """Whether every export is there, and of the run's own edit: a folder may hold another strength of it."""
+    """Whether every export is there, and of the run's own edit: it may be one of another strength."""
     places = [place_of(run, name) for name in run.recipe.export]
     if not all(place.exists() for place in places):
         return False
-    folders = [place for place in places if place.is_dir()]
-    return not folders or {_content_of(place) for place in folders} == {load_edit(run).content}
+    return not places or {_content_of(place) for place in places} == {load_edit(run).content}
 
 
 def _content_of(exported: Path) -> str | None:

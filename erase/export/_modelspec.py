@@ -21,6 +21,14 @@ _KOHYA = {
     "stable-diffusion-v2-768-v": "sd_v2_v",
     "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
 }
+# Sides of their latents, where a single file does not say it.
+_SIDES = {
+    "stable-diffusion-v1": 64,
+    "stable-diffusion-v2-512": 64,
+    "stable-diffusion-v2-768-v": 96,
+    "stable-diffusion-xl-v1-base": 128,
+}
+_WIDTH_OF_2 = 1024
 _SGM = "https://github.com/Stability-AI/generative-models"
 
 
@@ -38,13 +46,16 @@ class Architecture:
 
 
 def architecture(model: Model) -> Architecture:
-    """The architecture that a model's configuration shows; raises BadModel for one that has no LoRA or single file."""
+    """The architecture that a model's weights and settings show; raises BadModel for one that has no UNet."""
+    sites = model.sites()
+    if not all(site.component == "unet" for site in sites):
+        raise BadModel(f"{model.path.name} is a {model.family}; this export is for Stable Diffusion 1, 2 and XL.")
     unet, vae, scheduler = (read_config(model, part) for part in ("unet", "vae", "scheduler"))
-    if not unet:
-        raise BadModel(f"{model.path.name} has no UNet configuration; expected Stable Diffusion 1, 2 or XL.")
     prediction = str(scheduler.get("prediction_type", "epsilon"))
-    pixels = int(unet.get("sample_size") or 64) * 2 ** (len(vae.get("block_out_channels", 4 * [0])) - 1)
-    return Architecture(_name(unet, prediction), pixels, prediction)
+    name = _name(max(site.columns for site in sites), len(model.text_components), prediction)
+    levels = len(vae.get("block_out_channels", 4 * [0]))
+    side = int(unet.get("sample_size") or _SIDES[name])
+    return Architecture(name, side * 2 ** (levels - 1), prediction)
 
 
 def read_config(model: Model, part: str) -> dict[str, Any]:
@@ -75,10 +86,10 @@ def modelspec(kind: Architecture, *, title: str, adapter: bool = False, descript
     return {f"modelspec.{key}": value for key, value in fields.items() if value}
 
 
-def _name(unet: dict[str, Any], prediction: str) -> str:
-    width = unet.get("cross_attention_dim")
-    if unet.get("addition_embed_type") == "text_time" or width == 2048:
+def _name(width: int, encoders: int, prediction: str) -> str:
+    """ModelSpec's name for a UNet that reads states of a width from so many text encoders."""
+    if encoders > 1:
         return "stable-diffusion-xl-v1-base"
-    if width == 1024:
+    if width == _WIDTH_OF_2:
         return "stable-diffusion-v2-768-v" if prediction == "v_prediction" else "stable-diffusion-v2-512"
     return "stable-diffusion-v1"

@@ -1,6 +1,7 @@
 """The edited model as a diffusers folder: the source byte for byte, but for the tensors that the edit changes.
 
-`manifest.json`, written last, tells what was done: the edit, the base, every file's hash, every changed tensor's.
+A model card is put in, and the source's own kept beside it. `manifest.json`, written last, tells what was done: the
+edit, the base, every file's hash, every changed tensor's.
 Other copies of edited weights (a second variant, a pickle, a whole checkpoint beside the parts) are left out, and named
 there: whoever loaded them would get what was erased.
 """
@@ -67,10 +68,10 @@ def folder(
         if card:
             about = read_about(model.path, base_model=base_model, licence=licence, scores=scores)
             more |= write_card(build, said, about, title=title_of(edit, model.path.name, redact=redact))
-        if reversal:
-            write_reversal(model, edit, reversal_place(target))
         manifest = describe_folder(edit, build, records) | more
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    if reversal:
+        write_reversal(model, edit, reversal_place(target))
     return target
 
 
