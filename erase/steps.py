@@ -57,8 +57,10 @@ class Step:
 
 def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
+    from erase.evaluate.attention import check_attention
+
     method_with(run.recipe.edit.method, run.recipe.edit.options)
-    run.recipe.make_sampler()
+    check_attention(run.recipe.make_sampler().attention)
     run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:

@@ -156,16 +156,16 @@ def unet_key(key: str, shape: UNetShape) -> str | None:
     if match is None:
         return None
     down, block, kind, layer = match["side"] == "down", int(match["block"]), match["kind"], int(match["layer"])
-    begin = block * (shape.layers + 1) + down
+    first = block * (shape.layers + 1) + down
     outer = "input_blocks" if down else "output_blocks"
     if kind == "resnets":
-        return f"{outer}.{begin + layer}.0.{_renamed(match['rest'], _UNET_RESNET)}"
+        return f"{outer}.{first + layer}.0.{_renamed(match['rest'], _UNET_RESNET)}"
     if kind == "attentions":
-        return f"{outer}.{begin + layer}.1.{match['rest']}"
+        return f"{outer}.{first + layer}.1.{match['rest']}"
     if kind == "downsamplers":
-        return f"{outer}.{begin + shape.layers}.0.op.{match['rest'].removeprefix('conv.')}"
+        return f"{outer}.{first + shape.layers}.0.op.{match['rest'].removeprefix('conv.')}"
     if kind == "upsamplers":  # stands behind the last layer's attention, or in its place
-        return f"{outer}.{begin + shape.layers}.{2 if block in shape.attended else 1}.{match['rest']}"
+        return f"{outer}.{first + shape.layers}.{2 if block in shape.attended else 1}.{match['rest']}"
     return None
 
 
