@@ -52,7 +52,7 @@ def architecture(model: Model) -> Architecture:
         raise BadModel(f"{model.path.name} is a {model.family}; this export is for Stable Diffusion 1, 2 and XL.")
     unet, vae, scheduler = (read_config(model, part) for part in ("unet", "vae", "scheduler"))
     prediction = str(scheduler.get("prediction_type", "epsilon"))
-    name = _name(max(site.columns for site in sites), len(model.text_components), prediction)
+    name = _name(model, max(site.columns for site in sites), prediction)
     levels = len(vae.get("block_out_channels", 4 * [0]))
     side = int(unet.get("sample_size") or _SIDES[name])
     return Architecture(name, side * 2 ** (levels - 1), prediction)
@@ -86,10 +86,10 @@ def modelspec(kind: Architecture, *, title: str, adapter: bool = False, descript
     return {f"modelspec.{key}": value for key, value in fields.items() if value}
 
 
-def _name(width: int, encoders: int, prediction: str) -> str:
-    """ModelSpec's name for a UNet that reads states of a width from so many text encoders."""
-    if encoders > 1:
+def _name(model: Model, width: int, prediction: str) -> str:
+    """ModelSpec's name for a model whose UNet reads states of a width."""
+    if len(model.text_components) > 1:
         return "stable-diffusion-xl-v1-base"
-    if width == _WIDTH_OF_2:
+    if model.family.endswith("-2") or width == _WIDTH_OF_2:
         return "stable-diffusion-v2-768-v" if prediction == "v_prediction" else "stable-diffusion-v2-512"
     return "stable-diffusion-v1"

@@ -54,6 +54,8 @@ def folder(
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.
     """
+    if not model.path.is_dir():
+        raise BadModel(f"{model.path} is a single file; export it as a checkpoint, or convert it to a folder first.")
     changed = list(edit.changed(model))
     files = source_files(model.path)
     stale = [file for file in files if holds_unedited(model, edit, file)]
