@@ -20,6 +20,7 @@ from erase.errors import BadEdit, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
 from erase.models import Model
 from erase.models._model import canonical
+from erase.models._state import check_plain, check_unquantised
 from erase.models._weights import content_digest
 from erase.task import Task
 
@@ -121,7 +122,8 @@ class Edit:
         return Edit(info, self.text_maps + other.text_maps, deltas)
 
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
-        """The new value of a tensor, in its own dtype."""
+        """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised."""
+        check_unquantised(name, value)
         total = value.double()
         for text_map in self.text_maps:
             if name in text_map.sites:
@@ -147,8 +149,9 @@ class Edit:
     def apply(self, pipe: Any, *, force: bool = False) -> Applied:
         """Weights of a loaded pipeline changed in place; `.undo()` or the end of a `with` block restores every bit.
 
-        Raises ModelMismatch unless `force`, BadEdit.
+        Raises ModelMismatch unless `force`, BadEdit, BadModel for fused layers or a loaded LoRA, BadWeights.
         """
+        check_plain(pipe)
         if not force:
             self.check_base(fingerprint_of(pipe))
         named = _named_parameters(pipe)

@@ -14,10 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from erase import names
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import method_with
+from erase.options import export_with, method_with
 from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
@@ -29,7 +28,12 @@ if TYPE_CHECKING:
     from erase.pipeline import Pipeline
 
 # Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
-_PLACES = {"patch": "edit.safetensors", "folder": "model"}
+_PLACES = {
+    "patch": "edit.safetensors",
+    "folder": "model",
+    "lora": "lora.safetensors",
+    "checkpoint": "checkpoint.safetensors",
+}
 
 
 class Watch(Protocol):
@@ -54,8 +58,10 @@ class Step:
 
 def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
+    from erase.evaluate.attention import check_attention
+
     method_with(run.recipe.edit.method, run.recipe.edit.options)
-    run.recipe.make_sampler()
+    check_attention(run.recipe.make_sampler().attention)
     run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:
@@ -139,11 +145,11 @@ def check_gate(run: Run) -> None:
         )
 
 
-def export(name: str, model: Model, edit: Edit, *, target: Path) -> Path:
-    """Where an export was written; raises UnknownName and what the export raises."""
-    write: Any = names.load("exports", name)
-    written: Path = write(model, edit, target)
-    return written
+def export(
+    name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> Path:
+    """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    return export_with(name, options)(model, edit, target)
 
 
 def place_of(run: Run, name: str) -> Path:
@@ -209,25 +215,27 @@ def _export(run: Run, watch: Watch) -> None:
         target = place_of(run, name)
         if target != run.edit_file and _content_of(target) != edit.content:
             with _set_aside(target):
-                export(name, run.model, edit, target=target)
+                export(name, run.model, edit, target=target, options=_export_options(run, name))
+
+
+def _export_options(run: Run, name: str) -> dict[str, str]:
+    """What a run knows that an export can tell: a folder's card shows the run's scores."""
+    return {"scores": str(run.scores_file)} if name == "folder" and run.scores_file.is_file() else {}
 
 
 def _has_exports(run: Run) -> bool:
-    """Whether every export is there, and of the run's own edit: a folder may hold another strength of it."""
+    """Whether every export is there, and of the run's own edit: it may be one of another strength."""
     places = [place_of(run, name) for name in run.recipe.export]
     if not all(place.exists() for place in places):
         return False
-    folders = [place for place in places if place.is_dir()]
-    return not folders or {_content_of(place) for place in folders} == {load_edit(run).content}
+    return not places or {_content_of(place) for place in places} == {load_edit(run).content}
 
 
 def _content_of(exported: Path) -> str | None:
-    """Which edit an exported folder says it holds."""
-    try:
-        manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-        return str(manifest["edit"]["content"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Which edit an exported file or folder says it holds."""
+    from erase.export._recipe import content_in
+
+    return content_in(exported)
 
 
 @contextlib.contextmanager
@@ -246,7 +254,7 @@ def _set_aside(target: Path) -> Iterator[None]:
     except BaseException:
         os.replace(aside, target)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
 def _shots(run: Run) -> list[tuple[Shot, Shot]]:

@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from erase.edit import Edit
+from erase.evaluate.attention import use_attention
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
@@ -80,6 +81,7 @@ def sample(
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
     pipe = model.pipeline()
+    use_attention(pipe, sampler.attention)
     with edit.apply(pipe) if edit else contextlib.nullcontext():
         states = encode_once(pipe, [row.prompt for row in rows])
         for batch in batches(rows, sampler.batch):
