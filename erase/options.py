@@ -12,7 +12,7 @@ from erase.errors import BadOption
 
 if TYPE_CHECKING:
     from erase.edit import Edit
-    from erase.models import Model
+    from erase.models import Model, Reads, Role
     from erase.task import Task
 
 
@@ -33,3 +33,15 @@ def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task]
     }
     made: Callable[[Model, Task], Edit] = method(**checked)
     return made
+
+
+def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:
+    """Raises CannotEdit if the model lacks weights that the method needs.
+
+    A method's class says in `needs` which: pairs of what they read and of their role, or None for any role. Without
+    it, weights that read the prompt's token states.
+    """
+    name = type(method).__module__.rpartition(".")[2]
+    needs: tuple[tuple[Reads, Role | None], ...] = getattr(method, "needs", (("tokens", None),))
+    for reads, role in needs:
+        model.sites_that_read(reads, role=role, method=name)
