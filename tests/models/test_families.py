@@ -13,7 +13,7 @@ from torch import Tensor
 from erase.edit import Edit, EditInfo, TextMap
 from erase.errors import CannotEdit, PromptTooLong
 from erase.models import Condition, Model, fingerprint_of
-from tests.models.conftest import Opener
+from tests.families import Opener
 from tests.models.probes import condition_of, record, record_held, run
 from tests.tiny_families import FAMILIES
 

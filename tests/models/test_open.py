@@ -15,7 +15,7 @@ from erase.errors import BadModel, CannotEdit
 from erase.models import open_model
 from erase.models._open import family_of
 from erase.options import check_can_edit
-from tests.models.conftest import Opener
+from tests.families import Opener
 
 # cross_attention_dim, use_linear_projection, addition_embed_type of the published UNets.
 PUBLISHED = {

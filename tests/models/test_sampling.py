@@ -16,7 +16,7 @@ from erase.evaluate.generate import ddim, generate, sample_batch, start
 from erase.evaluate.sampler import Sampler
 from erase.models import conditions_of
 from erase.prompts import Row
-from tests.models.conftest import Opener
+from tests.families import Opener
 
 ROWS = (Row("a cat in noto style", 3), Row("a dog", 4))
 

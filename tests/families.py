@@ -1,4 +1,4 @@
-"""A tiny model of every family, each built once a session."""
+"""Fixtures: a tiny model of every family, each built once a session."""
 
 from __future__ import annotations
 
