@@ -32,6 +32,7 @@ class Model(ABC):
     pipeline_class: ClassVar[str]
     pipeline_options: ClassVar[Mapping[str, Any]] = {}
     backbone: ClassVar[str]
+    network: ClassVar[str]  # the backbone's class in diffusers
     patterns: ClassVar[tuple[Pattern, ...]]
     texts: ClassVar[tuple[Text, ...]]
     can_sample: ClassVar[bool] = True

@@ -15,6 +15,7 @@ class UNetModel(Model):
     """A model whose every `attn2` reads the prompt's token states themselves, so that a closed form is exact there."""
 
     backbone: ClassVar[str] = "unet"
+    network: ClassVar[str] = "UNet2DConditionModel"
     patterns: ClassVar[tuple[Pattern, ...]] = (
         pattern(r".*\battn2\.to_k\.weight", "key", "tokens"),
         pattern(r".*\battn2\.to_v\.weight", "value", "tokens"),

@@ -19,6 +19,7 @@ class Flux(JointModel):
 
     family: ClassVar[str] = "flux"
     pipeline_class: ClassVar[str] = "FluxPipeline"
+    network: ClassVar[str] = "FluxTransformer2DModel"
     texts: ClassVar[tuple[Text, ...]] = (
         Text("text_encoder", "tokenizer", "CLIPTextModel", whole=False),
         Text("text_encoder_2", "tokenizer_2", "T5EncoderModel", length=512),

@@ -21,6 +21,7 @@ class StableDiffusion3(JointModel):
 
     family: ClassVar[str] = "stable-diffusion-3"
     pipeline_class: ClassVar[str] = "StableDiffusion3Pipeline"
+    network: ClassVar[str] = "SD3Transformer2DModel"
     texts: ClassVar[tuple[Text, ...]] = (
         Text("text_encoder", "tokenizer", "CLIPTextModelWithProjection", states="penultimate"),
         Text("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", states="penultimate"),

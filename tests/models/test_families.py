@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, EditInfo, TextMap
-from erase.errors import CannotEdit, PromptTooLong
+from erase.errors import BadModel, CannotEdit, PromptTooLong
 from erase.models import Condition, Model, fingerprint_of
 from tests.families import Opener
 from tests.models.probes import condition_of, record, record_held, run
@@ -184,6 +184,22 @@ def test_every_site_and_text_encoder_is_in_the_fingerprint(each_model: Model) ->
         parameter.data[0] += 1.0
         seen.add(fingerprint_of(pipe))
     assert len(seen) == 1 + len(layers) + len(texts)
+
+
+def test_an_edit_is_applied_to_a_pipeline_of_another_purpose_too(each_model: Model, each_pipe: Any) -> None:
+    import diffusers
+
+    name = type(each_pipe).__name__.replace("Pipeline", "Img2ImgPipeline")
+    more = {"requires_safety_checker": False} if each_model.texts[-1].encoder == "text_encoder" else {}
+    other = getattr(diffusers, name)(**each_pipe.components, **more)
+    assert fingerprint_of(other) == each_model.fingerprint
+
+
+def test_a_pipeline_without_its_text_encoder_is_refused_by_name(family_model: Opener) -> None:
+    pipe = family_model("flux").pipeline()
+    pipe.text_encoder_2 = None
+    with pytest.raises(BadModel, match="FluxPipeline has not the parts"):
+        fingerprint_of(pipe)
 
 
 @pytest.mark.parametrize("reads", ["tokens", "pooled"])
