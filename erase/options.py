@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from erase.edit import Edit
-    from erase.models import Model
+    from erase.models import Model, Reads, Role
     from erase.task import Task
 
 
@@ -51,3 +51,15 @@ def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str
         key: documents.check_value(value, kinds[key], key=f"option {key} of {owner}", error=BadOption)
         for key, value in options.items()
     }
+
+
+def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:
+    """Raises CannotEdit if the model lacks weights that the method needs.
+
+    A method's class says in `needs` which: pairs of what they read and of their role, or None for any role. Without
+    it, weights that read the prompt's token states.
+    """
+    name = type(method).__module__.rpartition(".")[2]
+    needs: tuple[tuple[Reads, Role | None], ...] = getattr(method, "needs", (("tokens", None),))
+    for reads, role in needs:
+        model.sites_that_read(reads, role=role, method=name)

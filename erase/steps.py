@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import export_with, method_with
+from erase.options import check_can_edit, export_with, method_with
 from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
     from erase.evaluate.attention import check_attention
 
-    method_with(run.recipe.edit.method, run.recipe.edit.options)
+    check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
     check_attention(run.recipe.make_sampler().attention)
+    run.model.check_sampling()
     run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:

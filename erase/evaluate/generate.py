@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from erase.evaluate.attention import use_attention
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
-from erase.models import Model
+from erase.models import Condition, Model, conditions_of, predict
 from erase.prompts import Row
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -54,9 +54,11 @@ def generate(
 ) -> tuple[Path, ...]:
     """Paths of the rows' images in `folder`, in the rows' order; those that are there already are not made again.
 
-    Raises PromptTooLong before anything is made, BadWeights, ModelMismatch, DiskFull.
+    Raises PromptTooLong, or BadModel for a family that cannot be sampled, before anything is made; BadWeights,
+    ModelMismatch, DiskFull.
     """
     sampler = sampler or Sampler()
+    model.check_sampling()
     model.check_prompts([row.prompt for row in rows])
     paths = {row_key(row): folder / f"{image_id(model, row, sampler, edit=edit)}.png" for row in rows}
     unique = {row_key(row): row for row in rows}
@@ -83,9 +85,9 @@ def sample(
     pipe = model.pipeline()
     use_attention(pipe, sampler.attention)
     with edit.apply(pipe) if edit else contextlib.nullcontext():
-        states = encode_once(pipe, [row.prompt for row in rows])
+        conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)))
         for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, states=states, sampler=sampler)
+            pixels = sample_batch(pipe, batch.filled, conditions=conditions, sampler=sampler)
             yield from zip(batch.rows, map(to_image, pixels), strict=False)
 
 
@@ -97,35 +99,23 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
 
 
 @torch.inference_mode()
-def encode_once(pipe: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """The states of every distinct prompt and of the empty one, [tokens, width] each.
-
-    By the pipeline's own text encoder, which an edit may have changed, and one by one: no neighbour rounds a prompt.
-    """
-    states = {}
-    for prompt in dict.fromkeys([*prompts, ""]):
-        tokens = pipe.tokenizer(prompt, padding="max_length", return_tensors="pt")
-        states[prompt] = pipe.text_encoder(tokens["input_ids"]).last_hidden_state[0]
-    return states
-
-
-@torch.inference_mode()
-def sample_batch(pipe: Any, rows: Sequence[Row], *, states: dict[str, Tensor], sampler: Sampler) -> Tensor:
+def sample_batch(
+    pipe: Any, rows: Sequence[Row], *, conditions: Mapping[str | None, Condition], sampler: Sampler
+) -> Tensor:
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)
     latents = torch.cat([start(pipe, row.seed) for row in rows]) * scheduler.init_noise_sigma
-    conditions = torch.stack([states[row.prompt] for row in rows])
     guided = sampler.guidance > 1.0
-    if guided:
-        conditions = torch.cat([states[""].expand_as(conditions), conditions])
+    given = [conditions[row.prompt] for row in rows]
+    condition = Condition.stack([conditions[None]] * len(rows) + given if guided else given)
     for time in scheduler.timesteps:
         inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, time)
-        noise = pipe.unet(inputs, time, encoder_hidden_states=conditions).sample
+        predicted = predict(pipe, inputs, time, condition=condition)
         if guided:
-            empty, prompted = noise.chunk(2)
-            noise = empty + sampler.guidance * (prompted - empty)
-        latents = scheduler.step(noise, time, latents, eta=0.0).prev_sample
+            empty, prompted = predicted.chunk(2)
+            predicted = empty + sampler.guidance * (prompted - empty)
+        latents = scheduler.step(predicted, time, latents, eta=0.0).prev_sample
     decoded: Tensor = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     return (decoded / 2 + 0.5).clamp(0, 1)
 
@@ -134,7 +124,9 @@ def ddim(pipe: Any) -> Any:
     """A fresh DDIM scheduler with the settings of the model's own."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler.from_config(pipe.scheduler.config)
+    config = pipe.scheduler.config
+    # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
+    return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
 
 
 def start(pipe: Any, seed: int) -> Tensor:
