@@ -29,7 +29,8 @@ XL: dict[str, Any] = {
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return [text for kind, text in fenced if kind == language]
 
 
 def test_its_commands_and_its_python_run(
