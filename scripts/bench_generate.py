@@ -85,13 +85,16 @@ def processes(options: argparse.Namespace, count: int) -> float:
     """Seconds in which so many processes of one thread each, already warm, make the images."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--worker", folder, "--model", options.model]
-        command += ["--images", str(options.images), "--steps", str(options.steps)]
-        said = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+        command += ["--images", str(options.images), "--steps", str(options.steps), "--prompts", options.prompts]
+        places = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
         workers = [
-            subprocess.Popen(command, env=os.environ | said | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(command, env=os.environ | places | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
             for rank in range(count)
         ]
-        answers = [json.loads(worker.communicate()[0]) for worker in workers]
+        said = [worker.communicate()[0] for worker in workers]
+        if any(worker.returncode for worker in workers):
+            raise SystemExit("a worker has failed; what it said stands above")
+        answers = [json.loads(one) for one in said]
         return float(max(answer["seconds"] for answer in answers))
 
 
