@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from erase.models import Model, open_model
 from erase.prompts import Row, load_prompts
 
 
-def plain(model: Model, rows: tuple[Row, ...], sampler: Sampler, folder: Path) -> list[Path]:
+def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
     """One call of diffusers' pipeline an image, each then saved and read by CLIP alone."""
     pipe = model.pipeline()
     pipe.scheduler = ddim(pipe)
@@ -50,7 +50,7 @@ def plain(model: Model, rows: tuple[Row, ...], sampler: Sampler, folder: Path) -
     return paths
 
 
-def ours(model: Model, rows: tuple[Row, ...], sampler: Sampler, folder: Path) -> list[Path]:
+def ours(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
     """Batches of one size, each prompt encoded once; CLIP reads many images at a time."""
     paths = list(generate(model, rows, folder, sampler=sampler))
     towers = clip_of(model)
@@ -68,9 +68,9 @@ def clip_of(model: Model) -> ClipFolder:
     return ClipFolder(folder / "clip")
 
 
-def timed(work: Any, *arguments: Any) -> tuple[float, list[Path]]:
+def timed(work: Callable[[], list[Path]]) -> tuple[float, list[Path]]:
     began = time.perf_counter()
-    paths = work(*arguments)
+    paths = work()
     return time.perf_counter() - began, paths
 
 
@@ -85,13 +85,16 @@ def processes(options: argparse.Namespace, count: int) -> float:
     """Seconds in which so many processes of one thread each, already warm, make the images."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--worker", folder, "--model", options.model]
-        command += ["--images", str(options.images), "--steps", str(options.steps)]
-        said = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+        command += ["--images", str(options.images), "--steps", str(options.steps), "--prompts", options.prompts]
+        places = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
         workers = [
-            subprocess.Popen(command, env=os.environ | said | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(command, env=os.environ | places | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
             for rank in range(count)
         ]
-        answers = [json.loads(worker.communicate()[0]) for worker in workers]
+        said = [worker.communicate()[0] for worker in workers]
+        if any(worker.returncode for worker in workers):
+            raise SystemExit("a worker has failed; what it said stands above")
+        answers = [json.loads(one) for one in said]
         return float(max(answer["seconds"] for answer in answers))
 
 
@@ -127,9 +130,9 @@ def main() -> None:
         places = [Path(folder) / name for name in ("plain", "ours", "warm")]
         for place in places:
             place.mkdir()
-        plain(model, rows[:1], sampler, places[2])
-        slow, one_by_one = timed(plain, model, rows, sampler, places[0])
-        fast, batched = timed(ours, model, rows, sampler, places[1])
+        plain(model, rows[:1], places[2], sampler=sampler)
+        slow, one_by_one = timed(lambda: plain(model, rows, places[0], sampler=sampler))
+        fast, batched = timed(lambda: ours(model, rows, places[1], sampler=sampler))
         apart = difference(one_by_one, batched)
     ratio = processes(options, 1) / processes(options, 2)
     told = {"speedup": slow / fast, "two_process_ratio": ratio, "mean_abs_difference": apart}

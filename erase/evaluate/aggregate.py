@@ -31,7 +31,7 @@ class Total:
     unit: Literal["share", "count", "plain"] = "share"
 
 
-def aggregate(name: str, cases: Sequence[Case], outcomes: Sequence[Outcome], task: Task) -> tuple[Total, ...]:
+def aggregate(name: str, cases: Sequence[Case], outcomes: Sequence[Outcome], *, task: Task) -> tuple[Total, ...]:
     """The totals of an aggregation."""
     return AGGREGATIONS[name](list(zip(cases, outcomes, strict=True)), task)
 

@@ -79,7 +79,7 @@ class Layout:
     missing: tuple[str, ...]
 
 
-def read_layout(folder: Path, themes: Sequence[str], objects: Sequence[str], seeds: Sequence[int] = SEEDS) -> Layout:
+def read_layout(folder: Path, themes: Sequence[str], objects: Sequence[str], *, seeds: Sequence[int] = SEEDS) -> Layout:
     """The files of a folder and of its folders one below, such as `Van_Gogh_Cats_seed_188.jpg` or `..._seed188.jpg`.
 
     Raises ScoreFailed if no file of the set is there.

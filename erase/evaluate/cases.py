@@ -27,7 +27,7 @@ def make_cases(protocol: Protocol, task: Task, given: Mapping[str, Path] | None 
     for number, part in enumerate(protocol.form.prompts):
         if part.only and part.only != task.domain:
             continue
-        found = list(_cases_of(protocol, part, task, given or {}))
+        found = list(_cases_of(protocol, part, task, given=given or {}))
         if not found and not part.optional:
             raise BadProtocol(
                 f'protocol {protocol.name} finds no prompt for its part {number + 1} ("{part.aspect}") with the '
@@ -58,15 +58,15 @@ def evenly(cases: Sequence[Case], limit: int | None) -> list[Case]:
     return [cases[number * len(cases) // limit] for number in range(limit)]
 
 
-def _cases_of(protocol: Protocol, part: PartForm, task: Task, given: Mapping[str, Path]) -> Iterator[Case]:
-    asked = _from_set(protocol, part, task, given) if part.set else _from_templates(protocol, part, task)
+def _cases_of(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[str, Path]) -> Iterator[Case]:
+    asked = _from_set(protocol, part, task, given=given) if part.set else _from_templates(protocol, part, task)
     for case in asked:
         domain, concept = _seen(part, task, case)
         if concept:
             yield replace(case, concept=concept, domain=domain, caption=case.caption or case.row.prompt)
 
 
-def _from_set(protocol: Protocol, part: PartForm, task: Task, given: Mapping[str, Path]) -> Iterator[Case]:
+def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[str, Path]) -> Iterator[Case]:
     prompts = open_set(part.set, given)
     own = all(line.seed is not None for line in prompts.lines)
     seeds = part.seeds or (() if own else protocol.form.seeds)

@@ -80,7 +80,7 @@ def load_declared(name: str, path: Path | None) -> PromptSet:
         source=form.source,
         description=f"{form.description}{left_out}",
         sha256=sha256_of(path.expanduser()),
-        lines=tuple(_line(form, name, number, record) for number, record in enumerate(kept, start=1)),
+        lines=tuple(_line(form, name, record, number=number) for number, record in enumerate(kept, start=1)),
     )
 
 
@@ -110,7 +110,7 @@ def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:
     return records
 
 
-def _line(form: ManifestForm, name: str, number: int, record: dict[str, str]) -> Line:
+def _line(form: ManifestForm, name: str, record: dict[str, str], *, number: int) -> Line:
     prompt = record[form.prompt] or ""
     if not prompt.strip():
         raise BadPrompts(f"{name}: the prompt of row {number} is empty.")

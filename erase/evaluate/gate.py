@@ -145,16 +145,16 @@ def must_stay(kept: Iterable[Outcome]) -> list[Outcome]:
 
 def gone_check(aspect: str, erased: Sequence[Outcome], limits: Limits) -> Check:
     """How much of the target is gone in one way of asking for it."""
-    return share(f"gone: {aspect}", [is_gone(one) for one in erased], limits.gone, limits.confidence)
+    return share(f"gone: {aspect}", [is_gone(one) for one in erased], limit=limits.gone, confidence=limits.confidence)
 
 
 def kept_check(aspect: str, kept: Sequence[Outcome], limits: Limits) -> Check:
     """How much of what the base model drew right is still right."""
     held = [is_kept(one) for one in must_stay(kept)]
-    return share(f"kept: {aspect}", held, limits.kept, limits.confidence)
+    return share(f"kept: {aspect}", held, limit=limits.kept, confidence=limits.confidence)
 
 
-def share(name: str, held: Sequence[bool], limit: float, confidence: float) -> Check:
+def share(name: str, held: Sequence[bool], *, limit: float, confidence: float) -> Check:
     low, high = wilson(sum(held), len(held), confidence)
     return Check(name, sum(held) / len(held) if held else float("nan"), low, high, len(held), limit)
 
@@ -223,7 +223,7 @@ def destroyed(kept: Sequence[Outcome], limits: Limits) -> list[Reason]:
     if blank and blank >= limits.destroyed * len(kept):
         return [Reason("model destroyed", f"{blank} of {len(kept)} images that must stay are of one colour")]
     held = [is_kept(one) for one in must_stay(kept)]
-    check = share("kept", held, limits.destroyed, limits.confidence)
+    check = share("kept", held, limit=limits.destroyed, confidence=limits.confidence)
     if held and check.high < limits.destroyed:
         return [
             Reason("model destroyed", f"only {sum(held)} of {len(held)} images that were right before are right now")
@@ -252,7 +252,9 @@ def lost_concepts(kept: Sequence[Outcome], limits: Limits, *, certain: bool) -> 
     """
     groups = by(must_stay(kept), lambda one: one.concept)
     confidence = 1 - (1 - limits.confidence) / max(1, len(groups))
-    checks = [share(name, [is_kept(one) for one in group], limits.kept, confidence) for name, group in groups]
+    checks = [
+        share(name, [is_kept(one) for one in group], limit=limits.kept, confidence=confidence) for name, group in groups
+    ]
     lost = [check for check in checks if (check.high if certain else check.value) < limits.kept]
     return [f"{one.name} ({round(one.value * one.n)} of {one.n})" for one in sorted(lost, key=lambda one: one.value)]
 

@@ -97,7 +97,7 @@ def look(
         chosen = {number: case for number, case in enumerate(cases) if protocol.detectors(case.role) == forms}
         labels = concepts_of(list(chosen.values()), task)
         wanted = {_key(case): images[_key(case)] for case in chosen.values()}
-        found = [_find(form, labels, wanted, given) for form in forms]
+        found = [_find(form, labels, wanted, given=given) for form in forms]
         for number, case in chosen.items():
             of_case = [(form.policy, one[_key(case)]) for form, one in zip(forms, found, strict=True)]
             answers[number] = _look_at(case, task, of_case)
@@ -105,7 +105,7 @@ def look(
 
 
 def _find(
-    form: DetectorForm, labels: Sequence[str], images: Mapping[Key, Path], given: Given
+    form: DetectorForm, labels: Sequence[str], images: Mapping[Key, Path], *, given: Given
 ) -> dict[Key, Findings | None]:
     named = {f"{prompt}\n{seed}": path for (prompt, seed), path in images.items()}
     found = examine(build_detector(form, labels, given), named, name=form.name)

@@ -118,7 +118,7 @@ def verify(
         outcome(case, (seen["before"][number], seen["after"][number]), images, quality=quality.get(number))
         for number, case in enumerate(cases)
     ]
-    totals = aggregate(protocol.form.aggregation, cases, outcomes, task)
+    totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
     totals += set_distances(protocol, cases, images, given=given)
     result = Result(protocol, task, cases, tuple(outcomes), totals, judge(outcomes, protocol.limits), folder)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")

@@ -35,7 +35,7 @@ def pair(
 
 def totals(name: str, pairs: list[Pair]) -> dict[str, Total]:
     cases, outcomes = zip(*pairs, strict=True)
-    return {total.name: total for total in aggregate(name, cases, outcomes, TASK)}
+    return {total.name: total for total in aggregate(name, cases, outcomes, task=TASK)}
 
 
 def test_pooled_is_the_share_of_images() -> None:

@@ -68,7 +68,7 @@ def test_both_spellings_of_the_files_are_found_and_gaps_named(tmp_path: Path, na
 
 def test_missing_files_count_against_the_edit(tmp_path: Path) -> None:
     (tmp_path / "Crayon_Cats_seed_188.jpg").touch()
-    layout = read_layout(tmp_path, THEMES[:2], OBJECTS, SEEDS[:1])
+    layout = read_layout(tmp_path, THEMES[:2], OBJECTS, seeds=SEEDS[:1])
     found = answers_of(
         layout,
         THEMES[:2],
