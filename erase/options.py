@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from erase.errors import BadOption
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.methods._work import Work
     from erase.models import Model
     from erase.task import Task
 
@@ -33,3 +35,9 @@ def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task]
     }
     made: Callable[[Model, Task], Edit] = method(**checked)
     return made
+
+
+def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
+    """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has."""
+    given: Any = {"work": work} if "work" in inspect.signature(method).parameters else {}
+    return method(model, task, **given)
