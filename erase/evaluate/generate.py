@@ -10,6 +10,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from erase.edit import Edit
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
+from erase.guide import Guide, Plain, Prompted, guide_of
 from erase.models import Model
 from erase.prompts import Row
 
@@ -80,10 +82,12 @@ def sample(
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
     pipe = model.pipeline()
-    with edit.apply(pipe) if edit else contextlib.nullcontext():
+    guide = guide_of(edit, model)
+    weights = edit.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
+    with weights, guide.attached(pipe):
         states = encode_once(pipe, [row.prompt for row in rows])
         for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, states=states, sampler=sampler)
+            pixels = sample_batch(pipe, batch.filled, states=states, sampler=sampler, guide=guide)
             yield from zip(batch.rows, map(to_image, pixels), strict=False)
 
 
@@ -108,24 +112,30 @@ def encode_once(pipe: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def sample_batch(pipe: Any, rows: Sequence[Row], *, states: dict[str, Tensor], sampler: Sampler) -> Tensor:
+def sample_batch(
+    pipe: Any, rows: Sequence[Row], *, states: dict[str, Tensor], sampler: Sampler, guide: Guide | None = None
+) -> Tensor:
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)
     latents = torch.cat([start(pipe, row.seed) for row in rows]) * scheduler.init_noise_sigma
     conditions = torch.stack([states[row.prompt] for row in rows])
-    guided = sampler.guidance > 1.0
-    if guided:
-        conditions = torch.cat([states[""].expand_as(conditions), conditions])
-    for time in scheduler.timesteps:
-        inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, time)
-        noise = pipe.unet(inputs, time, encoder_hidden_states=conditions).sample
-        if guided:
-            empty, prompted = noise.chunk(2)
-            noise = empty + sampler.guidance * (prompted - empty)
+    prompts = tuple(row.prompt for row in rows)
+    batch = Prompted(prompts, conditions, states[""].expand_as(conditions), sampler.guidance)
+    guided = (guide or Plain()).begin(pipe, batch)
+    for step, time in enumerate(scheduler.timesteps):
+        ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time)
+        noise = guided.predict(ask, step)
         latents = scheduler.step(noise, time, latents, eta=0.0).prev_sample
     decoded: Tensor = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     return (decoded / 2 + 0.5).clamp(0, 1)
+
+
+def _asked(pipe: Any, inputs: Tensor, conditions: Sequence[Tensor], *, time: Tensor) -> Sequence[Tensor]:
+    """Predictions for the same latents under several conditions, in one pass."""
+    repeated = torch.cat([inputs] * len(conditions))
+    predicted: Tensor = pipe.unet(repeated, time, encoder_hidden_states=torch.cat(list(conditions))).sample
+    return predicted.chunk(len(conditions))
 
 
 def ddim(pipe: Any) -> Any:
