@@ -26,10 +26,10 @@ def test_the_loss_is_the_papers_equation_and_pulls_one_side_alone() -> None:
 
 
 def test_target_and_anchor_are_predicted_more_alike(model: Model) -> None:
-    edit = CA(**MANY | {"learning_rate": 3e-4})(model, STYLE)
+    edit = CA(**MANY | {"learning_rate": 1e-3})(model, STYLE)
     before = predictions(model, OLD) - predictions(model, NEW)
     after = predictions(model, OLD, edit) - predictions(model, NEW, edit)
-    assert after.norm() < 0.8 * before.norm()
+    assert after.norm() < 0.6 * before.norm()
 
 
 def test_no_gradient_passes_through_the_start_token(model: Model) -> None:

@@ -148,3 +148,9 @@ def test_a_learning_rate_that_changes_nothing_is_told(model: Model) -> None:
 def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
     with pytest.raises(BadOption, match=named):
         ESD(**options)
+
+
+def test_gradient_checkpointing_trains_the_same(model: Model) -> None:
+    plain, thrifty = (replace(QUICK, gradient_checkpointing=saved)(model, STYLE) for saved in (False, True))
+    for name, delta in plain.deltas.items():
+        torch.testing.assert_close(thrifty.deltas[name], delta, rtol=1e-3, atol=1e-5)
