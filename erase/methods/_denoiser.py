@@ -90,5 +90,8 @@ class Denoiser:
         """A fresh scheduler with the model's settings: DDIM, or one of the model's own kind."""
         from diffusers import DDIMScheduler
 
-        own = type(self.scheduler)
-        return (own if kind == "own" or self.space == "flow" else DDIMScheduler).from_config(self.scheduler.config)
+        config = self.scheduler.config
+        if kind == "own" or self.space == "flow":
+            return type(self.scheduler).from_config(config)
+        # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
+        return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))

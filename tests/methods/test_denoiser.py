@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 
 from erase.errors import BadModel
 from erase.methods._denoiser import Denoiser
@@ -36,6 +36,14 @@ def test_a_flow_models_level_is_its_share_of_the_time(model: Model) -> None:
     scaled = denoiser.scheduler.scale_noise(clean, torch.tensor([1000.0]), noise)
     torch.testing.assert_close(denoiser.level(torch.tensor([1000])).noisy(clean, noise), scaled)
     assert torch.equal(denoiser.truth(clean, noise + 1, torch.tensor([250])), torch.ones_like(clean))
+
+
+def test_ddim_clips_no_latents_of_a_model_that_says_nothing_of_clipping(model: Model) -> None:
+    denoiser = Denoiser.of(model)
+    denoiser.scheduler = PNDMScheduler(skip_prk_steps=True, steps_offset=1)
+    assert denoiser.sampler("ddim").config.clip_sample is False
+    assert denoiser.sampler("ddim").config.steps_offset == 1
+    assert isinstance(denoiser.sampler("own"), PNDMScheduler)
 
 
 def test_an_unknown_kind_of_prediction_is_told(model: Model) -> None:
