@@ -18,8 +18,7 @@ from torch import Tensor
 
 from erase.errors import BadEdit, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
-from erase.models import Model
-from erase.models._model import canonical
+from erase.models import Model, fingerprint_of, parameters_of
 from erase.models._weights import content_digest
 from erase.task import Task
 
@@ -46,8 +45,10 @@ class TextMap:
         return torch.eye(len(self.up), dtype=torch.float64) + self.up.double() @ self.down.double()
 
     def delta(self, weight: Tensor) -> Tensor:
-        """What a site's weight [rows, width] changes by, in float64."""
-        return (weight.double() @ self.up.double()) @ self.down.double()
+        """What a site's weight [rows, columns] changes by, in float64; its first `width` columns read the states."""
+        width = len(self.up)
+        change = (weight[:, :width].double() @ self.up.double()) @ self.down.double()
+        return torch.nn.functional.pad(change, (0, weight.shape[1] - width))
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Edit:
         self.check_weights()
         if not force:
             self.check_base(fingerprint_of(pipe))
-        named = _named_parameters(pipe)
+        named = parameters_of(pipe)
         missing = [name for name in self.touches if name not in named]
         if missing:
             raise ModelMismatch(f"the edit changes {missing[0]}, which this model does not have.")
@@ -268,23 +269,6 @@ class Applied:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.undo()
-
-
-def fingerprint_of(pipe: Any) -> str:
-    """A loaded pipeline's fingerprint, equal to that of the model it was loaded from at full precision."""
-    return content_digest(
-        sorted(
-            (name, value.data)
-            for name, value in _named_parameters(pipe).items()
-            if not name.startswith("unet.") or name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
-        )
-    )
-
-
-def _named_parameters(pipe: Any) -> dict[str, Tensor]:
-    named = {f"unet.{name}": value for name, value in pipe.unet.named_parameters()}
-    text = {f"text_encoder.{canonical(name)}": value for name, value in pipe.text_encoder.named_parameters()}
-    return named | text
 
 
 def _from_file(info: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:

@@ -49,6 +49,10 @@ class ModelMismatch(EraseError):
     """An edit that was made for another base model."""
 
 
+class CannotEdit(EraseError):
+    """A method that was asked to edit a model of a family that has none of the weights it edits."""
+
+
 class PromptTooLong(EraseError):
     """A prompt with more tokens than the text encoder takes."""
 

@@ -14,7 +14,7 @@ from erase.errors import BadOption
 if TYPE_CHECKING:
     from erase.edit import Edit
     from erase.methods._work import Work
-    from erase.models import Model
+    from erase.models import Model, Reads, Role
     from erase.task import Task
 
 
@@ -41,3 +41,15 @@ def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *
     """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has."""
     given: Any = {"work": work} if "work" in inspect.signature(method).parameters else {}
     return method(model, task, **given)
+
+
+def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:
+    """Raises CannotEdit if the model lacks weights that the method needs.
+
+    A method's class says in `needs` which: pairs of what they read and of their role, or None for any role. Without
+    it, weights that read the prompt's token states.
+    """
+    name = type(method).__module__.rpartition(".")[2]
+    needs: tuple[tuple[Reads, Role | None], ...] = getattr(method, "needs", (("tokens", None),))
+    for reads, role in needs:
+        model.sites_that_read(reads, role=role, method=name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from erase import names
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import make_edit, method_with
+from erase.options import check_can_edit, make_edit, method_with
 from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ class Step:
 
 def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
-    method_with(run.recipe.edit.method, run.recipe.edit.options)
+    check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
     run.recipe.make_sampler()
+    run.model.check_sampling()
     run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:

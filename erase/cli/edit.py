@@ -16,7 +16,9 @@ Several = list[str]
 def edit(
     *,
     pipeline: Annotated[str | None, typer.Argument(help="A pipeline's name or a .yaml.", show_default=False)] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="An embedded model or a diffusers folder.")] = "emoji",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="An embedded model, a diffusers folder or a .safetensors file.")
+    ] = "emoji",
     method: Annotated[str, typer.Option(help="One of `erase list methods`.")] = "uce",
     kind: Annotated[str, typer.Option(help="style, object, unsafe or identity.")] = "style",
     target: Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")] = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,12 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from erase.edit import Edit
+from erase.errors import BadModel
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
 from erase.guide import Guide, Plain, Prompted, guide_of
-from erase.models import Model
+from erase.models import Condition, Model, conditions_of, predict
 from erase.prompts import Row
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -55,9 +56,11 @@ def generate(
 ) -> tuple[Path, ...]:
     """Paths of the rows' images in `folder`, in the rows' order; those that are there already are not made again.
 
-    Raises PromptTooLong before anything is made, BadWeights, ModelMismatch, DiskFull.
+    Raises PromptTooLong, or BadModel for a family that cannot be sampled, before anything is made; BadWeights,
+    ModelMismatch, DiskFull.
     """
     sampler = sampler or Sampler()
+    model.check_sampling()
     model.check_prompts([row.prompt for row in rows])
     paths = {row_key(row): folder / f"{image_id(model, row, sampler, edit=edit)}.png" for row in rows}
     unique = {row_key(row): row for row in rows}
@@ -85,9 +88,13 @@ def sample(
     guide = guide_of(edit, model)
     weights = edit.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
-        states = encode_once(pipe, [row.prompt for row in rows])
+        conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)))
+        if edit and edit.guidance and conditions[None].pooled is not None:
+            raise BadModel(
+                f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."
+            )
         for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, states=states, sampler=sampler, guide=guide)
+            pixels = sample_batch(pipe, batch.filled, conditions=conditions, sampler=sampler, guide=guide)
             yield from zip(batch.rows, map(to_image, pixels), strict=False)
 
 
@@ -99,50 +106,45 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
 
 
 @torch.inference_mode()
-def encode_once(pipe: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """The states of every distinct prompt and of the empty one, [tokens, width] each.
-
-    By the pipeline's own text encoder, which an edit may have changed, and one by one: no neighbour rounds a prompt.
-    """
-    states = {}
-    for prompt in dict.fromkeys([*prompts, ""]):
-        tokens = pipe.tokenizer(prompt, padding="max_length", return_tensors="pt")
-        states[prompt] = pipe.text_encoder(tokens["input_ids"]).last_hidden_state[0]
-    return states
-
-
-@torch.inference_mode()
 def sample_batch(
-    pipe: Any, rows: Sequence[Row], *, states: dict[str, Tensor], sampler: Sampler, guide: Guide | None = None
+    pipe: Any,
+    rows: Sequence[Row],
+    *,
+    conditions: Mapping[str | None, Condition],
+    sampler: Sampler,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)
     latents = torch.cat([start(pipe, row.seed) for row in rows]) * scheduler.init_noise_sigma
-    conditions = torch.stack([states[row.prompt] for row in rows])
-    prompts = tuple(row.prompt for row in rows)
-    batch = Prompted(prompts, conditions, states[""].expand_as(conditions), sampler.guidance)
+    given = Condition.stack([conditions[row.prompt] for row in rows])
+    empty = Condition.stack([conditions[None]] * len(rows))
+    batch = Prompted(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
     guided = (guide or Plain()).begin(pipe, batch)
+    pooled = [one.pooled for one in (empty, given) if one.pooled is not None]
     for step, time in enumerate(scheduler.timesteps):
-        ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time)
-        noise = guided.predict(ask, step)
-        latents = scheduler.step(noise, time, latents, eta=0.0).prev_sample
+        ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time, pooled=pooled)
+        latents = scheduler.step(guided.predict(ask, step), time, latents, eta=0.0).prev_sample
     decoded: Tensor = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 
-def _asked(pipe: Any, inputs: Tensor, conditions: Sequence[Tensor], *, time: Tensor) -> Sequence[Tensor]:
-    """Predictions for the same latents under several conditions, in one pass."""
-    repeated = torch.cat([inputs] * len(conditions))
-    predicted: Tensor = pipe.unet(repeated, time, encoder_hidden_states=torch.cat(list(conditions))).sample
-    return predicted.chunk(len(conditions))
+def _asked(
+    pipe: Any, inputs: Tensor, states: Sequence[Tensor], *, time: Tensor, pooled: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Predictions for the same latents under several states, in one pass; `pooled` are the empty's and the prompts'."""
+    condition = Condition(torch.cat(list(states)), torch.cat(list(pooled[-len(states) :])) if pooled else None)
+    return predict(pipe, torch.cat([inputs] * len(states)), time, condition=condition).chunk(len(states))
 
 
 def ddim(pipe: Any) -> Any:
     """A fresh DDIM scheduler with the settings of the model's own."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler.from_config(pipe.scheduler.config)
+    config = pipe.scheduler.config
+    # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
+    return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
 
 
 def start(pipe: Any, seed: int) -> Tensor:

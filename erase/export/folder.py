@@ -35,8 +35,10 @@ def folder(model: Model, edit: Edit, target: Path) -> Path:
     """The edited model's folder.
 
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
-    source holds a link that leads out of it, DiskFull.
+    source is no folder or holds a link that leads out of it, DiskFull.
     """
+    if not model.path.is_dir():
+        raise BadModel(f"{model.path} is a single file, not a folder; export the edit as a patch, or give a folder.")
     changed = list(edit.changed(model))
     files = source_files(model.path)
     stale = [file for file in files if holds_unedited(model, edit, file)]

@@ -3,98 +3,170 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from erase.errors import PromptTooLong
+from erase.errors import BadModel, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
-from erase.models._weights import Weights, content_digest
+from erase.models._encoding import Condition, Encoding
+from erase.models._sites import Pattern, Reads, Role, Site, find_sites
+from erase.models._source import Source
+from erase.models._text import Text, TextEncoder
+from erase.models._weights import Tensors, check_finite, content_digest
 
-Role = Literal["key", "value", "embed"]
-Reads = Literal["tokens", "pooled", "stream"]
 _NO_PART = (".", "judge/", "safety_checker/", "feature_extractor/")  # folders that draw nothing
 
 
-@dataclass(frozen=True)
-class Site:
-    """A weight that the prompt reaches: `unet.<module>.weight`, of `rows` outputs and `columns` inputs.
-
-    `reads` tells what it is multiplied with: the prompt's token states, its pooled state, or a mixed stream.
-    """
-
-    name: str
-    role: Role
-    reads: Reads
-    rows: int
-    columns: int
-
-    @property
-    def component(self) -> str:
-        return self.name.partition(".")[0]
-
-    @property
-    def key(self) -> str:
-        return self.name.partition(".")[2]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Prompts as the model's cross-attention sees them.
-
-    `states` [prompts, tokens, width] float32; `ids` [prompts, tokens]; `lengths` [prompts] counts the start token, the
-    words' tokens and the first end token, so the last word's token is at `lengths - 2`.
-    """
-
-    states: Tensor
-    ids: Tensor
-    lengths: Tensor
-
-
 class Model(ABC):
-    """A diffusers folder: its sites and text encoder read lazily, its pipeline loaded only when asked for."""
+    """A model's files: its sites and text encoders read lazily, its pipeline loaded only when asked for.
 
-    family: str
+    A family is a subclass that fills in the tables below and says how its text encoders' states go together.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._weights: dict[str, Weights] = {}
+    family: ClassVar[str]
+    pipeline_class: ClassVar[str]
+    pipeline_options: ClassVar[Mapping[str, Any]] = {}
+    backbone: ClassVar[str]
+    network: ClassVar[str]  # the backbone's class in diffusers
+    patterns: ClassVar[tuple[Pattern, ...]]
+    texts: ClassVar[tuple[Text, ...]]
+    can_sample: ClassVar[bool] = True
 
+    def __init__(self, source: Source) -> None:
+        self.source, self.path = source, source.path
+        missing = [part for part in self.parts() if not source.has(part)]
+        if missing:
+            raise BadModel(
+                f"{self.path} has no {missing[0]} folder; expected a whole model: {', '.join(self.parts())}."
+            )
+
+    @classmethod
     @abstractmethod
+    def matches(cls, config: Mapping[str, Any]) -> bool:
+        """Whether a backbone of this config is one of the family's, where families share a pipeline class."""
+
+    @classmethod
+    @abstractmethod
+    def join(cls, encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> Encoding:
+        """What the text encoders, in the order of the family's table, make of prompts together."""
+
+    @staticmethod
+    @abstractmethod
+    def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:
+        """The backbone's prediction for latents at a time, as the family's pipeline computes it."""
+
+    @classmethod
+    def unconditional(cls, pipe: Any, encoders: Sequence[TextEncoder]) -> Condition:
+        """What guidance starts from: the empty prompt, as the family's pipeline takes it."""
+        return cls.join(encoders, [""]).conditions()[0]
+
+    @classmethod
+    def parts(cls) -> tuple[str, ...]:
+        """The folders of a whole model."""
+        text = [folder for text in cls.texts for folder in (text.encoder, text.tokenizer)]
+        return (cls.backbone, *text, "vae", "scheduler")
+
     def sites(self) -> tuple[Site, ...]:
-        """All weights that the prompt reaches, sorted by name."""
+        """All weights that the prompt reaches, sorted by name; raises BadModel if there is none."""
+        return self._sites
 
-    @property
-    @abstractmethod
-    def max_tokens(self) -> int:
-        """Tokens of the longest prompt, start and end included."""
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
+        found = self.find_sites()
+        if not found:
+            raise BadModel(
+                f"the {self.backbone} of {self.path} has no weight that a prompt reaches, no cross-attention; "
+                "nothing to edit."
+            )
+        return found
 
-    @abstractmethod
+    def find_sites(self) -> tuple[Site, ...]:
+        """The sites among the backbone's weights, sorted by name."""
+        weights = self.weights(self.backbone)
+        return find_sites(self.backbone, weights.places, self.patterns, shape=weights.shape)
+
+    @classmethod
+    def is_site(cls, key: str) -> bool:
+        """Whether a key of the backbone is a site's."""
+        return any(row.keys.fullmatch(key) for row in cls.patterns)
+
+    def sites_that_read(self, reads: Reads, *, method: str, role: Role | None = None) -> tuple[Site, ...]:
+        """The sites that are multiplied with such states, and have a role if one is given.
+
+        Raises CannotEdit, which names the method, if there is none.
+        """
+        found = tuple(site for site in self.sites() if site.reads == reads and role in (None, site.role))
+        if not found:
+            there = sorted({f"{site.role} of {site.reads}" for site in self.sites()})
+            raise CannotEdit(
+                f"{method} cannot edit {self.path.name}: it changes weights that are {role or 'whatever'} of {reads}, "
+                f"and those of a {self.family} model are {', '.join(there)}; use another method or model."
+            )
+        return found
+
     def encode(self, prompts: Sequence[str]) -> Encoding:
-        """The prompts' token states; raises PromptTooLong."""
-
-    @abstractmethod
-    def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt, start and end included, before anything is cut off."""
-
-    @abstractmethod
-    def pipeline(self, dtype: torch.dtype = torch.float32) -> Any:
-        """A freshly loaded diffusers pipeline without safety checker; raises BadWeights."""
+        """The prompts as the sites see them; raises PromptTooLong."""
+        self.check_prompts(prompts)
+        return self.join(self._encoders, prompts)
 
     @property
-    @abstractmethod
-    def text_components(self) -> tuple[str, ...]:
-        """Folders of the text encoders."""
+    def max_tokens(self) -> int:
+        """Tokens of the longest prompt, those added in front and behind included."""
+        return min(encoder.max_tokens for encoder in self._encoders if encoder.text.whole)
 
-    def weights(self, component: str) -> Weights:
-        if component not in self._weights:
-            self._weights[component] = Weights(self.path / component)
-        return self._weights[component]
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, those added in front and behind included, before anything is cut off."""
+        return max(encoder.count(prompt) for encoder in self._encoders if encoder.text.whole)
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raises PromptTooLong for the first prompt that a text encoder would cut."""
+        for encoder in (encoder for encoder in self._encoders if encoder.text.whole):
+            added = encoder.count("")
+            for prompt in dict.fromkeys(prompts):
+                if (count := encoder.count(prompt)) > encoder.max_tokens:
+                    raise PromptTooLong(
+                        f'prompt "{prompt[:80]}{"..." if len(prompt) > 80 else ""}" has {count - added} tokens; '
+                        f"{self.path.name} takes at most {encoder.max_tokens - added}: shorten it."
+                    )
+
+    def check_sampling(self) -> None:
+        """Raises BadModel if images of this family, or of this file, cannot be made here."""
+        self.source.check_whole()
+        if not self.can_sample:
+            raise BadModel(
+                f"{self.path.name} is a {self.family} model, of which no images can be made here yet: export the "
+                f"edited model and sample it with diffusers' {self.pipeline_class}."
+            )
+
+    def pipeline(self, dtype: torch.dtype = torch.float32) -> Any:
+        """A freshly loaded diffusers pipeline without safety checker; raises BadModel, BadWeights."""
+        self.source.check_whole()
+        modules = (self.backbone, *self.text_components, "vae")
+        for component in modules:
+            _ = self.weights(component).places
+        pipe = self.source.pipeline(self.pipeline_class, dtype, self.pipeline_options)
+        for component in modules:
+            for name, parameter in getattr(pipe, component).named_parameters():
+                check_finite(parameter, f"{name} in {self.path / component}")
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @property
+    def text_components(self) -> tuple[str, ...]:
+        """The text encoders' names."""
+        return tuple(text.encoder for text in self.texts)
+
+    @cached_property
+    def _encoders(self) -> tuple[TextEncoder, ...]:
+        return tuple(TextEncoder(text, self.source) for text in self.texts)
+
+    def weights(self, component: str) -> Tensors:
+        return self.source.weights(component)
 
     def weight(self, name: str) -> Tensor:
         """One tensor by its name with the component in front, in the file's own dtype."""
@@ -108,30 +180,36 @@ class Model(ABC):
         return folder if folder.is_dir() else None
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Identity of what an edit depends on: a hash over the text encoders' and the sites' values."""
-        named = [(site.name, self.weight(site.name)) for site in self.sites()]
-        for component in self.text_components:
-            weights = self.weights(component)
-            keys = [key for key in weights.where if not key.endswith("position_ids")]
-            named += [(f"{component}.{canonical(key)}", value) for key, value in weights.tensors(keys)]
-        return content_digest(sorted(named, key=lambda pair: pair[0]))
-
-    @cached_property
     def content(self) -> str:
         """Identity of all that an image depends on: a hash over every file of the model's parts."""
+        if self.path.is_file():
+            return sha256_of(self.path)
         files = [file for part in self.path.iterdir() if part.is_dir() for file in part.rglob("*")]
         parts = {file.relative_to(self.path).as_posix(): file for file in files if file.is_file()}
         return content_hash({name: sha256_of(parts[name]) for name in sorted(parts) if not name.startswith(_NO_PART)})
 
-    def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Raises PromptTooLong for the first prompt that the text encoder would cut."""
-        for prompt in dict.fromkeys(prompts):
-            if (count := self.count_tokens(prompt)) > self.max_tokens:
-                raise PromptTooLong(
-                    f'prompt "{prompt[:80]}{"..." if len(prompt) > 80 else ""}" has {count - 2} tokens; '
-                    f"{self.path.name} takes at most {self.max_tokens - 2}: shorten it."
-                )
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of what an edit depends on: a hash over the text encoders' and the sites' values."""
+        return content_digest(self._identity())
+
+    def _identity(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and values that make up the model's identity, one at a time, sorted by name."""
+        keys = {text: identity_keys(self.weights(text).places) for text in self.text_components}
+        keys[self.backbone] = {site.key: site.key for site in self.sites()}
+        for component in sorted(keys, key=lambda name: f"{name}."):
+            names = sorted(keys[component])
+            values = self.weights(component).tensors([keys[component][name] for name in names])
+            for name, (_, value) in zip(names, values, strict=True):
+                yield f"{component}.{name}", value
+
+
+def identity_keys(keys: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
+    """A text encoder's keys by their canonical spelling, without buffers and without what is stored twice."""
+    named = {canonical(key): key for key in keys if not key.endswith("position_ids")}
+    if "shared.weight" in named:  # T5's table of tokens, which some files hold under both of its names
+        named.pop("encoder.embed_tokens.weight", None)
+    return named
 
 
 def canonical(key: str) -> str:

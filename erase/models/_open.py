@@ -1,21 +1,28 @@
-"""Opens a model by its name or folder and finds its family in its files."""
+"""Opens a model by its name or path and finds its family in its files."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from erase import names
 from erase.errors import BadModel, PickleRefused
+from erase.models._checkpoint import open_checkpoint
 from erase.models._model import Model
+from erase.models._source import Folder, read_json
+from erase.models.flux import Flux
 from erase.models.stable_diffusion import StableDiffusion
+from erase.models.stable_diffusion_2 import StableDiffusion2
+from erase.models.stable_diffusion_3 import StableDiffusion3
+from erase.models.stable_diffusion_xl import StableDiffusionXL
 
-_FAMILIES: dict[str, type[Model]] = {"StableDiffusionPipeline": StableDiffusion}
+FAMILIES: tuple[type[Model], ...] = (StableDiffusion, StableDiffusion2, StableDiffusionXL, StableDiffusion3, Flux)
+_MARKS = ("cross_attention_dim", "use_linear_projection", "addition_embed_type")  # of a UNet, named in errors
 
 
 def open_model(name_or_path: str | Path) -> Model:
-    """A view of an embedded model (by name) or of a diffusers folder (by path).
+    """A view of an embedded model (by name), or of a diffusers folder or a single-file checkpoint (by path).
 
     Raises UnknownName, BadModel, BadWeights, PickleRefused.
     """
@@ -24,29 +31,39 @@ def open_model(name_or_path: str | Path) -> Model:
         path = names.PACKAGE / "models" / str(name_or_path)
     elif not path.exists():
         raise names.unknown("models", str(name_or_path), path_too=True)
-    index = _read_index(path)
-    family = _FAMILIES.get(str(index.get("_class_name")))
-    if family is None:
-        raise BadModel(
-            f"{path} is a {index.get('_class_name')}; expected one of {', '.join(sorted(_FAMILIES))}: "
-            "other families cannot be edited yet."
-        )
-    return family(path)
-
-
-def _read_index(path: Path) -> dict[str, Any]:
     if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
         raise PickleRefused(
             f"{path} is a pickle, which can run code when it is read; expected a diffusers folder: "
             "convert it once with diffusers' `from_single_file` and `save_pretrained` in an environment you trust."
         )
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise BadModel(f"{path} is not a model: expected a diffusers folder with a model_index.json in it.")
-    try:
-        content = json.loads(index.read_text())
-    except ValueError as error:
-        raise BadModel(f"{index} is not JSON ({error}); get the model anew.") from error
-    if not isinstance(content, dict):
-        raise BadModel(f"{index} is not a JSON object; get the model anew.")
-    return content
+    return open_checkpoint(path) if path.suffix == ".safetensors" else _open_folder(path)
+
+
+def _open_folder(path: Path) -> Model:
+    if not (path / "model_index.json").is_file():
+        raise BadModel(
+            f"{path} is not a model: expected a diffusers folder with a model_index.json in it, or a .safetensors file."
+        )
+    source = Folder(path)
+    named = str(source.index().get("_class_name"))
+    candidates = [family for family in FAMILIES if family.pipeline_class == named]
+    if candidates and not source.has(candidates[0].backbone):
+        return candidates[0](source)  # which says what is missing
+    config = read_json(path / candidates[0].backbone / "config.json") if candidates else {}
+    return family_of(named, config, path=path)(source)
+
+
+def family_of(pipeline_class: str, config: Mapping[str, Any], *, path: object) -> type[Model]:
+    """The family of a pipeline class whose backbone has this config; raises BadModel, which names what was found."""
+    candidates = [family for family in FAMILIES if family.pipeline_class == pipeline_class]
+    if not candidates:
+        known = ", ".join(dict.fromkeys(family.pipeline_class for family in FAMILIES))
+        raise BadModel(f"{path} is a {pipeline_class}; expected one of {known}: other families cannot be edited yet.")
+    for family in candidates:
+        if family.matches(config):
+            return family
+    found = ", ".join(f"{mark} {config.get(mark)}" for mark in _MARKS)
+    raise BadModel(
+        f"{path} says that it is a {pipeline_class}, but its {candidates[0].backbone} is that of none "
+        f"({found}); expected {' or '.join(family.family for family in candidates)}: get the model anew."
+    )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +22,78 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _STEMS = ("diffusion_pytorch_model", "model")
 
 
-class Weights:
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: in a file, under a key, of a shape.
+
+    `rows`: it is only these rows, first and end, of what lies there. `transposed`: it lies there transposed.
+    """
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+
+    def read(self, file: Any) -> Tensor:
+        """The tensor, out of its opened file."""
+        if self.rows is not None:
+            part: Tensor = file.get_slice(self.key)[self.rows[0] : self.rows[1]]
+            return part
+        tensor: Tensor = file.get_tensor(self.key)
+        return tensor.T.contiguous() if self.transposed else tensor
+
+    def put(self, value: Tensor, stored: Tensor) -> Tensor:
+        """What lies at the key, with this tensor's new value in it."""
+        if self.rows is not None:
+            return torch.cat([stored[: self.rows[0]], value, stored[self.rows[1] :]])
+        return value.T.contiguous() if self.transposed else value
+
+
+class Tensors(ABC):
+    """The tensors of one part of a model, under the names that diffusers gives them."""
+
+    @property
+    @abstractmethod
+    def places(self) -> Mapping[str, Place]:
+        """Where each tensor lies; raises BadWeights on a corrupt or truncated file."""
+
+    @cached_property
+    def where(self) -> dict[str, Path]:
+        """Which file holds which tensor; raises BadWeights on a corrupt or truncated file."""
+        return {key: place.file for key, place in self.places.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the tensors."""
+        return sorted(set(self.where.values()))
+
+    def stored_key(self, key: str) -> str:
+        """The key as the files spell it: text encoders are stored with and without `text_model.` in front."""
+        return key if key in self.places else f"text_model.{key}"
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return self.places[self.stored_key(key)].shape
+
+    def tensor(self, key: str) -> Tensor:
+        """One tensor, in the file's own dtype; raises BadWeights if it holds NaN or infinity."""
+        return next(self.tensors([self.stored_key(key)]))[1]
+
+    def tensors(self, keys: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Tensors by name, one at a time, in the order asked for or else sorted; raises BadWeights as `tensor` does."""
+        wanted = sorted(self.places) if keys is None else list(keys)
+        with ExitStack() as stack:
+            opened: dict[Path, Any] = {}
+            for key in wanted:
+                place = self.places[key]
+                if place.file not in opened:
+                    opened[place.file] = stack.enter_context(safe_open(place.file, framework="pt"))
+                tensor = place.read(opened[place.file])
+                check_finite(tensor, f"{key} in {place.file}")
+                yield key, tensor
+
+
+class Weights(Tensors):
     """The tensors of one folder of a model, whatever its variant or number of shards.
 
     Raises BadModel if the folder holds no weights, PickleRefused if it holds pickles only.
@@ -26,34 +101,11 @@ class Weights:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = _weight_files(folder)
+        self._files = _weight_files(folder)
 
     @cached_property
-    def where(self) -> dict[str, Path]:
-        """Which file holds which tensor; raises BadWeights on a corrupt or truncated file."""
-        return {key: file for file in self.files for key in _keys(file)}
-
-    def stored_key(self, key: str) -> str:
-        """The key as the files spell it: text encoders are stored with and without `text_model.` in front."""
-        return key if key in self.where else f"text_model.{key}"
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        with safe_open(self.where[key], framework="pt") as file:
-            return tuple(file.get_slice(key).get_shape())
-
-    def tensor(self, key: str) -> Tensor:
-        """One tensor, in the file's own dtype; raises BadWeights if it holds NaN or infinity."""
-        return next(self.tensors([self.stored_key(key)]))[1]
-
-    def tensors(self, keys: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Tensors by name, in sorted order, each file opened once; raises BadWeights as `tensor` does."""
-        wanted = sorted(self.where if keys is None else keys)
-        for path in self.files:
-            with safe_open(path, framework="pt") as file:
-                for key in (key for key in wanted if self.where[key] == path):
-                    tensor: Tensor = file.get_tensor(key)
-                    check_finite(tensor, f"{key} in {path}")
-                    yield key, tensor
+    def places(self) -> Mapping[str, Place]:
+        return {key: Place(file, key, shape) for file in self._files for key, shape in shapes_in(file).items()}
 
 
 def check_finite(tensor: Tensor, where: str) -> None:
@@ -101,10 +153,11 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _keys(path: Path) -> list[str]:
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors by key; raises BadWeights on a corrupt or truncated file."""
     try:
         with safe_open(path, framework="pt") as file:
-            return list(file.keys())
+            return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
         raise BadWeights(
             f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: get the model anew."

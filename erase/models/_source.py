@@ -1,0 +1,101 @@
+"""Where a model's parts are read from: a diffusers folder, or whatever else offers the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+
+from erase.errors import BadModel, BadWeights
+from erase.models._text import Text, build_encoder, first_line
+from erase.models._weights import Tensors, Weights
+
+
+class Source(Protocol):
+    """A model's files, by component."""
+
+    path: Path
+
+    def has(self, part: str) -> bool:
+        """Whether there is such a part."""
+
+    def weights(self, component: str) -> Tensors:
+        """The component's tensors under the names that diffusers gives them."""
+
+    def tokenizer(self, text: Text) -> Any:
+        """The tokenizer that belongs to a text encoder; raises BadModel."""
+
+    def text_encoder(self, text: Text) -> Any:
+        """The text encoder, ready to run; raises BadModel, BadWeights."""
+
+    def check_whole(self) -> None:
+        """Raises BadModel if there is only what an edit needs, and not what a pipeline does."""
+
+    def pipeline(self, name: str, dtype: torch.dtype, options: Mapping[str, Any]) -> Any:
+        """A freshly loaded pipeline of a class of diffusers; raises BadModel."""
+
+
+class Folder:
+    """A diffusers folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._weights: dict[str, Tensors] = {}
+
+    def has(self, part: str) -> bool:
+        return (self.path / part).is_dir()
+
+    def index(self) -> dict[str, Any]:
+        return read_json(self.path / "model_index.json")
+
+    def weights(self, component: str) -> Tensors:
+        if component not in self._weights:
+            self._weights[component] = Weights(self.path / component)
+        return self._weights[component]
+
+    def tokenizer(self, text: Text) -> Any:
+        import transformers
+
+        kind = transformers.CLIPTokenizer if text.causal else transformers.T5TokenizerFast
+        try:
+            return kind.from_pretrained(self.path / text.tokenizer, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise BadModel(f"{self.path / text.tokenizer} cannot be loaded: {first_line(error)}") from error
+
+    def text_encoder(self, text: Text) -> Any:
+        import transformers
+
+        folder, kind = self.path / text.encoder, getattr(transformers, text.kind).config_class
+        try:
+            config = kind.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise BadWeights(f"{folder} cannot be loaded: {first_line(error)}") from error
+        return build_encoder(text, config, self.weights(text.encoder), where=str(folder))
+
+    def check_whole(self) -> None:
+        return  # its parts were looked for when the model was opened
+
+    def pipeline(self, name: str, dtype: torch.dtype, options: Mapping[str, Any]) -> Any:
+        import diffusers
+
+        try:
+            return getattr(diffusers, name).from_pretrained(self.path, dtype=dtype, local_files_only=True, **options)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise BadModel(f"{self.path} cannot be loaded: {first_line(error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON object; raises BadModel."""
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise BadModel(f"{path} cannot be read ({error.strerror}); expected a whole model: get it anew.") from error
+    except ValueError as error:
+        raise BadModel(f"{path} is not JSON ({error}); get the model anew.") from error
+    if not isinstance(content, dict):
+        raise BadModel(f"{path} is not a JSON object; get the model anew.")
+    return content

@@ -1,0 +1,117 @@
+"""A tokenizer with its text encoder, both loaded when they are first used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from erase.errors import BadWeights
+from erase.models._encoding import Stretch
+from erase.models._weights import Tensors
+
+_AT_ONCE = 64 * 77  # tokens
+_LAYERS = 4  # so many fewer where the states of all layers are kept until the one is chosen
+Kind = Literal["CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"]
+_POOLED: Mapping[Kind, str] = MappingProxyType(
+    {"CLIPTextModel": "pooler_output", "CLIPTextModelWithProjection": "text_embeds"}
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A row of a family's table of text encoders: in which folders it lies and of which class it is.
+
+    `states`: which of its token states the family reads. `length`: tokens it is given, where that is not the
+    tokenizer's own. `whole`: a prompt that does not fit is refused; else its beginning is read.
+    """
+
+    encoder: str
+    tokenizer: str
+    kind: Kind
+    states: Literal["last", "penultimate"] = "last"
+    length: int | None = None
+    whole: bool = True
+
+    @property
+    def causal(self) -> bool:
+        return self.kind != "T5EncoderModel"
+
+
+class Texts(Protocol):
+    """Where tokenizers and text encoders come from: a model's files, or a loaded pipeline."""
+
+    def tokenizer(self, text: Text) -> Any:
+        """The tokenizer that belongs to a text encoder; raises BadModel."""
+
+    def text_encoder(self, text: Text) -> Any:
+        """The text encoder, ready to run; raises BadModel, BadWeights."""
+
+
+class TextEncoder:
+    """Token ids and states of prompts by one text encoder of a model."""
+
+    def __init__(self, text: Text, texts: Texts) -> None:
+        self.text, self._texts = text, texts
+
+    @property
+    def max_tokens(self) -> int:
+        return self.text.length or int(self._tokenizer.model_max_length)
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt, those added in front and behind included, before anything is cut off."""
+        return len(self._tokenizer(prompt, verbose=False)["input_ids"])
+
+    def run(self, prompts: Sequence[str]) -> tuple[Stretch, Tensor]:
+        """The prompts' tokens with their states, and the pooled states, of no width where the encoder has none."""
+        tokens = self._tokenizer(
+            list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
+        )
+        ids, lengths, causal = tokens["input_ids"], tokens["attention_mask"].sum(1), self.text.causal
+        at_once = _AT_ONCE // (1 if self.text.states == "last" else _LAYERS) // self.max_tokens
+        parts = [self._states(part) for part in ids.split(max(1, at_once))]
+        states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
+        return Stretch(states, ids, lengths, starts=int(causal), causal=causal), pooled
+
+    @torch.no_grad()
+    def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token states and pooled states in float32."""
+        penultimate = self.text.states == "penultimate"
+        output = self._encoder(ids, output_hidden_states=penultimate)
+        states = output.hidden_states[-2] if penultimate else output.last_hidden_state
+        pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
+        return states.float(), pooled.float()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._texts.tokenizer(self.text)
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return self._texts.text_encoder(self.text)
+
+
+def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> Any:
+    """A text encoder in float32 from its settings and tensors; raises BadWeights."""
+    import transformers
+
+    tensors = dict(weights.tensors())  # each is checked to be whole and finite
+    try:
+        encoder, report = getattr(transformers, text.kind).from_pretrained(
+            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadWeights(f"{where} cannot be loaded: {first_line(error)}") from error
+    if report["missing_keys"]:  # else they would be random numbers
+        raise BadWeights(f"{where} lacks the tensor {min(report['missing_keys'])}; get the model anew.")
+    return encoder.eval()
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
