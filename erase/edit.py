@@ -19,6 +19,7 @@ from torch import Tensor
 from erase.errors import BadEdit, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
+from erase.models._state import check_plain, check_unquantised
 from erase.models._weights import content_digest
 from erase.task import Task
 
@@ -120,8 +121,14 @@ class Edit:
 
     @property
     def rank(self) -> int:
-        """Largest rank by which a text map changes a weight."""
-        return sum(text_map.rank for text_map in self.text_maps)
+        """Largest rank by which text maps and low-rank changes together change a weight."""
+        ranks = dict.fromkeys(self.touches, 0)
+        for text_map in self.text_maps:
+            for site in text_map.sites:
+                ranks[site] += text_map.rank
+        for one in self.low_rank:
+            ranks[one.site] += int(one.up.shape[1])
+        return max(ranks.values(), default=0)
 
     def scaled(self, strength: float) -> Edit:
         """The edit at a strength: 0 changes nothing, 1 is the edit itself, 2 goes twice as far, -1 the other way."""
@@ -148,7 +155,8 @@ class Edit:
         return Edit(info, self.text_maps + other.text_maps, deltas, self.low_rank + other.low_rank)
 
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
-        """The new value of a tensor, in its own dtype."""
+        """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised."""
+        check_unquantised(name, value)
         total = value.double()
         for text_map in self.text_maps:
             if name in text_map.sites:
@@ -186,9 +194,10 @@ class Edit:
     def apply(self, pipe: Any, *, force: bool = False) -> Applied:
         """Weights of a loaded pipeline changed in place; `.undo()` or the end of a `with` block restores every bit.
 
-        Raises ModelMismatch unless `force`, BadEdit.
+        Raises ModelMismatch unless `force`, BadEdit, BadModel for fused layers or a loaded LoRA, BadWeights.
         """
         self.check_weights()
+        check_plain(pipe)
         if not force:
             self.check_base(fingerprint_of(pipe))
         named = parameters_of(pipe)

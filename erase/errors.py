@@ -21,6 +21,10 @@ class BadPrompts(EraseError):
     """A prompt set that cannot be read."""
 
 
+class BadProtocol(EraseError):
+    """A protocol file that is not one, or one that has nothing to ask about a task."""
+
+
 class BadTask(EraseError):
     """A task that contradicts itself: no target, a target that is also kept, an anchor equal to its target."""
 

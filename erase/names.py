@@ -9,11 +9,16 @@ from pathlib import Path
 from erase.errors import UnknownName
 
 PACKAGE = Path(__file__).parent
-_CODE = {"methods": "methods", "scores": "evaluate/scores", "exports": "export"}
+_CODE = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}
 
 
 def data_folder(kind: str) -> Path:
-    """The folder of `pipelines` or `prompts`: at the top of a checkout, inside an installed package."""
+    """The folder of `pipelines`, `prompts` or `protocols`: at the top of a checkout, inside an installed package.
+
+    Prompt sets that are `declared` and not carried lie below `prompts`.
+    """
+    if kind == "declared":
+        return data_folder("prompts") / kind
     installed = PACKAGE / "_data" / kind
     return installed if installed.is_dir() else PACKAGE.parent / kind
 
@@ -25,7 +30,10 @@ def known(kind: str) -> list[str]:
         return sorted(file.stem for file in files if not file.stem.startswith("_"))
     if kind == "models":
         return sorted(index.parent.name for index in (PACKAGE / "models").glob("*/model_index.json"))
-    return sorted(file.stem for file in data_folder(kind).glob("*.yaml"))
+    folder = data_folder(kind)
+    if kind == "protocols":  # may lie deeper: clip/b32-logit
+        return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
+    return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
 def unknown(kind: str, given: str, *, path_too: bool = False) -> UnknownName:

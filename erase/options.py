@@ -1,8 +1,9 @@
-"""A method from the words of a pipeline or of the command line: its name and its options."""
+"""A method or an export from the words of a pipeline or of the command line: its name and its options."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from erase import documents, names
 from erase.errors import BadOption
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from erase.edit import Edit
     from erase.methods._work import Work
     from erase.models import Model, Reads, Role
@@ -26,15 +29,29 @@ def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task]
     method: Any = names.load("methods", name)
     kinds = typing.get_type_hints(method)
     valid = [field.name for field in dataclasses.fields(method)]
+    made: Callable[[Model, Task], Edit] = method(**_checked(options, valid, kinds=kinds, owner=name))
+    return made
+
+
+def export_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Edit, Path], Path]:
+    """The export of a name with its options: the keyword arguments of its function, checked against their types.
+
+    Raises UnknownName, BadOption.
+    """
+    write: Any = names.load("exports", name)
+    parameters = inspect.signature(write).parameters.values()
+    valid = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return functools.partial(write, **_checked(options, valid, kinds=typing.get_type_hints(write), owner=name))
+
+
+def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str, Any], owner: str) -> dict[str, Any]:
     for key in options:
         if key not in valid:
-            raise BadOption(documents.wrong_key(key, valid, where=f"the options of {name}"))
-    checked = {
-        key: documents.check_value(value, kinds[key], key=f"option {key} of {name}", error=BadOption)
+            raise BadOption(documents.wrong_key(key, valid, where=f"the options of {owner}"))
+    return {
+        key: documents.check_value(value, kinds[key], key=f"option {key} of {owner}", error=BadOption)
         for key, value in options.items()
     }
-    made: Callable[[Model, Task], Edit] = method(**checked)
-    return made
 
 
 def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:

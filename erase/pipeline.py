@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -95,6 +95,7 @@ class GenerateForm(Form):
     steps: int = 25
     guidance: float = 4.0
     batch: int = 32
+    attention: Literal["sdpa", "xformers"] = "sdpa"
 
 
 class GridForm(Form):
@@ -167,7 +168,8 @@ class Pipeline(Form):
         """The sampler's settings; raises BadOption."""
         from erase.evaluate.sampler import Sampler
 
-        return Sampler(steps=self.generate.steps, guidance=self.generate.guidance, batch=self.generate.batch)
+        chosen = self.generate
+        return Sampler(steps=chosen.steps, guidance=chosen.guidance, batch=chosen.batch, attention=chosen.attention)
 
 
 def load_pipeline(name_or_path: str = DEFAULT) -> Pipeline:

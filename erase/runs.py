@@ -77,6 +77,10 @@ class Run:
     def grid_file(self) -> Path:
         return self.folder / "grid.png"
 
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.html"
+
     def images(self, side: Side) -> Path:
         """The folder of one side's images."""
         return self.folder / side

@@ -1,4 +1,4 @@
-"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, export."""
+"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, report, export."""
 
 from __future__ import annotations
 
@@ -8,27 +8,32 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from erase import names
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import check_can_edit, make_edit, method_with
+from erase.options import check_can_edit, export_with, make_edit, method_with
 from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.evaluate.report.findings import Findings
     from erase.evaluate.score import Scores
     from erase.evaluate.shots import Shot
     from erase.models import Model
     from erase.pipeline import Pipeline
 
 # Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
-_PLACES = {"patch": "edit.safetensors", "folder": "model"}
+_PLACES = {
+    "patch": "edit.safetensors",
+    "folder": "model",
+    "lora": "lora.safetensors",
+    "checkpoint": "checkpoint.safetensors",
+}
 
 
 class Watch(Protocol):
@@ -53,8 +58,10 @@ class Step:
 
 def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
+    from erase.evaluate.attention import check_attention
+
     check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
-    run.recipe.make_sampler()
+    check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
     run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
@@ -106,6 +113,24 @@ def read_scores(run: Run) -> Scores:
     return Scores.from_json(value)
 
 
+def findings(run: Run) -> Findings:
+    """All that a run has found, for its report; raises BadEdit, BadPrompts or ScoreFailed for what is not there yet."""
+    from erase.evaluate.grid import Pair
+    from erase.evaluate.report.findings import Findings
+    from erase.evaluate.score import Scores
+
+    edit = load_edit(run)
+    return Findings(
+        name=run.recipe.name,
+        task=run.task,
+        pairs=tuple(Pair(before, after) for before, after in _shots(run)),
+        scores=read_scores(run) if run.recipe.score else Scores(()),
+        recipe=run.recipe.model_dump(mode="json"),
+        edit=asdict(edit.info) | {"content": edit.content},
+        bounds=run.recipe.gate.bounds,
+    )
+
+
 def check_gate(run: Run) -> None:
     """Raises GateFailed with every figure that is below its bound or was not measured."""
     bounds = run.recipe.gate.bounds
@@ -121,11 +146,11 @@ def check_gate(run: Run) -> None:
         )
 
 
-def export(name: str, model: Model, edit: Edit, *, target: Path) -> Path:
-    """Where an export was written; raises UnknownName and what the export raises."""
-    write: Any = names.load("exports", name)
-    written: Path = write(model, edit, target)
-    return written
+def export(
+    name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> Path:
+    """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    return export_with(name, options)(model, edit, target)
 
 
 def place_of(run: Run, name: str) -> Path:
@@ -136,7 +161,7 @@ def place_of(run: Run, name: str) -> Path:
 def results(run: Run) -> dict[str, Path]:
     """What the run has made and where it lies, each file or folder once."""
     exports = [place_of(run, name) for name in run.recipe.export]
-    paths = dict.fromkeys([run.grid_file, run.scores_file, run.edit_file, *exports])
+    paths = dict.fromkeys([run.grid_file, run.report_file, run.scores_file, run.edit_file, *exports])
     return {path.stem: path for path in paths if path.exists()}
 
 
@@ -184,31 +209,39 @@ def _grid(run: Run, watch: Watch) -> None:
     write_atomically(run.grid_file, png.getvalue())
 
 
+def _report(run: Run, watch: Watch) -> None:
+    from erase.evaluate.report.page import write_report
+
+    write_report(findings(run), run.report_file)
+
+
 def _export(run: Run, watch: Watch) -> None:
     edit = load_edit(run)
     for name in run.recipe.export:
         target = place_of(run, name)
         if target != run.edit_file and _content_of(target) != edit.content:
             with _set_aside(target):
-                export(name, run.model, edit, target=target)
+                export(name, run.model, edit, target=target, options=_export_options(run, name))
+
+
+def _export_options(run: Run, name: str) -> dict[str, str]:
+    """What a run knows that an export can tell: a folder's card shows the run's scores."""
+    return {"scores": str(run.scores_file)} if name == "folder" and run.scores_file.is_file() else {}
 
 
 def _has_exports(run: Run) -> bool:
-    """Whether every export is there, and of the run's own edit: a folder may hold another strength of it."""
+    """Whether every export is there, and of the run's own edit: it may be one of another strength."""
     places = [place_of(run, name) for name in run.recipe.export]
     if not all(place.exists() for place in places):
         return False
-    folders = [place for place in places if place.is_dir()]
-    return not folders or {_content_of(place) for place in folders} == {load_edit(run).content}
+    return not places or {_content_of(place) for place in places} == {load_edit(run).content}
 
 
 def _content_of(exported: Path) -> str | None:
-    """Which edit an exported folder says it holds."""
-    try:
-        manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-        return str(manifest["edit"]["content"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Which edit an exported file or folder says it holds."""
+    from erase.export._recipe import content_in
+
+    return content_in(exported)
 
 
 @contextlib.contextmanager
@@ -227,7 +260,7 @@ def _set_aside(target: Path) -> Iterator[None]:
     except BaseException:
         os.replace(aside, target)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
 def _shots(run: Run) -> list[tuple[Shot, Shot]]:
@@ -257,6 +290,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "grid": Step(
             "drawing the grid", _grid, lambda run: run.grid_file.is_file(), lambda recipe: recipe.grid is not None
         ),
+        "report": Step("writing the report", _report, lambda run: run.report_file.is_file()),
         "export": Step("exporting", _export, _has_exports),
     }
 )

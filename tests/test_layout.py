@@ -28,7 +28,7 @@ LEVELS = (
     {"files", "names"},
     {"errors"},
 )
-TESTS = {"methods": "methods", "scores": "evaluate/scores", "exports": "export"}
+TESTS = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}
 
 
 @dataclass(frozen=True)

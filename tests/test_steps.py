@@ -78,7 +78,7 @@ def touched(run: Run, before: Stamps) -> set[str]:
 
 def test_a_run_leaves_every_result(finished: Run) -> None:
     rows = finished.recipe.make_rows()
-    assert set(steps.results(finished)) == {"grid", "scores", "edit", "model"}
+    assert set(steps.results(finished)) == {"grid", "report", "scores", "edit", "model"}
     assert len(list(finished.images("before").iterdir())) == len(list(finished.images("after").iterdir())) == len(rows)
     names = {figure.name for figure in steps.read_scores(finished).figures}
     assert {"ua", "ira", "cra", "clip", "clip_accuracy"} <= names
@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     assert not run.plan_file.exists()
     seen = Seen()
     assert steps.do_all(run, seen)
-    assert seen.begun == ["generate", "score", "grid", "export"]
+    assert seen.begun == ["generate", "score", "grid", "report", "export"]
     assert before.items() <= stamps(run.folder).items()
     assert contents(run.folder) == contents(finished.folder)
 
@@ -112,8 +112,9 @@ def test_a_missing_result_is_made_again_with_all_that_rests_on_it_and_nothing_el
     run.scores_file.unlink()
     before, seen = stamps(run.folder), Seen()
     assert steps.do_all(run, seen)
-    assert seen.begun == ["score", "grid", "export"]
-    assert touched(run, before) == {"scores.json", "grid.png"}
+    assert seen.begun == ["score", "grid", "report", "export"]
+    reported = {"report.html", "report.json", "figures.csv", "images.csv"}
+    assert touched(run, before) == {"scores.json", "grid.png", *reported}
     assert contents(run.folder) == contents(finished.folder)
 
 
@@ -228,5 +229,5 @@ def test_a_model_without_a_judge_runs_without_scores(recipe: dict[str, Any], tin
     run = run_of(recipe | {"score": []}, tmp_path / "place")
     steps.check(run)
     assert steps.do_all(run, Seen())
-    assert set(steps.results(run)) == {"grid", "edit", "model"}
+    assert set(steps.results(run)) == {"grid", "report", "edit", "model"}
     assert not steps.do_all(run, Seen())

@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 from erase import __version__
-from erase.cli import edit, export, generate, grid, run, score
+from erase.cli import (
+    combine,
+    compare,
+    diff,
+    edit,
+    export,
+    generate,
+    grid,
+    inspect,
+    push,
+    report,
+    run,
+    score,
+    undo,
+    verify,
+    verify_manifest,
+)
 from erase.cli.list import list_names
 from erase.errors import EraseError
 
@@ -34,7 +50,16 @@ app.command("edit")(edit.edit)
 app.command("generate")(generate.generate)
 app.command("score")(score.score)
 app.command("grid")(grid.grid)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.command("inspect")(inspect.inspect)
+app.command("diff")(diff.diff)
+app.command("combine")(combine.combine)
+app.command("undo")(undo.undo)
+app.command("verify-manifest")(verify_manifest.verify_manifest)
+app.command("push")(push.push)
 app.command("list")(list_names)
 
 

@@ -9,6 +9,8 @@ import typer
 
 from erase.cli._runs import DEFAULT_RUN
 
+Several = list[str]
+
 
 def export(
     *,
@@ -18,6 +20,7 @@ def export(
     to: Annotated[str, typer.Option(help="One of `erase list exports`.")] = "folder",
     model: Annotated[str | None, typer.Option("--model", "-m", help="A model, instead of a run.")] = None,
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, instead of a run.")] = None,
+    option: Annotated[Several | None, typer.Option(help="An option of the export, as key=value; repeatable.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the edit, of 1 as it was made.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; needed unless it is a run's.")] = None,
 ) -> None:
@@ -25,8 +28,10 @@ def export(
 
     [bold]erase export erase-style --to folder -o edited[/]
     [bold]erase export -m emoji -e noto.safetensors -o edited[/]
+    [bold]erase export -m emoji -e noto.safetensors --to lora --option rank=16 -o noto-lora[/]
     """
     from erase import steps
+    from erase.cli.edit import parse_option
     from erase.edit import Edit
     from erase.errors import BadEdit
     from erase.models import open_model
@@ -40,4 +45,5 @@ def export(
     else:
         base, made, target = open_model(model), Edit.load(edit), out or Path(to)
     made = made if strength == 1.0 else made.scaled(strength)
-    typer.echo(f"{to}  {steps.export(to, base, made, target=target)}")
+    options = dict(parse_option(text) for text in option or [])
+    typer.echo(f"{to}  {steps.export(to, base, made, target=target, options=options)}")

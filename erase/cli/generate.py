@@ -33,6 +33,7 @@ def generate(
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 4.0,
     batch: Annotated[int, typer.Option(help="Images computed at once, however few are asked for.")] = 32,
+    attention: Annotated[str, typer.Option(help="sdpa, or xformers on CUDA.")] = "sdpa",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
 ) -> None:
     """Generate a run's images, or any others, before and after an edit.
@@ -50,7 +51,7 @@ def generate(
         return
     from erase.evaluate.sampler import Sampler
 
-    sampler = Sampler(steps=steps, guidance=guidance, batch=batch)
+    sampler = Sampler(steps=steps, guidance=guidance, batch=batch, attention=attention)
     rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
     for folder in generate_sides(rows, model, edit=edit, strength=strength, sampler=sampler, out=out):
         typer.echo(f"images  {folder}")

@@ -23,7 +23,7 @@ def run(
         Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")
     ] = None,
 ) -> None:
-    """Run a pipeline: edit, generate, score, grid, export.
+    """Run a pipeline: edit, generate, score, grid, report, export.
 
     A run that was stopped goes on where it stopped; a finished one says so and does nothing twice.
 

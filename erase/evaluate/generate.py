@@ -21,6 +21,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel
+from erase.evaluate.attention import use_attention
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
@@ -85,6 +86,7 @@ def sample(
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
     pipe = model.pipeline()
+    use_attention(pipe, sampler.attention)
     guide = guide_of(edit, model)
     weights = edit.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):

@@ -14,12 +14,14 @@ class Sampler:
     `steps`: more takes longer and draws finer. `guidance`: more follows the prompt closer (1 is none).
     `batch`: images computed at once; always that many, the last batch being filled up, so that an image has the same
     bits whatever it is computed beside. Another `batch` rounds otherwise, by 1 of 255 in a few pixels at most.
+    `attention`: sdpa, torch's own; or xformers on CUDA, which rounds otherwise.
     """
 
     steps: int = 25
     guidance: float = 4.0
     scheduler: str = "ddim"
     batch: int = 32
+    attention: str = "sdpa"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):

@@ -32,6 +32,12 @@ class Scores:
                 return figure
         return None
 
+    def _repr_html_(self) -> str:
+        """The figures as a table, which notebooks show."""
+        from erase.evaluate.report.notebook import scores_html
+
+        return scores_html(self)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -1,6 +1,7 @@
 """The edited model as a diffusers folder: the source byte for byte, but for the tensors that the edit changes.
 
-`manifest.json`, written last, tells what was done: the edit, the base, every file's hash, every changed tensor's.
+A model card is put in, and the source's own kept beside it. `manifest.json`, written last, tells what was done: the
+edit, the base, every file's hash, every changed tensor's.
 Other copies of edited weights (a second variant, a pickle, a whole checkpoint beside the parts) are left out, and named
 there: whoever loaded them would get what was erased.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +20,60 @@ from torch import Tensor
 from erase import __version__
 from erase.edit import Edit
 from erase.errors import BadModel
+from erase.export._card import read_about, write_card
 from erase.export._patching import rewrite
+from erase.export._recipe import MANIFEST, recipe, title_of
+from erase.export._undo import reversal_place, write_reversal
 from erase.files import building_folder, sha256_of
 from erase.models import Model
 from erase.models._weights import content_digest
 
-MANIFEST = "manifest.json"
 LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".index.json")
 _INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 
 
-def folder(model: Model, edit: Edit, target: Path) -> Path:
+def folder(
+    model: Model,
+    edit: Edit,
+    target: Path,
+    *,
+    card: bool = True,
+    base_model: str = "",
+    licence: str = "",
+    scores: str = "",
+    redact: str = "",
+    reversal: bool = False,
+) -> Path:
     """The edited model's folder.
 
+    `card`: whether it gets a model card, which names `base_model` (an id on the hub), the `licence` where the source
+    has no card of its own, and the figures in the file `scores`. `redact`: a secret under which the concepts' names are
+    hashed. `reversal`: whether a file that undoes the edit is written beside it.
+
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
-    source is no folder or holds a link that leads out of it, DiskFull.
+    source holds a link that leads out of it, BadOption, DiskFull.
     """
     if not model.path.is_dir():
-        raise BadModel(f"{model.path} is a single file, not a folder; export the edit as a patch, or give a folder.")
+        raise BadModel(f"{model.path} is a single file; export it as a checkpoint, or convert it to a folder first.")
     changed = list(edit.changed(model))
     files = source_files(model.path)
     stale = [file for file in files if holds_unedited(model, edit, file)]
+    said = recipe(edit, redact=redact)
     with building_folder(target) as build:
         for file in (file for file in files if file not in stale):
             (build / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.path / file, build / file)
         records = write_changes(model, changed, build)
-        manifest = describe_folder(edit, build, records) | {"left_out": [file.as_posix() for file in stale]}
+        more: dict[str, Any] = {"edit": said, "rewritten": source_hashes(model, records)}
+        more["left_out"] = [file.as_posix() for file in stale]
+        if card:
+            about = read_about(model.path, base_model=base_model, licence=licence, scores=scores)
+            more |= write_card(build, said, about, title=title_of(edit, model.path.name, redact=redact))
+        manifest = describe_folder(edit, build, records) | more
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    if reversal:
+        write_reversal(model, edit, reversal_place(target))
     return target
 
 
@@ -95,11 +120,16 @@ def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> d
     """The manifest's content."""
     return {
         "tool": f"erase {__version__}",
-        "edit": {"content": edit.content, **json.loads(json.dumps(asdict(edit.info)))},
+        "edit": recipe(edit),
         "base": edit.info.base,
         "files": dict(_hashes(build)),
         "changed": records,
     }
+
+
+def source_hashes(model: Model, records: list[dict[str, Any]]) -> dict[str, str]:
+    """The source's hash of each file in which tensors were rewritten: what undoing has to give."""
+    return {file: sha256_of(model.path / file) for file in sorted({record["file"] for record in records})}
 
 
 def _hashes(build: Path) -> Iterator[tuple[str, dict[str, Any]]]:

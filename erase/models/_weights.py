@@ -142,11 +142,11 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+        names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadWeights(f"{index} is not an index of shards ({error}); get the model anew.") from error
     for name in names:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise BadWeights(f'{index} names the shard "{name}", which is not a plain file name; do not trust it.')
         if not (index.parent / name).exists():
             raise BadWeights(f"{index} names the shard {name}, which is not there; get the model anew.")

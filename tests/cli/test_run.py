@@ -29,10 +29,10 @@ def test_a_run_says_what_it_erased_and_where_all_lies_and_a_second_that_it_was_f
     assert "mine finished in" in first.out
     assert "noto → blob" in first.out
     assert "UA, targets no longer seen" in first.out
-    for name in ("grid.png", "scores.json", "edit.safetensors", "model"):
+    for name in ("grid.png", "report.html", "scores.json", "edit.safetensors", "model"):
         assert f"runs/mine/{name}" in first.out
         assert (tmp_path / "runs/mine" / name).exists()
-    for step in ("edit", "generate", "score", "grid", "export"):
+    for step in ("edit", "generate", "score", "grid", "report", "export"):
         assert step in first.errors
     before = contents(tmp_path / "runs")
     second = command(capsys, "run", file)
@@ -49,7 +49,7 @@ def test_the_steps_one_by_one_leave_what_the_whole_run_leaves(
     assert command(capsys, "run", file, "--out", "whole").code == 0
     assert command(capsys, "edit", file, "--out", "steps").out.strip() == "edit  steps/edit.safetensors"
     assert "has no images yet" in refused(capsys, "score", "steps")
-    for step in ("generate", "score", "grid"):
+    for step in ("generate", "score", "grid", "report"):
         assert command(capsys, step, "steps").code == 0
     said = command(capsys, "export", "steps")
     assert said.out.strip() == "folder  steps/model"

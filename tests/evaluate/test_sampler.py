@@ -27,7 +27,12 @@ def test_settings_out_of_range_are_refused_by_name(options: dict[str, Any], said
 
 
 def test_an_image_depends_on_every_setting_but_the_batch() -> None:
-    assert Sampler(steps=5, guidance=2.0, batch=4).settings == {"steps": 5, "guidance": 2.0, "scheduler": "ddim"}
+    assert Sampler(steps=5, guidance=2.0, batch=4).settings == {
+        "steps": 5,
+        "guidance": 2.0,
+        "scheduler": "ddim",
+        "attention": "sdpa",
+    }
 
 
 def test_the_ends_of_the_ranges_are_taken() -> None:

@@ -54,7 +54,7 @@ def header(data: bytes) -> bytes:
 def test_only_the_edited_tensors_bytes_change(source: Path, tmp_path: Path) -> None:
     edit, target = exported(source, tmp_path / "out")
     before, after = contents(source), contents(target)
-    assert set(after) - set(before) == {"manifest.json"}
+    assert set(after) - set(before) == {"manifest.json", "README.md"}
     assert all(name.startswith("judge/") for name in set(before) - set(after))
     assert {name for name in after if name in before and before[name] != after[name]} == {UNET, TEXT}
     for file, part in ((UNET, "unet"), (TEXT, "text_encoder")):

@@ -1,0 +1,38 @@
+"""How attention is computed while sampling: torch's own kernels, or those of xformers on CUDA."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from erase.errors import BadOption, MissingExtra
+
+BACKENDS = ("sdpa", "xformers")
+
+
+def check_attention(backend: str) -> None:
+    """Raises BadOption for an unknown backend or one that nothing here can run, MissingExtra."""
+    if backend not in BACKENDS:
+        raise BadOption(f'attention "{backend}" does not exist; expected one of {", ".join(BACKENDS)}.')
+    if backend == "sdpa":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BadOption('attention "xformers" needs a CUDA device and none is here; give sdpa, which runs everywhere.')
+    if importlib.util.find_spec("xformers") is None:
+        raise MissingExtra(
+            'attention "xformers" needs the extra of this name: pip install "erase[xformers]", or give sdpa.'
+        )
+
+
+def use_attention(pipe: Any, backend: str) -> None:
+    """Sets a pipeline's attention; raises BadOption, MissingExtra.
+
+    Not by `set_attention_backend`, which changes nothing in a UNet (its processors know no backend).
+    """
+    check_attention(backend)
+    if backend == "xformers":
+        if pipe.device.type != "cuda":
+            raise BadOption(f'attention "xformers" runs on CUDA only, the model is on {pipe.device}; give sdpa.')
+        pipe.enable_xformers_memory_efficient_attention()

@@ -1,0 +1,46 @@
+"""A CLIP in a local folder, for pictures prepared as the folder says: unit vectors of pictures and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from erase.errors import ScoreFailed
+from erase.evaluate._clip import ClipTowers
+from erase.evaluate.detectors._pictures import preparation_of
+
+
+@dataclass(frozen=True)
+class ClipFolder:
+    """The towers of a folder; raises ScoreFailed if they cannot be loaded or a text is too long."""
+
+    folder: Path
+
+    @cached_property
+    def _towers(self) -> ClipTowers:
+        return ClipTowers(self.folder)
+
+    @property
+    def scale(self) -> float:
+        """What the network multiplies cosines by to get its logits."""
+        return float(self._towers._model.logit_scale.detach().exp())
+
+    @torch.inference_mode()
+    def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Each picture's unit vector, [pictures, width]."""
+        model = self._towers._model
+        prepared = preparation_of(self.folder, side=int(model.config.vision_config.image_size))(pictures)
+        return self._towers._unit(model.get_image_features(pixel_values=prepared).pooler_output)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Each text's unit vector, [texts, width]."""
+        if not texts:
+            raise ScoreFailed(f"no text to compare with the pictures; the CLIP in {self.folder} needs at least one.")
+        vectors = self._towers.texts(texts)
+        return torch.stack([vectors[text] for text in texts])

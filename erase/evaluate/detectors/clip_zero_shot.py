@@ -1,0 +1,60 @@
+"""CLIP as a classifier of any labels: softmax over texts of the picture's cosines times the network's own scale.
+
+The score is a share among the labels given, so it is comparable only between runs with the same labels and template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from erase.errors import ScoreFailed
+from erase.evaluate.detections import Findings
+from erase.evaluate.detectors._clip import ClipFolder
+from erase.evaluate.detectors.classifier import ranked
+
+
+@dataclass(frozen=True)
+class ClipZeroShot:
+    """Every label with its softmax share, highest first.
+
+    `others` are labels to choose beside those asked for. `template` holds one {} for the label; "{}" asks for the label
+    as it stands. Raises ScoreFailed on fewer than two labels, which make every share 1.
+    """
+
+    weights: Path
+    labels: tuple[str, ...]
+    template: str = "a photo of a {}"
+    others: tuple[str, ...] = ()
+
+    version = "local"
+
+    def __post_init__(self) -> None:
+        if len(self.every) < 2:
+            raise ScoreFailed(f"CLIP zero-shot got {len(self.every)} labels; expected at least two to choose from.")
+        if self.template.count("{}") != 1:
+            raise ScoreFailed(f'CLIP zero-shot\'s template is "{self.template}"; expected one {{}} for the label.')
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All labels, once each."""
+        return tuple(dict.fromkeys([*self.labels, *self.others]))
+
+    @cached_property
+    def _clip(self) -> ClipFolder:
+        return ClipFolder(self.weights)
+
+    @cached_property
+    def _texts(self) -> Tensor:
+        return self._clip.texts([self.template.replace("{}", label) for label in self.every])
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[Findings]:
+        logits = self._clip.scale * self._clip.pictures(pictures) @ self._texts.T
+        return [ranked(self.every, row.tolist()) for row in logits.softmax(1)]

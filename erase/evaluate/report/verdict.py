@@ -1,0 +1,114 @@
+"""The sentence on top of a report: whether the targets are gone and the rest is not, by the gate's own bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from erase.evaluate.figures import Figure
+from erase.evaluate.report.findings import Findings, before_of
+from erase.evaluate.table import number
+from erase.task import Task
+
+State = Literal["passed", "failed", "open"]
+# Whether the targets are gone, the rest of their kind stays, the other domain stays.
+_HEADLINES = {
+    (True, True, True): "{names} {is_} gone; the rest stays.",
+    (True, False, True): "{names} {is_} gone, but others of the kind went too.",
+    (True, True, False): "{names} {is_} gone, but the {other} suffered.",
+    (True, False, False): "{names} {is_} gone, and so is much else.",
+    (False, True, True): "{names} {is_} still there.",
+    (False, False, True): "{names} {is_} still there, and others of the kind suffered.",
+    (False, True, False): "{names} {is_} still there, and the {other} suffered.",
+    (False, False, False): "{names} {is_} still there, and the rest suffered.",
+}
+_OTHERS = {"object": "objects", "style": "styles"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run has come to, in one sentence, and what a reader should know before believing it."""
+
+    state: State
+    headline: str
+    remarks: tuple[str, ...]
+
+
+def reach_verdict(findings: Findings) -> Verdict:
+    """The verdict by the bounds of the run's gate; open where the gate does not bind all three figures."""
+    remarks = (*_remarks(findings), *_missing(findings))
+    if not {"ua", "ira", "cra"} <= set(findings.bounds):
+        return _partial(findings, remarks)
+    gone, kin, rest = (holds(findings, name) for name in ("ua", "ira", "cra"))
+    if not gone and kin and rest and _unchanged(findings):
+        headline = f"Nothing changed: {names_of(findings.task)} {_is(findings.task)} drawn as before."
+    else:
+        words = {"names": names_of(findings.task), "is_": _is(findings.task), "other": _OTHERS[findings.other_domain]}
+        headline = _HEADLINES[gone, kin, rest].format(**words)
+    return Verdict("passed" if gone and kin and rest else "failed", headline, remarks)
+
+
+def holds(findings: Findings, name: str) -> bool:
+    """Whether a figure of the after side reaches its bound; one that was not measured does not."""
+    figure = findings.scores.find(name)
+    return figure is not None and figure.value >= findings.bounds[name]
+
+
+def names_of(task: Task) -> str:
+    """The targets as a sentence names them: all of up to three, or how many there are."""
+    names = [f"“{name}”" for name in task.names]
+    if len(names) > 3:
+        return f"{len(names)} concepts ({', '.join(names[:2])} and others)"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _partial(findings: Findings, remarks: tuple[str, ...]) -> Verdict:
+    """The verdict where the gate leaves some or all of the three figures unbound."""
+    below = [name.upper() for name in findings.bounds if not holds(findings, name)]
+    if below:
+        return Verdict("failed", f"The gate has failed: {' and '.join(below)} below the bound.", remarks)
+    if findings.bounds:
+        asked = " and ".join(name.upper() for name in findings.bounds)
+        return Verdict("passed", f"The gate has passed; it asks for {asked} only.", remarks)
+    text = (
+        f"{names_of(findings.task)} {'was' if _is(findings.task) == 'is' else 'were'} edited out; judge for yourself."
+    )
+    return Verdict("open", text, ("This run's gate sets no bounds, so nothing here is called a success.", *remarks))
+
+
+def _remarks(findings: Findings) -> Iterator[str]:
+    for name, bound in findings.bounds.items():
+        figure = findings.scores.find(name)
+        if figure is None or math.isnan(figure.value):
+            yield f"{name.upper()} was not measured; at least {100 * bound:.0f} % is asked."
+        elif figure.value < bound:
+            yield f"{name.upper()} is {number(figure)}; at least {100 * bound:.0f} % is asked{_was(findings, figure)}."
+        elif figure.low < bound:
+            yield (
+                f"{name.upper()} reaches its bound of {100 * bound:.0f} %, but its interval begins at "
+                f"{100 * figure.low:.1f} %: too few images ({figure.n}) to be sure."
+            )
+
+
+def _was(findings: Findings, figure: Figure) -> str:
+    before = before_of(findings.scores, figure)
+    return f" (before the edit it was {number(before)})" if before else ""
+
+
+def _missing(findings: Findings) -> Iterator[str]:
+    count = sum(findings.is_missing(shot) for pair in findings.pairs for shot in (pair.before, pair.after))
+    if count:
+        yield f"{count} image{' is' if count == 1 else 's are'} missing or damaged and count as the worst case."
+
+
+def _unchanged(findings: Findings) -> bool:
+    """Whether the targets are seen as often as before, as far as the interval tells."""
+    after = findings.scores.find("ua")
+    before = before_of(findings.scores, after) if after else None
+    return after is not None and before is not None and after.value <= before.high
+
+
+def _is(task: Task) -> str:
+    return "is" if len(task.names) == 1 else "are"

@@ -1,0 +1,230 @@
+"""Whether an edited model passes a protocol's gate: images before and after, what detectors see, the verdict.
+
+An image is named by all that it depends on: nothing is made twice, and no other model's image is taken for this one's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from erase import __version__
+from erase.edit import Edit
+from erase.errors import BadEdit, BadTask
+from erase.evaluate.aggregate import Total, aggregate
+from erase.evaluate.cases import make_cases, rows_of
+from erase.evaluate.detections import curve
+from erase.evaluate.gate import Outcome, Verdict, judge
+from erase.evaluate.generate import row_key
+from erase.evaluate.looking import Given, Key, Look, look
+from erase.evaluate.protocol import Case, Protocol
+from erase.evaluate.quality import clip_scores, set_distances
+from erase.evaluate.ranks import Place, generate_share
+from erase.evaluate.shots import read_picture
+from erase.files import write_atomically
+from erase.models import Model, open_model
+from erase.task import Target, Task
+
+THRESHOLDS = tuple(number / 20 for number in range(1, 20))
+FLAT = 2.0  # of 255: standard deviation up to which an image is of one colour
+Count = Callable[[str, int, int], None]  # what is counted, done, in all
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What is verified: a base model with an edit, or a model that was edited; `task` is what it says it erases."""
+
+    model: Model
+    edit: Edit | None
+    task: Task | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A verdict with all that it rests on: one outcome for each case, and the totals that the protocol asks for."""
+
+    protocol: Protocol
+    task: Task
+    cases: tuple[Case, ...]
+    outcomes: tuple[Outcome, ...]
+    totals: tuple[Total, ...]
+    verdict: Verdict
+    folder: Path
+
+
+def open_edited(path: Path, base: Model) -> Edited:
+    """An edit's file or an edited model's folder.
+
+    Raises BadEdit, BadModel, ModelMismatch if the edit was made for another base or the folder is of another family.
+    """
+    if path.is_file() and not (path.parent / "model_index.json").is_file():
+        edit = Edit.load(path)
+        edit.check_base(base.fingerprint)
+        return Edited(base, edit, task_from(edit.info.task))
+    if not path.is_dir():
+        raise BadEdit(f"{path} does not exist; expected an edit's .safetensors or an edited model's folder.")
+    model = open_model(path)
+    if model.family != base.family:
+        raise BadEdit(f"{path} is of the family {model.family} and the base of {base.family}; give its own base model.")
+    return Edited(model, None, task_from(_manifest(path).get("task")))
+
+
+def task_from(value: Any) -> Task | None:
+    """The task that an edit says it was made for; None where it says nothing."""
+    if not isinstance(value, dict) or not value.get("targets"):
+        return None
+    try:
+        targets = [
+            Target(one["name"], one["kind"], one["anchor"], tuple(one["synonyms"]), tuple(one["prompts"]))
+            for one in value["targets"]
+        ]
+        return Task(tuple(targets), tuple(value["keeps"]))
+    except (KeyError, TypeError) as error:
+        raise BadTask(f"the edit's own task cannot be read ({error}); say by options what was erased.") from error
+
+
+def verify(
+    base: Model,
+    edited: Edited,
+    protocol: Protocol,
+    *,
+    task: Task,
+    given: Given,
+    folder: Path,
+    count: Count | None = None,
+    place: Place | None = None,
+) -> Result:
+    """The verdict on an edited model; images and `verdict.json` are left in `folder`.
+
+    Raises BadProtocol, BadPrompts, PromptTooLong, ScoreFailed, DiskFull; what was made is kept and not made again.
+    """
+    cases = make_cases(protocol, task, given.paths)
+    count = count or (lambda text, done, total: None)
+    sides = {"before": Edited(base, None, None), "after": edited}
+    images = {
+        name: draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
+        for name, side in sides.items()
+    }
+    seen = {name: look(protocol, task, cases, images=paths, given=given) for name, paths in images.items()}
+    quality = clip_scores(protocol, cases, images, given=given)
+    outcomes = [
+        outcome(case, (seen["before"][number], seen["after"][number]), images, quality=quality.get(number))
+        for number, case in enumerate(cases)
+    ]
+    totals = aggregate(protocol.form.aggregation, cases, outcomes, task)
+    totals += set_distances(protocol, cases, images, given=given)
+    result = Result(protocol, task, cases, tuple(outcomes), totals, judge(outcomes, protocol.limits), folder)
+    write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
+    return result
+
+
+def draw(
+    side: Edited,
+    protocol: Protocol,
+    cases: Sequence[Case],
+    *,
+    folder: Path,
+    count: Callable[[int, int], None] | None = None,
+    place: Place | None = None,
+) -> dict[Key, Path]:
+    """Each row's image of one side; of the rows that are this process's share, where there are several."""
+    rows, place = rows_of(cases), place or Place()
+    paths = generate_share(
+        side.model, rows, folder, place=place, edit=side.edit, sampler=protocol.sampler, progress=count
+    )
+    made = rows if place.is_first else place.share(rows)
+    return dict(zip(map(row_key, made), paths, strict=True))
+
+
+def draw_share(
+    base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, folder: Path, place: Place
+) -> None:
+    """Makes another process's share of the images of both sides and scores nothing."""
+    cases = make_cases(protocol, task, given.paths)
+    for side in (Edited(base, None, None), edited):
+        draw(side, protocol, cases, folder=folder / "images", place=place)
+
+
+def outcome(
+    case: Case,
+    looks: tuple[Look, Look],
+    images: Mapping[str, Mapping[Key, Path]],
+    *,
+    quality: tuple[float, float] | None,
+) -> Outcome:
+    """What the gate is told of one case."""
+    key = row_key(case.row)
+    before, after = (read_picture(images[side][key]) for side in ("before", "after"))
+    return Outcome(
+        prompt=case.row.prompt,
+        seed=case.row.seed,
+        role=case.role,
+        aspect=case.aspect,
+        concept=case.concept,
+        before=looks[0].seen,
+        after=looks[1].seen,
+        distance=distance(before, after) if before and after else None,
+        blank=after is not None and is_flat(after),
+        quality=quality,
+        found=(looks[0].found, looks[1].found),
+        scores=(looks[0].score, looks[1].score),
+    )
+
+
+def distance(before: Image.Image, after: Image.Image) -> float | None:
+    """The mean absolute difference of two pictures, of 1; None if they are not of one size."""
+    if before.size != after.size:
+        return None
+    moved = np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64)
+    return float(np.abs(moved).mean() / 255)
+
+
+def is_flat(picture: Image.Image) -> bool:
+    """Whether a picture is of one colour."""
+    return bool(np.asarray(picture, dtype=np.float64).std(axis=(0, 1)).max() <= FLAT)
+
+
+def to_json(result: Result, images: Mapping[str, Mapping[Key, Path]]) -> dict[str, Any]:
+    """Everything that the verdict rests on, each image by its file's name relative to the folder."""
+    verdict = result.verdict
+    keys = [row_key(case.row) for case in result.cases]
+    return {
+        "tool": f"erase {__version__}",
+        "protocol": result.protocol.to_json(),
+        "task": json.loads(json.dumps(asdict(result.task))),
+        "exit_code": verdict.exit_code,
+        "reasons": [asdict(reason) for reason in verdict.reasons],
+        "checks": [asdict(check) | {"passed": check.passed} for check in verdict.checks],
+        "totals": [asdict(total) for total in result.totals],
+        "unscored": list(verdict.unscored),
+        "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},
+        "outcomes": [
+            asdict(one) | {"images": {side: _relative(images[side][key], result.folder) for side in images}}
+            for one, key in zip(result.outcomes, keys, strict=True)
+        ],
+    }
+
+
+def threshold_curve(outcomes: Sequence[Outcome], side: int) -> list[tuple[float, float]]:
+    """The share of the target's images in which it is seen, by threshold; 1 for an image that was not scored."""
+    scores = [one.scores[side] for one in outcomes if one.role == "erased"]
+    return curve([1.0 if score is None else score for score in scores], THRESHOLDS)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """What an export of this tool says of its edit; nothing for other folders."""
+    try:
+        return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["edit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

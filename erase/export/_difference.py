@@ -1,0 +1,114 @@
+"""Which tensors of two files or folders differ, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from erase.errors import BadModel
+from erase.export._inspection import read_keys
+from erase.models._model import canonical
+from erase.models._weights import Weights
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor's file and its key there."""
+
+    file: Path
+    key: str
+
+    def read(self) -> Tensor:
+        with safe_open(self.file, framework="pt") as opened:
+            value: Tensor = opened.get_tensor(self.key)
+        return value
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a tensor differs: `relative` is the change's Frobenius norm by the first's; `rank` that of the change.
+
+    A tensor that only one side has, or has in another shape or dtype, says so in `why` and has no numbers.
+    """
+
+    name: str
+    relative: float = 0.0
+    largest: float = 0.0
+    rank: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tensors that differ, sorted by name, and how many are the same bit for bit."""
+
+    differences: tuple[Difference, ...]
+    same: int
+
+
+def compare(one: Path, other: Path, *, ranks: bool = True) -> Comparison:
+    """The comparison of two safetensors files or diffusers folders.
+
+    Raises BadModel if they have no tensor in common, BadWeights.
+    """
+    left, right = places_in(one), places_in(other)
+    if not left.keys() & right.keys():
+        raise BadModel(f"{one} and {other} have no tensor in common; compare two folders, or two files of one kind.")
+    names = sorted(left.keys() | right.keys())
+    found = [difference(name, left.get(name), right.get(name), ranks=ranks) for name in names]
+    differences = tuple(one for one in found if one is not None)
+    return Comparison(differences, len(names) - len(differences))
+
+
+def places_in(path: Path) -> dict[str, Place]:
+    """Where each tensor lies, by its name: in a folder with the part in front and without `text_model.`."""
+    if not path.is_dir():
+        return {key: Place(path, key) for key in read_keys(path)[1]}
+    if not (path / "model_index.json").is_file():
+        raise BadModel(f"{path} is no diffusers folder: expected one with a model_index.json in it.")
+    return {name: place for part in sorted(path.iterdir()) for name, place in _part(part)}
+
+
+def difference(name: str, one: Place | None, other: Place | None, *, ranks: bool) -> Difference | None:
+    """How a tensor differs; None if it does not, bit for bit."""
+    if one is None or other is None:
+        return Difference(name, why="only in the second" if one is None else "only in the first")
+    before, after = one.read(), other.read()
+    if before.shape != after.shape:
+        return Difference(name, why=f"{list(before.shape)} and {list(after.shape)}")
+    if before.dtype == after.dtype and torch.equal(before.view(-1).view(torch.uint8), after.view(-1).view(torch.uint8)):
+        return None
+    why = "" if before.dtype == after.dtype else f"{_plain(before.dtype)} and {_plain(after.dtype)}"
+    change = after.double() - before.double()
+    norm = float(torch.linalg.vector_norm(before.double()))
+    relative = float(torch.linalg.vector_norm(change)) / norm if norm else float("inf")
+    rank = rank_of(change, after) if ranks and change.dim() == 2 and bool(torch.isfinite(change).all()) else None
+    return Difference(name, relative, float(change.abs().max()), rank, why)
+
+
+def rank_of(change: Tensor, stored: Tensor) -> int:
+    """The rank of a change that was stored in a weight's precision: singular values above the rounding's.
+
+    Rounding adds noise of at most half a unit in the last place to each entry; a random matrix whose entries have the
+    deviation s has singular values up to s (sqrt(rows) + sqrt(columns)).
+    """
+    unit = torch.finfo(stored.dtype).eps if stored.is_floating_point() else 1.0
+    deviation = unit * float(stored.double().square().mean().sqrt())
+    rows, columns = change.shape
+    floor = deviation * (rows**0.5 + columns**0.5)
+    return int((torch.linalg.svdvals(change) > floor).sum())
+
+
+def _part(folder: Path) -> Iterator[tuple[str, Place]]:
+    if folder.is_dir() and any(folder.glob("*.safetensors")):
+        for key, file in Weights(folder).where.items():
+            yield f"{folder.name}.{canonical(key)}", Place(file, key)
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,162 @@
+"""What a file or folder is (a model, an edit, a LoRA, a checkpoint), which edit is in it, and its hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from erase.edit import METADATA_KEY, Edit
+from erase.errors import BadModel, BadWeights, PickleRefused
+from erase.export._card import parts_of
+from erase.export._manifest import read_manifest
+from erase.export._patching import read_header
+from erase.export._recipe import MANIFEST, RECIPE_KEY, recipe
+from erase.export._undo import REVERSAL_KEY
+from erase.export._writing import HASH_KEY
+from erase.export.lora import LOSS_KEY
+from erase.files import sha256_of
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# How the keys of a file begin, and what that makes it; the first that fits.
+_MARKS = (
+    ("text_map.", "an edit"),
+    ("lora_", "a LoRA with kohya's keys"),
+    ("conditioner.embedders.1.model.", "a single-file checkpoint of Stable Diffusion XL"),
+    ("cond_stage_model.model.", "a single-file checkpoint of Stable Diffusion 2"),
+    ("cond_stage_model.transformer.", "a single-file checkpoint of Stable Diffusion 1"),
+    ("model.diffusion_model.", "a checkpoint without its text encoders"),
+    ("double_blocks.", "a FLUX transformer"),
+    ("down_blocks.", "a UNet of a diffusers folder"),
+    ("encoder.layers.", "a text encoder of a diffusers folder"),
+    ("text_model.", "a text encoder of a diffusers folder"),
+    ("decoder.", "an autoencoder of a diffusers folder"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What lies at a path, and facts about it in the order in which they are shown."""
+
+    what: str
+    facts: Mapping[str, Any]
+
+
+def look_at(path: Path) -> Finding:
+    """What a file or folder is; reads no pickle and runs nothing.
+
+    Raises BadModel for what is no model, BadWeights for a damaged file, PickleRefused.
+    """
+    return _folder(path) if path.is_dir() else _file(path)
+
+
+def _folder(path: Path) -> Finding:
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise BadModel(f"{path} is no model: expected a diffusers folder with a model_index.json in it.")
+    try:
+        name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    except (ValueError, AttributeError) as error:
+        raise BadModel(f"{index} is not a JSON object ({error}); get the model anew.") from error
+    facts: dict[str, Any] = {"pipeline": name}
+    is_edited = (path / MANIFEST).is_file()
+    if is_edited:
+        manifest = read_manifest(path)
+        facts |= edit_facts({"tool": "?", "parts": [], **manifest.content["edit"]})
+        changes = [record.get("relative_change") or 0.0 for record in manifest.changed]
+        facts["changed"] = f"{len(changes)} tensors, at most {100 * max(changes, default=0.0):.2g} % of one"
+    for file in sorted(path.glob("*/*.safetensors")):
+        facts[file.relative_to(path).as_posix()] = _contents(file)
+    return Finding("an edited model, as a diffusers folder" if is_edited else "a diffusers folder", facts)
+
+
+def _file(path: Path) -> Finding:
+    metadata, keys = read_keys(path)
+    facts: dict[str, Any] = {}
+    what = _what(keys, metadata)
+    if METADATA_KEY in metadata:
+        edit = Edit.load(path)
+        facts |= edit_facts(recipe(edit)) | {"rank": edit.rank, "changes": f"{len(edit.touches)} tensors"}
+    elif RECIPE_KEY in metadata:
+        facts |= edit_facts(_json(path, metadata[RECIPE_KEY]))
+    if LOSS_KEY in metadata:
+        losses = _json(path, metadata[LOSS_KEY]).get("relative_error", {}).values()
+        facts["lost"] = f"{max(losses, default=0.0):.2g} of a tensor's change at most"
+    facts |= {key: value for key, value in sorted(metadata.items()) if key.startswith(("modelspec.", "ss_"))}
+    facts |= {"contents": _contents(path), "sha256": sha256_of(path)}
+    if HASH_KEY in metadata:
+        facts["tensors' hash"] = "as the file says" if metadata[HASH_KEY] == tensor_hash(path) else "NOT as it says"
+    return Finding(what, facts)
+
+
+def edit_facts(said: Mapping[str, Any]) -> dict[str, Any]:
+    """An edit's description in a few lines: by what, what it erases, from which base."""
+    facts: dict[str, Any] = {"made by": said["tool"]}
+    for number, (method, part) in enumerate(parts_of(said), start=1):
+        which = f" {number}" if said["parts"] else ""
+        options = ", ".join(f"{key}={value}" for key, value in part["options"].items())
+        facts[f"method{which}"] = f"{method} ({options})" if options else method
+        targets = part["task"].get("targets", [])
+        facts[f"erases{which}"] = ", ".join(f"{one['name']} → {one.get('anchor') or 'nothing'}" for one in targets)
+        facts[f"strength{which}"] = part["strength"]
+    return facts | {"edit": said["content"], "base": said["base"]}
+
+
+def tensor_hash(path: Path) -> str:
+    """ModelSpec's hash of a file: SHA-256 over the tensors' bytes, its header left out."""
+    digest, (_, begin) = hashlib.sha256(), read_header(path)
+    with path.open("rb") as file:
+        file.seek(begin)
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return f"0x{digest.hexdigest()}"
+
+
+def read_keys(path: Path) -> tuple[dict[str, str], list[str]]:
+    """A safetensors file's metadata and its sorted keys; raises PickleRefused, BadModel, BadWeights."""
+    if path.suffix in PICKLES:
+        raise PickleRefused(f"{path} is a pickle, which can run code when it is read; expected safetensors.")
+    if not path.is_file():
+        raise BadModel(f"{path} does not exist; expected a .safetensors file or a diffusers folder.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), sorted(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise BadWeights(
+            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: get it anew."
+        ) from error
+
+
+def _what(keys: list[str], metadata: Mapping[str, str]) -> str:
+    if REVERSAL_KEY in metadata:
+        return "a reversal file, from which `erase undo` restores a model"
+    if METADATA_KEY in metadata:
+        return "an edit"
+    if any(mark in key for key in keys for mark in (".lora_A.", ".lora.down.")):
+        return "a LoRA with diffusers' keys"
+    fits = (what for mark, what in _MARKS if any(key.startswith(mark) for key in keys))
+    return next(fits, "a safetensors file of unknown content")
+
+
+def _contents(path: Path) -> str:
+    read_keys(path)
+    entries = [entry for key, entry in read_header(path)[0].items() if key != "__metadata__"]
+    kinds = Counter(str(entry["dtype"]) for entry in entries)
+    shown = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return f"{len(entries)} tensors ({shown or 'none'}), {path.stat().st_size:,} bytes"
+
+
+def _json(path: Path, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BadWeights(f"{path} has damaged metadata ({error}); get it anew.") from error
+    if not isinstance(value, dict):
+        raise BadWeights(f"{path} has damaged metadata; get it anew.")
+    return value

@@ -1,0 +1,217 @@
+"""The edit as a LoRA that A1111, ComfyUI and diffusers load: exact for text maps, cut to a rank for dense changes.
+
+A text map `M = I + U V` changes a weight by `(W U) V`, which is a LoRA as it stands: its rank is the number of edited
+vectors. A dense change is cut to `rank` by SVD, the nearest matrix of that rank (Eckart and Young, 1936); how much was
+lost is written into the file and told. Keys are kohya's (`lora_unet_<module>.lora_down.weight`, `.lora_up.weight`,
+`.alpha`) and alpha is always the rank: diffusers drops any other (diffusers#6087).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit, TextMap
+from erase.errors import BadEdit, BadOption, RunConflict
+from erase.export._modelspec import Architecture, architecture, modelspec
+from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export._writing import Entry, write_tensors
+from erase.models import Model
+
+LOSS_KEY = "erase.lora"
+_logger = logging.getLogger(__name__)
+_TOLD_FROM = 1e-3  # relative error; rounding to float16 is below it
+_LAYER = re.compile(r"(\.layers\.\d+)\..*")
+_SPELLED = {"add_embedding.linear_1": "label_emb_0_0", "add_embedding.linear_2": "label_emb_0_2"}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A weight's change as `up @ down`: [rows, rank] and [rank, columns], float64."""
+
+    up: Tensor
+    down: Tensor
+
+    @property
+    def rank(self) -> int:
+        return int(self.up.shape[1])
+
+
+def lora(
+    model: Model,
+    edit: Edit,
+    target: Path,
+    *,
+    rank: int = 32,
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    redact: str = "",
+) -> Path:
+    """The LoRA's file.
+
+    `rank`: of a dense change; more is closer and larger. `dtype`: float16 halves the file and costs 3e-4 of the change.
+    `redact`: a secret under which the concepts' names are hashed. Raises RunConflict if another file lies there,
+    ModelMismatch, BadEdit if the edit changes what a LoRA cannot hold, BadOption.
+    """
+    edit.check_base(model.fingerprint)
+    edit.check_weights()
+    if rank < 1:
+        raise BadOption(f"lora: rank is {rank}; expected 1 or more.")
+    if target.suffix != ".safetensors":
+        target = target.with_name(f"{target.name}.safetensors")
+    if target.exists() and content_in(target) != edit.content:
+        raise RunConflict(f"{target} holds something else; name another file or remove it first.")
+    kind = architecture(model)
+    tensors, losses = factorised(model, edit, rank=rank, dtype=getattr(torch, dtype))
+    metadata = {
+        **modelspec(kind, title=title_of(edit, model.path.name, redact=redact), adapter=True),
+        **_kohya(kind, tensors),
+        RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True),
+        LOSS_KEY: json.dumps({"relative_error": losses}, sort_keys=True),
+    }
+    write_tensors(target, {key: Entry.of(value) for key, value in tensors.items()}, metadata=metadata)
+    _tell(target, losses)
+    return target
+
+
+def factorised(
+    model: Model, edit: Edit, *, rank: int, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The file's tensors, and how much of each weight's change they miss, as a share of its Frobenius norm."""
+    is_xl = "text_encoder_2" in model.text_components
+    weights = {name: model.weight(name) for name in with_companions(edit.touches)}
+    modules = {name: module_key(name, weight, two_encoders=is_xl) for name, weight in weights.items()}
+    factors = {name: factors_of(edit, name, weight, rank=rank) for name, weight in weights.items()}
+    common = max((one.rank for one in factors.values()), default=0)
+    tensors, losses = {}, {}
+    for name, weight in weights.items():
+        one = padded(factors[name], common)
+        up, down = one.up.to(dtype), one.down.to(dtype)
+        losses[name] = _lost(change_of(edit, name, weight), up.double() @ down.double())
+        tensors[f"{modules[name]}.lora_down.weight"] = down.reshape(-1, *weight.shape[1:]).contiguous()
+        tensors[f"{modules[name]}.lora_up.weight"] = up.reshape(*up.shape, *[1] * (weight.dim() - 2)).contiguous()
+        tensors[f"{modules[name]}.alpha"] = torch.tensor(float(common))
+    return tensors, losses
+
+
+def with_companions(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, and for every changed text encoder an `out_proj`, whose change may then be zero.
+
+    diffusers 0.42 knows kohya's text encoder keys only if one of them is an `out_proj`.
+    """
+    more: dict[str, str] = {}
+    for name in names:
+        component, _, key = name.partition(".")
+        own = [other for other in names if other.startswith(f"{component}.") and "out_proj" in other]
+        if component.startswith("text_encoder") and _LAYER.search(key) and not own:
+            more.setdefault(component, _LAYER.sub(r"\1.self_attn.out_proj.weight", name))
+    return (*names, *more.values())
+
+
+def module_key(name: str, weight: Tensor, *, two_encoders: bool = False) -> str:
+    """A weight's module as kohya's scripts spell it; raises BadEdit if a LoRA cannot change this tensor."""
+    component, _, key = name.partition(".")
+    module = key.removesuffix(".weight")
+    text = "lora_te1" if two_encoders else "lora_te"
+    prefixes = {"unet": "lora_unet", "text_encoder": text, "text_encoder_2": "lora_te2"}
+    is_layer = component == "unet" or "encoder.layers." in key
+    if component not in prefixes or module == key or weight.dim() not in (2, 4) or not is_layer:
+        raise BadEdit(
+            f"the edit changes {name}, which a LoRA cannot hold (only linear layers and convolutions of UNet and text "
+            "encoder); export it as patch, folder or checkpoint."
+        )
+    if component != "unet":  # with the prefix, whichever way the encoder itself is stored
+        module = f"text_model.{module.removeprefix('text_model.')}"
+    return f"{prefixes[component]}_{_SPELLED.get(module, module).replace('.', '_')}"
+
+
+def factors_of(edit: Edit, name: str, weight: Tensor, *, rank: int) -> Factors:
+    """The factors of what an edit adds to a weight, its text maps and adapters exact, its dense change cut."""
+    matrix = weight.double().flatten(1)
+    maps = [text_map for text_map in edit.text_maps if name in text_map.sites]
+    parts = [Factors(matrix[:, :0], matrix[:0])]
+    parts += [_mapped(matrix, text_map) for text_map in maps]
+    parts += [Factors(one.up.double(), one.down.double()) for one in edit.low_rank if one.site == name]
+    if name in edit.deltas:
+        parts.append(truncated(edit.deltas[name].double().flatten(1), rank))
+    joined = Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
+    if joined.rank > min(matrix.shape):  # many targets: the product itself has no more than that
+        return truncated(joined.up @ joined.down, min(matrix.shape))
+    return balanced(joined)
+
+
+def _mapped(matrix: Tensor, text_map: TextMap) -> Factors:
+    """`(W U) V`; a weight with more columns than the map has reads other things with the rest."""
+    width = len(text_map.up)
+    down = torch.nn.functional.pad(text_map.down.double(), (0, matrix.shape[1] - width))
+    return Factors(matrix[:, :width] @ text_map.up.double(), down)
+
+
+def truncated(change: Tensor, rank: int) -> Factors:
+    """The nearest matrix of a rank, with the singular values shared evenly between both factors."""
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    root = values[:rank].sqrt()
+    return Factors(left[:, :rank] * root, root[:, None] * right[:rank])
+
+
+def balanced(factors: Factors) -> Factors:
+    """The same product from factors of equal norms, so that neither leaves float16's range."""
+    up, down = torch.linalg.vector_norm(factors.up, dim=0), torch.linalg.vector_norm(factors.down, dim=1)
+    scale = torch.where((up > 0) & (down > 0), (down / up).sqrt(), torch.ones_like(up))
+    return Factors(factors.up * scale, factors.down / scale[:, None])
+
+
+def padded(factors: Factors, rank: int) -> Factors:
+    """The same product in factors of a larger rank.
+
+    diffusers 0.42 gives attention layers the alpha that most modules have, so all modules need one rank.
+    """
+    more = rank - factors.rank
+    return Factors(
+        torch.nn.functional.pad(factors.up, (0, more)), torch.nn.functional.pad(factors.down, (0, 0, 0, more))
+    )
+
+
+def change_of(edit: Edit, name: str, weight: Tensor) -> Tensor:
+    """All that an edit adds to a weight, as a matrix [rows, columns] float64."""
+    total = torch.zeros_like(weight, dtype=torch.float64)
+    for text_map in (text_map for text_map in edit.text_maps if name in text_map.sites):
+        total = total + text_map.delta(weight)
+    for one in (one for one in edit.low_rank if one.site == name):
+        total = total + one.delta(weight)
+    return (total + edit.deltas[name].double() if name in edit.deltas else total).flatten(1)
+
+
+def _lost(change: Tensor, kept: Tensor) -> float:
+    norm = torch.linalg.vector_norm(change)
+    return float(torch.linalg.vector_norm(change - kept) / norm) if norm > 0 else 0.0
+
+
+def _kohya(kind: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """What kohya's loaders ask a LoRA's metadata for."""
+    rank = str(max(int(value) for key, value in tensors.items() if key.endswith(".alpha")))
+    return {
+        "ss_v2": str(kind.name.startswith("stable-diffusion-v2")),
+        "ss_base_model_version": kind.kohya,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": rank,
+        "ss_network_alpha": rank,
+        "ss_network_args": "{}",
+    }
+
+
+def _tell(target: Path, losses: Mapping[str, float]) -> None:
+    cut = {name: loss for name, loss in losses.items() if loss > _TOLD_FROM}
+    if cut:
+        worst = max(cut, key=lambda name: cut[name])
+        _logger.warning(
+            "%s: %d changes are not of low rank and were cut; at most %.1f %% of a change is lost (%s)",
+            *(target, len(cut), 100 * cut[worst], worst),
+        )

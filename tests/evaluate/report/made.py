@@ -1,0 +1,109 @@
+"""Findings of made-up runs: real images and figures by the real formulas, of verdicts that a test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from erase.evaluate.figures import mean
+from erase.evaluate.grid import Pair
+from erase.evaluate.report.findings import Findings
+from erase.evaluate.score import Scores
+from erase.evaluate.scores.judge import accuracies, canvas
+from erase.evaluate.shots import GROUPS, SIDES, Shot, group_of
+from erase.prompts import Row
+from erase.task import Kind, Target, Task
+from tests.evaluate.pictures import noisy
+
+STYLES, OBJECTS = ("noto", "blob", "twemoji"), ("cat", "dog")
+BOUNDS = {"ua": 0.8, "ira": 0.8, "cra": 0.8}
+See = Callable[[Row], Mapping[str, str]]
+
+
+def as_asked(row: Row) -> Mapping[str, str]:
+    """Sees just what the prompt names."""
+    return row.labels
+
+
+def erased(row: Row) -> Mapping[str, str]:
+    """Sees blob wherever noto was asked for, else what the prompt names."""
+    return {**row.labels, "style": "blob"} if row.labels.get("style") == "noto" else row.labels
+
+
+def harsh(row: Row) -> Mapping[str, str]:
+    """Sees blob whatever style was asked for."""
+    return {**row.labels, "style": "blob"}
+
+
+def ruined(row: Row) -> Mapping[str, str]:
+    """Sees the same wrong thing everywhere."""
+    return {"style": "blob", "object": "house"}
+
+
+def square(words: str = "a {object} in {style} style") -> list[Row]:
+    rows = [
+        Row(words.format(style=style, object=name), seed, {"style": style, "object": name})
+        for style in STYLES
+        for name in OBJECTS
+        for seed in (0, 1)
+    ]
+    return [*rows, Row("a picture of a rose", 0, {"object": "rose"})]
+
+
+def made(
+    folder: Path,
+    after: See = erased,
+    *,
+    kind: Kind = "style",
+    target: str = "noto",
+    rows: list[Row] | None = None,
+    bounds: Mapping[str, float] | None = None,
+    name: str = "made",
+) -> Findings:
+    """A run's findings in which the judge sees what was asked before the edit, and what `after` says after it."""
+    task = Task((Target(target, kind, "blob" if kind == "style" else "dog"),))
+    pairs = tuple(pair_of(folder, row, task, number=number) for number, row in enumerate(rows or square()))
+    shots = [shot for pair in pairs for shot in (pair.before, pair.after)]
+    sees: dict[str, See] = {"before": as_asked, "after": after}
+    verdicts = {shot.id: dict(sees[shot.side](shot.row)) for shot in shots}
+    figures = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts), *graded(shots)]
+    return Findings(
+        name=name,
+        task=task,
+        pairs=pairs,
+        scores=Scores(tuple(figures), verdicts),
+        recipe=recipe(),
+        edit={"method": "uce", "options": {"lamb": 0.5}, "base": "b" * 64, "content": "c" * 64, "strength": 1.0},
+        bounds=BOUNDS if bounds is None else bounds,
+    )
+
+
+def pair_of(folder: Path, row: Row, task: Task, *, number: int) -> Pair:
+    shots = [
+        Shot(f"{side}{number}", row, side, group_of(row, task), noisy(folder / side / f"{side}{number}.png", seed=seed))
+        for seed, side in enumerate(SIDES, start=2 * number)
+    ]
+    return Pair(shots[0], shots[1])
+
+
+def graded(shots: list[Shot]) -> list[Any]:
+    """A CLIP score of every group: 30, 29, ... before and a point less after."""
+    figures = []
+    for group in GROUPS:
+        for side in SIDES:
+            names = [shot.id for shot in shots if shot.group == group and shot.side == side]
+            items = {name: 30.0 - number - (side == "after") for number, name in enumerate(names)}
+            figures.append(mean(items, name="clip", group=group, side=side, direction="higher", version="clip/test"))
+    return figures
+
+
+def recipe() -> dict[str, Any]:
+    prompts = [{"name": "square", "seeds": [0, 1], "sha256": "d" * 64}]
+    return {
+        "name": "made",
+        "description": "made up",
+        "model": "tiny",
+        "generate": {"prompts": prompts, "steps": 2, "guidance": 4.0},
+        "hash": "e" * 64,
+    }
