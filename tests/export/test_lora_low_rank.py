@@ -1,4 +1,4 @@
-"""A trained adapter is exported as the LoRA that it is: every change in the file, whatever rank dense changes are cut to."""
+"""A trained adapter is exported as the LoRA that it is: every change is in the file, whole."""
 
 from __future__ import annotations
 
