@@ -53,6 +53,22 @@ class TextMap:
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """`up @ down`, added to one weight in that weight's shape.
+
+    `up` is [rows, rank], `down` [rank, columns], where a convolution's columns are its inputs and places together.
+    """
+
+    up: Tensor
+    down: Tensor
+    site: str
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What the site's weight changes by, in float64."""
+        return (self.up.double() @ self.down.double()).view(weight.shape)
+
+
+@dataclass(frozen=True)
 class EditInfo:
     """Where an edit comes from: enough to make it again, and to refuse it on another model."""
 
@@ -76,8 +92,9 @@ def describe(method: Any, model: Model, task: Task) -> EditInfo:
 
 @dataclass(frozen=True)
 class Edit:
-    """Changes to a model's weights: text maps for what is one matrix, `deltas` for what is not.
+    """Changes to a model's weights: text maps for what is one matrix, `deltas` and `low_rank` for what is not.
 
+    `guidance`: no weight is changed; the method acts while sampling, as `info` says, and no export can hold it.
     `deltas` maps a tensor's name, component in front, to what is added to it. All tensors are float32; sums are
     formed in float64 and cast to the weight's own dtype.
     """
@@ -85,28 +102,41 @@ class Edit:
     info: EditInfo
     text_maps: tuple[TextMap, ...] = ()
     deltas: Mapping[str, Tensor] = field(default_factory=dict)
+    low_rank: tuple[LowRank, ...] = ()
+    guidance: bool = False
 
     @cached_property
     def content(self) -> str:
         """Identity: a hash of what the edit does and to which base, not of who made it when."""
-        return content_hash([self.info.base, content_digest(self._named()), [list(m.sites) for m in self.text_maps]])
+        what: list[Any] = [content_digest(self._named()), [list(m.sites) for m in self.text_maps]]
+        if self.guidance:
+            what += [self.info.method, self.info.options, self.info.task, self.info.strength]
+        return content_hash([self.info.base, *what])
 
     @property
     def touches(self) -> tuple[str, ...]:
         """Names of the tensors that it changes, sorted."""
-        return tuple(sorted({site for text_map in self.text_maps for site in text_map.sites} | set(self.deltas)))
+        mapped = {site for text_map in self.text_maps for site in text_map.sites}
+        return tuple(sorted(mapped | set(self.deltas) | {one.site for one in self.low_rank}))
 
     @property
     def rank(self) -> int:
-        """Largest rank by which a text map changes a weight."""
-        return sum(text_map.rank for text_map in self.text_maps)
+        """Largest rank by which text maps and low-rank changes together change a weight."""
+        ranks = dict.fromkeys(self.touches, 0)
+        for text_map in self.text_maps:
+            for site in text_map.sites:
+                ranks[site] += text_map.rank
+        for one in self.low_rank:
+            ranks[one.site] += int(one.up.shape[1])
+        return max(ranks.values(), default=0)
 
     def scaled(self, strength: float) -> Edit:
         """The edit at a strength: 0 changes nothing, 1 is the edit itself, 2 goes twice as far, -1 the other way."""
         maps = tuple(replace(text_map, up=text_map.up * strength) for text_map in self.text_maps)
         deltas = {name: delta * strength for name, delta in self.deltas.items()}
+        low_rank = tuple(replace(one, up=one.up * strength) for one in self.low_rank)
         info = replace(self.info, strength=self.info.strength * strength)
-        return Edit(info, maps, deltas)
+        return Edit(info, maps, deltas, low_rank, self.guidance)
 
     def __add__(self, other: Edit) -> Edit:
         """Both edits together: the sum of what each adds to a weight. Raises ModelMismatch on different bases."""
@@ -115,12 +145,14 @@ class Edit:
                 f"edits of two base models cannot be added ({self.info.base[:12]} and {other.info.base[:12]}); "
                 "make both on the same model."
             )
+        self.check_weights()
+        other.check_weights()
         deltas = dict(self.deltas)
         for name, delta in other.deltas.items():
             deltas[name] = deltas[name] + delta if name in deltas else delta
         parts = (asdict(self.info), asdict(other.info))
         info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=parts)
-        return Edit(info, self.text_maps + other.text_maps, deltas)
+        return Edit(info, self.text_maps + other.text_maps, deltas, self.low_rank + other.low_rank)
 
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
         """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised."""
@@ -131,11 +163,15 @@ class Edit:
                 total = total + text_map.delta(value)
         if name in self.deltas:
             total = total + self.deltas[name].double()
+        for one in self.low_rank:
+            if one.site == name:
+                total = total + one.delta(value)
         return total.to(value.dtype)
 
     def changed(self, model: Model) -> Iterator[tuple[str, Tensor]]:
         """Every tensor it changes with its new value, one at a time. Raises ModelMismatch, BadEdit."""
         self.check_base(model.fingerprint)
+        self.check_weights()
         for name in self.touches:
             yield name, self._finite(name, self.changed_tensor(name, model.weight(name)))
 
@@ -147,11 +183,20 @@ class Edit:
                 "(another model, an edited one, or another precision); use the model that the edit was made on."
             )
 
+    def check_weights(self) -> None:
+        """Raises BadEdit if the edit acts while sampling and changes no weight."""
+        if self.guidance:
+            raise BadEdit(
+                f"{self.info.method} acts while sampling and changes no weight, so it cannot be exported or applied as "
+                "weights; generate with its edit, or take a method that changes weights."
+            )
+
     def apply(self, pipe: Any, *, force: bool = False) -> Applied:
         """Weights of a loaded pipeline changed in place; `.undo()` or the end of a `with` block restores every bit.
 
         Raises ModelMismatch unless `force`, BadEdit, BadModel for fused layers or a loaded LoRA, BadWeights.
         """
+        self.check_weights()
         check_plain(pipe)
         if not force:
             self.check_base(fingerprint_of(pipe))
@@ -170,7 +215,7 @@ class Edit:
     def save(self, path: Path) -> None:
         """Writes one safetensors file; the same edit gives the same bytes."""
         sites = [text_map.sites for text_map in self.text_maps]
-        info = json.dumps(asdict(self.info) | {"sites": sites}, sort_keys=True)
+        info = json.dumps(asdict(self.info) | {"sites": sites, "guidance": self.guidance}, sort_keys=True)
         write_atomically(path, save(dict(self._named()), metadata={METADATA_KEY: info}))
 
     @staticmethod
@@ -203,6 +248,9 @@ class Edit:
             yield f"text_map.{number}.down", text_map.down.contiguous()
         for name in sorted(self.deltas):
             yield f"delta.{name}", self.deltas[name].contiguous()
+        for number, one in enumerate(self.low_rank):
+            yield f"low_rank.{number}.up.{one.site}", one.up.contiguous()
+            yield f"low_rank.{number}.down.{one.site}", one.down.contiguous()
 
     @staticmethod
     def _finite(name: str, value: Tensor) -> Tensor:
@@ -233,10 +281,15 @@ class Applied:
 
 
 def _from_file(info: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
-    sites = info.pop("sites")
+    sites, guidance = info.pop("sites"), info.pop("guidance", False)
     maps = tuple(
         TextMap(tensors[f"text_map.{number}.up"], tensors[f"text_map.{number}.down"], tuple(names))
         for number, names in enumerate(sites)
     )
     deltas = {key.removeprefix("delta."): value for key, value in tensors.items() if key.startswith("delta.")}
-    return Edit(EditInfo(**info | {"parts": tuple(info["parts"])}), maps, deltas)
+    ups = [key.split(".", 3) for key in tensors if key.startswith("low_rank.") and key.split(".")[2] == "up"]
+    low_rank = tuple(
+        LowRank(tensors[f"low_rank.{number}.up.{site}"], tensors[f"low_rank.{number}.down.{site}"], site)
+        for _, number, _, site in sorted(ups, key=lambda parts: int(parts[1]))
+    )
+    return Edit(EditInfo(**info | {"parts": tuple(info["parts"])}), maps, deltas, low_rank, guidance)

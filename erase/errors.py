@@ -61,6 +61,10 @@ class PromptTooLong(EraseError):
     """A prompt with more tokens than the text encoder takes."""
 
 
+class TrainingFailed(EraseError):
+    """A training whose loss is not finite, or that changed nothing."""
+
+
 class RunConflict(EraseError):
     """A folder that holds another recipe's run, or anything else that must not be overwritten."""
 

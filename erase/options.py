@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from erase.edit import Edit
+    from erase.methods._work import Work
     from erase.models import Model, Reads, Role
     from erase.task import Task
 
@@ -51,6 +52,12 @@ def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str
         key: documents.check_value(value, kinds[key], key=f"option {key} of {owner}", error=BadOption)
         for key, value in options.items()
     }
+
+
+def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
+    """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has."""
+    given: Any = {"work": work} if "work" in inspect.signature(method).parameters else {}
+    return method(model, task, **given)
 
 
 def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:

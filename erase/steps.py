@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import check_can_edit, export_with, method_with
+from erase.options import check_can_edit, export_with, make_edit, method_with
 from erase.runs import Planned, Run
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Watch(Protocol):
     def begin(self, step: str, text: str) -> None:
         """A step starts."""
 
-    def count(self, text: str, done: int, total: int) -> None:
-        """So many of a step's images are done."""
+    def count(self, text: str, done: int, total: int, *, unit: str = "images", note: str = "") -> None:
+        """So many of a step's images, or of another unit, are done."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,14 @@ def results(run: Run) -> dict[str, Path]:
 
 
 def _edit(run: Run, watch: Watch) -> None:
+    from erase.methods._work import Work
+
     chosen = run.recipe.edit
     method = method_with(chosen.method, chosen.options)
-    method(run.model, run.task).scaled(chosen.strength).save(run.edit_file)
+    # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
+    work = Work(run.folder / "training", run.folder.parent / "banks", report=watch.count)
+    make_edit(method, run.model, run.task, work=work).scaled(chosen.strength).save(run.edit_file)
+    work.clear()
 
 
 def _generate(run: Run, watch: Watch) -> None:

@@ -21,6 +21,7 @@ LEVELS = (
     {"runs"},
     {"pipeline", "options"},
     {"methods", "evaluate", "export"},
+    {"guide"},
     {"edit"},
     {"models", "prompts"},
     {"task", "documents"},

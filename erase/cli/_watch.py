@@ -20,8 +20,9 @@ class ShownWatch:
             TextColumn("  {task.description:<9}"),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
-            TextColumn("[dim]images"),
+            TextColumn("[dim]{task.fields[unit]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("[dim]{task.fields[note]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -44,15 +45,13 @@ class ShownWatch:
         logging.disable_progress_bar()  # no setting of the environment does
         self._console.print(f"[bold cyan]{step:<9}[/] {text}", highlight=False)
 
-    def count(self, text: str, done: int, total: int) -> None:
+    def count(self, text: str, done: int, total: int, *, unit: str = "images", note: str = "") -> None:
         """A bar that moves, or a line every few seconds where there is no terminal."""
         if self._console.is_terminal:
-            self._move(text, done, total)
+            if text not in self._tasks:
+                self._tasks[text] = self._bars.add_task(text, total=total, unit=unit, note=note)
+            self._bars.update(self._tasks[text], completed=done, total=total, note=note)
         elif done == total or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._console.print(f"  {text}: {done} of {total} images", highlight=False)
-
-    def _move(self, text: str, done: int, total: int) -> None:
-        if text not in self._tasks:
-            self._tasks[text] = self._bars.add_task(text, total=total)
-        self._bars.update(self._tasks[text], completed=done, total=total)
+            said = f", {note}" if note else ""
+            self._console.print(f"  {text}: {done} of {total} {unit}{said}", highlight=False)

@@ -94,12 +94,16 @@ def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
 
 
 def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dict[str, Any], strength: float) -> None:
+    from erase.cli._watch import ShownWatch
     from erase.errors import RunConflict
+    from erase.methods._work import Work
     from erase.models import open_model
-    from erase.options import method_with
+    from erase.options import make_edit, method_with
 
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
     chosen = method_with(method, options)
-    chosen(open_model(model), task).scaled(strength).save(file)
+    with ShownWatch() as watch:
+        made = make_edit(chosen, open_model(model), task, work=Work(report=watch.count))
+    made.scaled(strength).save(file)
     typer.echo(f"edit  {file}")

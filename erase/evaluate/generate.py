@@ -10,6 +10,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from erase.edit import Edit
+from erase.errors import BadModel
 from erase.evaluate.attention import use_attention
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
+from erase.guide import Guide, Plain, Prompted, guide_of
 from erase.models import Condition, Model, conditions_of, predict
 from erase.prompts import Row
 
@@ -84,10 +87,16 @@ def sample(
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
     pipe = model.pipeline()
     use_attention(pipe, sampler.attention)
-    with edit.apply(pipe) if edit else contextlib.nullcontext():
+    guide = guide_of(edit, model)
+    weights = edit.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
+    with weights, guide.attached(pipe):
         conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)))
+        if edit and edit.guidance and conditions[None].pooled is not None:
+            raise BadModel(
+                f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."
+            )
         for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, conditions=conditions, sampler=sampler)
+            pixels = sample_batch(pipe, batch.filled, conditions=conditions, sampler=sampler, guide=guide)
             yield from zip(batch.rows, map(to_image, pixels), strict=False)
 
 
@@ -100,24 +109,35 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
 
 @torch.inference_mode()
 def sample_batch(
-    pipe: Any, rows: Sequence[Row], *, conditions: Mapping[str | None, Condition], sampler: Sampler
+    pipe: Any,
+    rows: Sequence[Row],
+    *,
+    conditions: Mapping[str | None, Condition],
+    sampler: Sampler,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)
     latents = torch.cat([start(pipe, row.seed) for row in rows]) * scheduler.init_noise_sigma
-    guided = sampler.guidance > 1.0
-    given = [conditions[row.prompt] for row in rows]
-    condition = Condition.stack([conditions[None]] * len(rows) + given if guided else given)
-    for time in scheduler.timesteps:
-        inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, time)
-        predicted = predict(pipe, inputs, time, condition=condition)
-        if guided:
-            empty, prompted = predicted.chunk(2)
-            predicted = empty + sampler.guidance * (prompted - empty)
-        latents = scheduler.step(predicted, time, latents, eta=0.0).prev_sample
+    given = Condition.stack([conditions[row.prompt] for row in rows])
+    empty = Condition.stack([conditions[None]] * len(rows))
+    batch = Prompted(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
+    guided = (guide or Plain()).begin(pipe, batch)
+    pooled = [one.pooled for one in (empty, given) if one.pooled is not None]
+    for step, time in enumerate(scheduler.timesteps):
+        ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time, pooled=pooled)
+        latents = scheduler.step(guided.predict(ask, step), time, latents, eta=0.0).prev_sample
     decoded: Tensor = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
     return (decoded / 2 + 0.5).clamp(0, 1)
+
+
+def _asked(
+    pipe: Any, inputs: Tensor, states: Sequence[Tensor], *, time: Tensor, pooled: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Predictions for the same latents under several states, in one pass; `pooled` are the empty's and the prompts'."""
+    condition = Condition(torch.cat(list(states)), torch.cat(list(pooled[-len(states) :])) if pooled else None)
+    return predict(pipe, torch.cat([inputs] * len(states)), time, condition=condition).chunk(len(states))
 
 
 def ddim(pipe: Any) -> Any:

@@ -61,6 +61,7 @@ def lora(
     ModelMismatch, BadEdit if the edit changes what a LoRA cannot hold, BadOption.
     """
     edit.check_base(model.fingerprint)
+    edit.check_weights()
     if rank < 1:
         raise BadOption(f"lora: rank is {rank}; expected 1 or more.")
     if target.suffix != ".safetensors":
@@ -132,11 +133,12 @@ def module_key(name: str, weight: Tensor, *, two_encoders: bool = False) -> str:
 
 
 def factors_of(edit: Edit, name: str, weight: Tensor, *, rank: int) -> Factors:
-    """The factors of what an edit adds to a weight, its text maps exact, its dense change cut to `rank`."""
+    """The factors of what an edit adds to a weight, its text maps and adapters exact, its dense change cut."""
     matrix = weight.double().flatten(1)
     maps = [text_map for text_map in edit.text_maps if name in text_map.sites]
     parts = [Factors(matrix[:, :0], matrix[:0])]
     parts += [_mapped(matrix, text_map) for text_map in maps]
+    parts += [Factors(one.up.double(), one.down.double()) for one in edit.low_rank if one.site == name]
     if name in edit.deltas:
         parts.append(truncated(edit.deltas[name].double().flatten(1), rank))
     joined = Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
@@ -182,6 +184,8 @@ def change_of(edit: Edit, name: str, weight: Tensor) -> Tensor:
     total = torch.zeros_like(weight, dtype=torch.float64)
     for text_map in (text_map for text_map in edit.text_maps if name in text_map.sites):
         total = total + text_map.delta(weight)
+    for one in (one for one in edit.low_rank if one.site == name):
+        total = total + one.delta(weight)
     return (total + edit.deltas[name].double() if name in edit.deltas else total).flatten(1)
 
 

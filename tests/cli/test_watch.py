@@ -31,3 +31,14 @@ def test_in_a_terminal_there_is_a_bar_that_ends_full() -> None:
     text = shown(terminal=True)
     assert "40/40" in text
     assert "\x1b[" in text
+
+
+def test_a_training_shows_its_steps_and_its_loss() -> None:
+    for terminal in (False, True):
+        stream = io.StringIO()
+        with ShownWatch(Console(file=stream, force_terminal=terminal, width=120)) as watch:
+            for done in range(1, 6):
+                watch.count("training", done, 5, unit="steps", note=f"loss 0.{done}")
+        assert "steps" in stream.getvalue()
+        assert "loss 0.5" in stream.getvalue()
+        assert "images" not in stream.getvalue()

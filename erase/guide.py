@@ -1,0 +1,89 @@
+"""How a method that changes no weight takes part in sampling: what it asks of the network, and what it makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from erase import names
+from erase.edit import Edit
+from erase.models import Model
+from erase.task import Target, Task
+
+# Predictions for the batch's latents under several conditions of [rows, tokens, width], computed in one pass.
+Ask = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A batch's prompts, their states and the empty prompt's [rows, tokens, width], and how far to follow them."""
+
+    prompts: tuple[str, ...]
+    states: Tensor
+    empty: Tensor
+    guidance: float
+
+
+class Guided(Protocol):
+    """The sampling of one batch."""
+
+    def predict(self, ask: Ask, step: int) -> Tensor:
+        """The prediction with which a step is made."""
+
+
+class Guide(Protocol):
+    """What acts on a model's sampling."""
+
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
+        """The pipeline with what the guide adds to it, until the block ends."""
+
+    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+        """The sampling of a batch."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """Classifier-free guidance of a batch, from any empty state."""
+
+    batch: Prompted
+
+    def predict(self, ask: Ask, step: int) -> Tensor:
+        if self.batch.guidance <= 1:
+            return ask([self.batch.states])[0]
+        empty, prompted = ask([self.batch.empty, self.batch.states])
+        return empty + self.batch.guidance * (prompted - empty)
+
+
+class Plain:
+    """Sampling as the model does it; base of what adds nothing to the pipeline."""
+
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+        return Free(batch)
+
+
+def guide_of(edit: Edit | None, model: Model) -> Guide:
+    """What an edit does while sampling: nothing if it changes weights, or at strength 0.
+
+    Raises UnknownName, ModelMismatch.
+    """
+    if edit is None or not edit.guidance or not edit.info.strength:
+        return Plain()
+    edit.check_base(model.fingerprint)
+    method: Any = names.load("methods", edit.info.method)
+    guide: Guide = method(**edit.info.options).guide(model, _task_of(edit), strength=edit.info.strength)
+    return guide
+
+
+def _task_of(edit: Edit) -> Task:
+    """The task that an edit was made for."""
+    lists = ("synonyms", "prompts")
+    targets = [target | {key: tuple(target[key]) for key in lists} for target in edit.info.task["targets"]]
+    return Task(tuple(Target(**target) for target in targets), tuple(edit.info.task["keeps"]))

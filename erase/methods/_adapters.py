@@ -1,0 +1,98 @@
+"""Low-rank additions to layers: trained while the layers themselves stay, switched off to ask the frozen network.
+
+A layer with weight W computes W x + (alpha / rank) up down x (Hu et al. 2022, eq. 3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erase.edit import LowRank
+
+Layer = nn.Linear | nn.Conv2d
+
+
+@dataclass
+class Adapter:
+    """One layer's addition: `up` [rows, rank] begins at zero, `down` [rank, columns] at random."""
+
+    layer: Layer
+    up: Tensor
+    down: Tensor
+    scale: float
+
+    def added(self, inputs: Tensor) -> Tensor:
+        """What is added to the layer's output."""
+        if isinstance(self.layer, nn.Linear):
+            return self.scale * nn.functional.linear(nn.functional.linear(inputs, self.down), self.up)
+        kernel = self.down.view(len(self.down), *self.layer.weight.shape[1:])
+        settings: Any = (self.layer.stride, self.layer.padding, self.layer.dilation)
+        inner = nn.functional.conv2d(inputs, kernel, None, *settings)
+        return self.scale * torch.einsum("or,brhw->bohw", self.up, inner)
+
+
+@dataclass
+class Adapters:
+    """The additions to some layers of a network, by name."""
+
+    layers: Mapping[str, Adapter]
+    strength: float = 1.0
+
+    @staticmethod
+    def on(layers: Mapping[str, Layer], *, rank: int, alpha: float, seed: int) -> Adapters:
+        """Additions that change nothing yet; each layer's own rank bounds `rank`."""
+        generator = torch.Generator().manual_seed(seed)
+        made = {name: _adapter(layer, rank=rank, alpha=alpha, generator=generator) for name, layer in layers.items()}
+        return Adapters(made)
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """All that is trained, by name."""
+        return {f"{name}.{part}": getattr(one, part) for name, one in self.layers.items() for part in ("up", "down")}
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """The network with the additions, until the block ends."""
+        hooks = [one.layer.register_forward_hook(self._hook(one)) for one in self.layers.values()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """The frozen network, until the block ends."""
+        before, self.strength = self.strength, 0.0
+        try:
+            yield
+        finally:
+            self.strength = before
+
+    def low_rank(self, component: str) -> tuple[LowRank, ...]:
+        """The additions as an edit holds them, of a network's component."""
+        return tuple(
+            LowRank((one.scale * one.up).detach(), one.down.detach(), f"{component}.{name}.weight")
+            for name, one in self.layers.items()
+        )
+
+    def _hook(self, one: Adapter) -> Any:
+        def add(layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return output + self.strength * one.added(inputs[0]) if self.strength else output
+
+        return add
+
+
+def _adapter(layer: Layer, *, rank: int, alpha: float, generator: torch.Generator) -> Adapter:
+    rows, columns = layer.weight.flatten(1).shape
+    rank = min(rank, rows, columns)
+    bound = math.sqrt(3 / columns)  # the LECO code's: uniform, of variance 1 / columns
+    down = (torch.rand(rank, columns, generator=generator) * 2 - 1) * bound
+    return Adapter(layer, torch.zeros(rows, rank).requires_grad_(True), down.requires_grad_(True), alpha / rank)

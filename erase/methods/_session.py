@@ -1,0 +1,156 @@
+"""One training from its start to its edit: network, prompts' states, bank, trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from erase.edit import EditInfo, LowRank, describe
+from erase.errors import TrainingFailed
+from erase.files import content_hash
+from erase.methods._adapters import Adapters
+from erase.methods._bank import Bank, Plan, Trajectory, sample_bank
+from erase.methods._denoiser import Denoiser
+from erase.methods._states import prompt_pairs
+from erase.methods._training import Loss, Trained, Trainer
+from erase.methods._work import Work
+from erase.models import Model
+from erase.task import Task
+
+
+@dataclass
+class Session:
+    """What a trained method works with; the model is read once and one network is in memory."""
+
+    options: Trained
+    model: Model
+    task: Task
+    work: Work
+    info: EditInfo
+    denoiser: Denoiser
+    started: float = field(default_factory=time.monotonic)
+    _states: dict[str, Tensor] = field(default_factory=dict)
+    _ids: dict[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def start(options: Trained, model: Model, task: Task, *, work: Work | None, text_encoder: bool = False) -> Session:
+        """A session; what the model or the task has against it is raised before the network is loaded."""
+        info = describe(options, model, task)
+        model.check_prompts([text for pair in prompt_pairs(task.targets) for text in pair])
+        denoiser = Denoiser.of(model, text_encoder=text_encoder)
+        if options.gradient_checkpointing:
+            denoiser.network.enable_gradient_checkpointing()
+        return Session(options, model, task, work or Work(), info, denoiser)
+
+    def states(self, texts: Sequence[str]) -> Tensor:
+        """The texts' token states, [texts, tokens, width]; each distinct text is encoded once."""
+        self._encode(texts)
+        return torch.stack([self._states[text] for text in texts])
+
+    def ids(self, texts: Sequence[str]) -> Tensor:
+        """The texts' token ids, [texts, tokens]."""
+        self._encode(texts)
+        return torch.stack([self._ids[text] for text in texts])
+
+    def _encode(self, texts: Sequence[str]) -> None:
+        missing = [text for text in dict.fromkeys(texts) if text not in self._states]
+        if missing:
+            encoding = self.model.encode(missing)
+            self._states.update(zip(missing, encoding.states, strict=True))
+            self._ids.update(zip(missing, encoding.ids, strict=True))
+
+    def plan(self, pairs: Iterable[tuple[str, tuple[str, ...]]], *, every_one: bool = True) -> Plan:
+        """The plan of a bank: `options.trajectories` for each target, over and over the prompts with further ones.
+
+        If there are more prompts, it is longer where `every_one` is wanted, and else takes some, spread evenly.
+        """
+        options, listed = self.options, list(pairs)
+        count = options.trajectories * len(self.task.targets)
+        if every_one:
+            chosen = [listed[number % len(listed)] for number in range(max(count, len(listed)))]
+        else:
+            spread = max(len(listed) / count, 1.0)
+            chosen = [listed[int(number * spread) % len(listed)] for number in range(count)]
+        trajectories = [
+            Trajectory(prompt, options.seed * 1_000_003 + number, also) for number, (prompt, also) in enumerate(chosen)
+        ]
+        settings = {"guidance": options.sampling_guidance, "every": options.every}
+        return Plan(tuple(trajectories), options.sampling_steps, **settings)  # type: ignore[arg-type]
+
+    def bank(self, plan: Plan, *, kept: bool = True) -> Bank:
+        """The bank of a plan, sampled from the network as it is.
+
+        Where `kept`, it is read from where an earlier run left it, or left there.
+        """
+        states = dict(zip(plan.texts, self.states(plan.texts), strict=True))
+        return sample_bank(self.denoiser, plan, states, work=self.work if kept else Work(report=self.work.report))
+
+    @contextlib.contextmanager
+    def holding(self, parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
+        """The network with other values of some parameters, until the block ends."""
+        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        try:
+            _fill(parameters, values)
+            yield
+        finally:
+            _fill(parameters, before)
+
+    def train(
+        self,
+        parameters: Mapping[str, Tensor],
+        loss: Loss,
+        *,
+        state: Mapping[str, Tensor] | None = None,
+        after: Callable[[int], None] | None = None,
+    ) -> tuple[float, ...]:
+        """Every step's loss, after the parameters were trained in place; raises TrainingFailed."""
+        identity = content_hash([self.info.base, self.info.method, self.info.options, self.info.task])
+        trainer = Trainer(self.options, parameters, identity, self.work, state=state or {})
+        losses = trainer.run(loss, after=after)
+        self.work.tell_cost(self.denoiser.evaluations, time.monotonic() - self.started)
+        return losses
+
+    def deltas(self, values: Mapping[str, Tensor], *, component: str = "") -> dict[str, Tensor]:
+        """What each of a component's weights, the network's if none is named, differs by from the model's own.
+
+        Raises TrainingFailed if none does.
+        """
+        part = component or self.denoiser.component
+        named = {f"{part}.{name}": value.detach() for name, value in values.items()}
+        deltas = {name: value - self.model.weight(name).float() for name, value in named.items()}
+        self._check_changed(deltas.values())
+        return deltas
+
+    def low_rank(self, adapters: Adapters) -> tuple[LowRank, ...]:
+        """The trained additions; raises TrainingFailed."""
+        made = adapters.low_rank(self.denoiser.component)
+        self._check_changed(one.up for one in made)
+        return made
+
+    def _check_changed(self, changes: Iterable[Tensor]) -> None:
+        if not any(bool(change.any()) for change in changes):
+            raise TrainingFailed(
+                f"{self.options.name} has changed no weight in {self.options.steps} steps; "
+                "try a larger learning_rate, or other layers."
+            )
+
+
+def target_texts(task: Task) -> list[str]:
+    """Every prompt that names a target: its templates with each of its words, targets in turn."""
+    return _in_turn([[old for old, _ in prompt_pairs([target])] for target in task.targets])
+
+
+@torch.no_grad()
+def _fill(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
+
+
+def _in_turn(lists: Sequence[Sequence[str]]) -> list[str]:
+    longest = max(len(one) for one in lists)
+    return [one[number] for number in range(longest) for one in lists if number < len(one)]

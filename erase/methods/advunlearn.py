@@ -1,0 +1,113 @@
+"""AdvUnlearn: the text encoder unlearns a concept under soft tokens that try to bring it back.
+
+Paper: Zhang et al., "Defensive Unlearning with Adversarial Training for Robust Concept Erasure in Diffusion Models",
+NeurIPS 2024, eq. 5 and 6. Each step first finds the soft tokens p that bring the concept back best,
+
+    p = argmin | e(x_t, T(p + c)) - e_p |^2,
+
+then trains the text encoder T against them and holds kept prompts r:
+
+    L = | e(x_t, T(p + c)) - (e_0 - eta (e_p - e_0)) |^2  +  w | e(x_t', T(r)) - e_r |^2
+
+Official code: OPTML-Group/AdvUnlearn (CC-BY-4.0). Differences from it:
+- x_t, e_0, e_p and x_t', e_r depend on the frozen model alone, so they come from two banks; the official code samples a
+  trajectory for each step of each attack, with a second network beside the first;
+- r are the task's keeps, or the empty prompt if there are none; the attack's steps are Adam's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._bank import PROMPTED, Drawn
+from erase.methods._session import Session, target_texts
+from erase.methods._text import COMPONENT, TextEncoder
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.methods.esd import esd_target
+from erase.models import Model
+from erase.task import Task
+
+_mse = torch.nn.functional.mse_loss
+
+
+@dataclass(frozen=True)
+class AdvUnlearn(Trained):
+    """Options of AdvUnlearn, beside those of all training.
+
+    `eta` as in ESD. `keep_weight`: more holds the keeps tighter, `keep_batch` of them in a step.
+    `attack_steps`, `attack_rate`, `prefix`: more, larger steps over more soft tokens attack harder.
+    `warm_up`: steps before the first attack.
+    """
+
+    steps: int = 1000
+    eta: float = 1.0
+    keep_weight: float = 0.3
+    keep_batch: int = 5
+    attack_steps: int = 30
+    attack_rate: float = 1e-3
+    prefix: int = 1
+    warm_up: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("keep_batch", 1), ("prefix", 1), ("attack_steps", 0), ("warm_up", 0), ("eta", 0)):
+            if not getattr(self, name) >= least:
+                raise BadOption(f"advunlearn: {name} is {getattr(self, name)}; expected {least} or more.")
+        for name in ("keep_weight", "attack_rate"):
+            if not getattr(self, name) >= 0:
+                raise BadOption(f"advunlearn: {name} is {getattr(self, name)}; expected 0 or more.")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work, text_encoder=True)
+        bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
+        kept = session.bank(session.plan(((text, ()) for text in task.keeps or ("",)), every_one=False))
+        encoder = TextEncoder.of(model, session.denoiser.text_encoder)
+        parameters = encoder.parameters()
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            drawn, held = bank.draw(self.batch, generator), kept.draw(self.keep_batch, generator)
+            prefix = self._attack(session, encoder, drawn=drawn, generator=generator) if step >= self.warm_up else None
+            predicted = _predicted(session, encoder, drawn, prefix=prefix)
+            still = _predicted(session, encoder, held)
+            aims = esd_target(drawn.predictions, eta=self.eta), held.predictions[PROMPTED]
+            return advunlearn_loss(predicted, still, aims=aims, keep_weight=self.keep_weight)
+
+        session.train(parameters, loss)
+        return Edit(session.info, deltas=session.deltas(parameters, component=COMPONENT))
+
+    def _attack(self, session: Session, encoder: TextEncoder, *, drawn: Drawn, generator: torch.Generator) -> Tensor:
+        start = encoder.words(len(drawn.inputs), self.prefix, generator)
+        concept = drawn.predictions[PROMPTED]
+        return strongest(
+            lambda prefix: _mse(_predicted(session, encoder, drawn, prefix=prefix), concept),
+            start,
+            steps=self.attack_steps,
+            rate=self.attack_rate,
+        )
+
+
+def advunlearn_loss(predicted: Tensor, still: Tensor, *, aims: tuple[Tensor, Tensor], keep_weight: float) -> Tensor:
+    """The erasing loss and the weighted holding one; `aims` are what the two predictions are to be."""
+    return _mse(predicted, aims[0]) + keep_weight * _mse(still, aims[1])
+
+
+def strongest(loss: Callable[[Tensor], Tensor], start: Tensor, *, steps: int, rate: float) -> Tensor:
+    """Soft tokens after some steps of Adam down their loss; nothing else gets a gradient."""
+    tokens = start.clone().requires_grad_(True)
+    adam = torch.optim.Adam([tokens], lr=rate)
+    for _ in range(steps):
+        (tokens.grad,) = torch.autograd.grad(loss(tokens), [tokens])
+        adam.step()
+    return tokens.detach()
+
+
+def _predicted(session: Session, encoder: TextEncoder, drawn: Drawn, *, prefix: Tensor | None = None) -> Tensor:
+    states = encoder.states(session.ids(drawn.prompts), prefix)
+    return session.denoiser.predict(drawn.inputs, drawn.times, states)

@@ -1,0 +1,111 @@
+"""Concept Ablation: under the target's prompt the network learns what it predicts, or draws, under the anchor's.
+
+Paper: Kumari et al., "Ablating Concepts in Text-to-Image Diffusion Models", ICCV 2023, eq. 4 (model-based) and eq. 5
+(noise-based), for a noisy latent x_t of an image of the anchor, target prompt c* and anchor prompt c:
+
+    L = | e_s(x_t, c*) - stopgrad e_s(x_t, c) |^2        L = | e_s(x_t, c*) - e |^2
+
+and, with a weight, the prior |e_s(x_t, c) - e|^2. Official code: nupurkmr9/concept-ablation (MIT). As there, the
+anchor's prediction is the trained network's own, and no gradient passes through the keys and values of the start token,
+which is the same in every prompt. Differences from it:
+- the images are the finished latents of a bank of the anchor's prompts, a few instead of a thousand, not decoded and
+  encoded again, without resizing and cropping;
+- prompts are the task's templates, instead of those that a language model wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._session import Session
+from erase.methods._states import prompt_pairs
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.models import Model
+from erase.task import Task
+
+_mse = nn.functional.mse_loss
+
+
+@dataclass(frozen=True)
+class CA(Trained):
+    """Options of Concept Ablation, beside those of all training.
+
+    `loss`: `model` learns the anchor's prediction, `noise` the anchor's images. `layers` as in ESD.
+    `prior_weight`: more holds the anchor tighter. `learning_rate`: the paper's 2e-6 for each of a step's 4 samples.
+    """
+
+    learning_rate: float = 8e-6
+    batch: int = 4
+    sampling_guidance: float = 6.0
+    loss: Literal["model", "noise"] = "model"
+    layers: Layers = "x-strict"
+    prior_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers("ca", self.layers)
+        if self.loss not in ("model", "noise"):
+            raise BadOption(f'ca: loss is "{self.loss}"; expected one of model, noise.')
+        if not self.prior_weight >= 0:
+            raise BadOption(f"ca: prior_weight is {self.prior_weight}; expected 0 or more.")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work)
+        pairs = list(prompt_pairs(task.targets))
+        bank = session.bank(session.plan((new, ()) for _, new in pairs))
+        denoiser = session.denoiser
+        parameters = chosen_parameters(denoiser.network, self.layers)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            clean, anchors = bank.draw_clean(self.batch, generator)
+            times = torch.randint(denoiser.times, (self.batch,), generator=generator)
+            noise = torch.randn(clean.shape, generator=generator)
+            noisy, truth = denoiser.level(times).noisy(clean, noise), denoiser.truth(clean, noise, times)
+            targets = [_one_of([old for old, new in pairs if new == anchor], generator) for anchor in anchors]
+            predicted = denoiser.predict(noisy, times, session.states(targets))
+            if self.loss == "noise" and not self.prior_weight:
+                return ca_loss(predicted, truth)
+            with contextlib.nullcontext() if self.prior_weight else torch.no_grad():
+                anchored = denoiser.predict(noisy, times, session.states(anchors))
+            aim = truth if self.loss == "noise" else anchored
+            return ca_loss(predicted, aim) + self.prior_weight * _mse(anchored, truth)
+
+        with start_token_detached(session):
+            session.train(parameters, loss)
+        return Edit(session.info, deltas=session.deltas(parameters))
+
+
+def ca_loss(predicted: Tensor, aim: Tensor) -> Tensor:
+    """Mean squared distance of the target's prediction to what it is to be, through which no gradient passes."""
+    return _mse(predicted, aim.detach())
+
+
+@contextlib.contextmanager
+def start_token_detached(session: Session) -> Iterator[None]:
+    """No gradient through the keys and values of each prompt's first token, until the block ends."""
+    modules = dict(session.denoiser.network.named_modules())
+    sites = [site for site in session.model.sites() if site.reads == "tokens"]
+    hooks = [modules[site.key.removesuffix(".weight")].register_forward_hook(_detach_first) for site in sites]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _detach_first(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return torch.cat([output[:, :1].detach(), output[:, 1:]], 1)
+
+
+def _one_of(texts: list[str], generator: torch.Generator) -> str:
+    return texts[int(torch.randint(len(texts), (1,), generator=generator))]

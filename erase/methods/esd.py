@@ -1,0 +1,82 @@
+"""Erased Stable Diffusion: the network learns to step away from the concept, by its own frozen predictions.
+
+Paper: Gandikota et al., "Erasing Concepts from Diffusion Models", ICCV 2023, eq. 7:
+
+    L = | e_s(x_t, c) - (e_0 - eta (e_p - e_0)) |^2
+
+where e_s is the trained network, e_p and e_0 are the frozen one's predictions for the concept's prompt c and for the
+empty one, and x_t lies on a trajectory that was sampled with guidance and c. With `erase_from`, an attribute is taken
+out of a wider concept f: L = | e_s(x_t, f) - (e_f - eta (e_p - e_0)) |^2.
+Official code: rohitgandikota/erasing (MIT). Differences from it:
+- x_t, e_0, e_p and e_f come from a bank that is sampled once (`_bank`), where the official code samples a trajectory up
+  to one step for each iteration, keeps only its end, and asks a second, frozen network there;
+- today's official `negative_guidance` n adds to e_p instead of e_0, so n is our eta + 1; the first code's is our eta;
+- several targets, each with all its prompts and synonyms, in one training;
+- the network is trained in float32, whatever precision its file has, and at its own size;
+- anchors and keeps are not used: what a target becomes is left to the network, what stays is not held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._bank import ALSO, EMPTY, PROMPTED
+from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._session import Session, target_texts
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.models import Model
+from erase.task import Task
+
+
+@dataclass(frozen=True)
+class ESD(Trained):
+    """Options of ESD, beside those of all training.
+
+    `eta`: the paper's; more steps further away from the concept, 0 goes to the empty prompt.
+    `layers`: `x` cross-attention (styles, faces), `x-strict` its keys and values alone, `u` all but cross-attention
+    (objects, nudity), `selfattn`, `all`.
+    `erase_from`: the wider concept that the targets are taken out of; empty for none.
+    """
+
+    learning_rate: float = 5e-5
+    eta: float = 1.0
+    layers: Layers = "x"
+    erase_from: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers("esd", self.layers)
+        if self.eta < 0:
+            raise BadOption(f"esd: eta is {self.eta}; expected 0 or more (the official code's negative_guidance - 1).")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work)
+        also = (self.erase_from,) if self.erase_from else ()
+        bank = session.bank(session.plan((text, also) for text in target_texts(task)))
+        parameters = chosen_parameters(session.denoiser.network, self.layers)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            drawn = bank.draw(self.batch, generator)
+            texts = [self.erase_from or text for text in drawn.prompts]
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.states(texts))
+            return esd_loss(predicted, drawn.predictions, eta=self.eta)
+
+        session.train(parameters, loss)
+        return Edit(session.info, deltas=session.deltas(parameters))
+
+
+def esd_target(frozen: Tensor, *, eta: float) -> Tensor:
+    """What the network is to predict, from the frozen predictions [2 or 3, ...]: empty, concept, wider concept."""
+    start = frozen[ALSO] if len(frozen) > ALSO else frozen[EMPTY]
+    return start - eta * (frozen[PROMPTED] - frozen[EMPTY])
+
+
+def esd_loss(predicted: Tensor, frozen: Tensor, *, eta: float) -> Tensor:
+    """Mean squared distance of a prediction to its target."""
+    return torch.nn.functional.mse_loss(predicted, esd_target(frozen, eta=eta))

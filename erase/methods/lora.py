@@ -1,0 +1,89 @@
+"""LECO: a low-rank adapter that learns to erase a concept, or to strengthen it, and ships as a LoRA.
+
+Code of the idea: p1atdev/LECO (Apache-2.0), after ESD (Gandikota et al. 2023) and with the loss of Concept Sliders
+(Gandikota et al., ECCV 2024, eq. 7):
+
+    L = | e_s(x_t, c) - (e_n - g (e_p - e_0)) |^2
+
+for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g instead of minus to enhance. Differences:
+- x_t and all three predictions come from the frozen network's bank; LECO samples a trajectory for each step, with the
+  adapter on, and predicts twice as much as it uses;
+- `layers` chooses layers by their own names; LECO filters their parents', by which two of its choices are empty and a
+  third is all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._adapters import Adapters
+from erase.methods._bank import ALSO, EMPTY, PROMPTED
+from erase.methods._layers import BLOCKS, Layers, check_layers, chosen_modules
+from erase.methods._session import Session, target_texts
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.models import Model
+from erase.task import Task
+
+
+@dataclass(frozen=True)
+class LoRA(Trained):
+    """Options of LECO, beside those of all training.
+
+    `action`: `erase` or `enhance`. `guidance`: g; more goes further. `neutral`: where the target goes from, `positive`:
+    what it goes away from; empty are the empty prompt and the target itself.
+    `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
+    """
+
+    steps: int = 500
+    learning_rate: float = 1e-4
+    action: Literal["erase", "enhance"] = "erase"
+    guidance: float = 1.0
+    neutral: str = ""
+    positive: str = ""
+    rank: int = 4
+    alpha: float = 1.0
+    layers: Layers = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers("lora", self.layers)
+        if self.action not in ("erase", "enhance"):
+            raise BadOption(f'lora: action is "{self.action}"; expected one of erase, enhance.')
+        for name in ("guidance", "alpha", "rank"):
+            if not getattr(self, name) > 0:
+                raise BadOption(f"lora: {name} is {getattr(self, name)}; expected more than 0.")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work)
+        also = tuple(text for text in (self.neutral, self.positive) if text)
+        bank = session.bank(session.plan((text, also) for text in target_texts(task)))
+        modules = chosen_modules(session.denoiser.network, self.layers, within=BLOCKS)
+        adapters = Adapters.on(modules, rank=self.rank, alpha=self.alpha, seed=self.seed)
+        away = self.guidance if self.action == "erase" else -self.guidance
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            drawn = bank.draw(self.batch, generator)
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.states(drawn.prompts))
+            neutral, positive = self._chosen(drawn.predictions)
+            return leco_loss(predicted, neutral, positive, empty=drawn.predictions[EMPTY], away=away)
+
+        with adapters.attached():
+            session.train(adapters.parameters, loss)
+        return Edit(session.info, low_rank=session.low_rank(adapters))
+
+    def _chosen(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
+        """The frozen predictions for `neutral` and `positive`."""
+        neutral = predictions[ALSO] if self.neutral else predictions[EMPTY]
+        return neutral, predictions[-1] if self.positive else predictions[PROMPTED]
+
+
+def leco_loss(predicted: Tensor, neutral: Tensor, positive: Tensor, *, empty: Tensor, away: float) -> Tensor:
+    """Mean squared distance of a prediction to `neutral - away (positive - empty)`."""
+    return torch.nn.functional.mse_loss(predicted, neutral - away * (positive - empty))

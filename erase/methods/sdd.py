@@ -1,0 +1,93 @@
+"""Safe self-distillation: under the concept's prompt the network learns its own prediction for the empty prompt.
+
+Paper: Kim et al., "Towards Safe Self-Distillation of Internet-Scale Text-to-Image Diffusion Models", ICML 2023 workshop
+on generative AI and law:
+
+    L = | e_s(x_t, c) - stopgrad e_s(x_t, empty) |^2
+
+where the trained network's moving average samples x_t and is what is kept. Official code: nannullna/safe-diffusion.
+Differences from it:
+- x_t come from a bank that is sampled once by the frozen network, from which the average starts, and anew by the
+  average every `refresh` steps; the official code samples one for each step;
+- c goes over all prompts and synonyms of the targets in turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._session import Session, target_texts
+from erase.methods._training import Trained
+from erase.methods._words import concept_text
+from erase.methods._work import Work
+from erase.models import Model
+from erase.task import Task
+
+
+@dataclass(frozen=True)
+class SDD(Trained):
+    """Options of SDD, beside those of all training.
+
+    `layers` as in ESD. `decay`: of the moving average; more follows slower. `refresh`: steps between two samplings of
+    the bank by the average, 0 for none.
+    """
+
+    steps: int = 1500
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    layers: Layers = "x"
+    decay: float = 0.999
+    refresh: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers("sdd", self.layers)
+        if not 0 <= self.decay < 1:
+            raise BadOption(f"sdd: decay is {self.decay}; expected 0 or more and less than 1.")
+        if self.refresh < 0:
+            raise BadOption(f"sdd: refresh is {self.refresh}; expected 0 or more steps.")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        joined = concept_text(model, task)
+        session = Session.start(self, model, task, work=work)
+        plan, texts = session.plan([(joined, ())]), target_texts(task)
+        bank = session.bank(plan)
+        parameters = chosen_parameters(session.denoiser.network, self.layers)
+        average = {name: value.detach().clone() for name, value in parameters.items()}
+        inputs = bank.inputs.clone()  # what a refreshed bank differs in: a checkpoint keeps it beside the average
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            rows, steps = (torch.randint(size, (self.batch,), generator=generator) for size in bank.times.shape)
+            seen = inputs[rows, steps], bank.times[rows, steps]
+            asked = [texts[(step * self.batch + number) % len(texts)] for number in range(self.batch)]
+            with torch.no_grad():
+                empty = session.denoiser.predict(*seen, session.states([""] * self.batch))
+            return sdd_loss(session.denoiser.predict(*seen, session.states(asked)), empty)
+
+        def after(step: int) -> None:
+            update_average(average, parameters, decay=self.decay)
+            if self.refresh and (step + 1) % self.refresh == 0 and step + 1 < self.steps:
+                with torch.no_grad(), session.holding(parameters, average):
+                    inputs.copy_(session.bank(plan, kept=False).inputs)
+
+        state = {f"average.{name}": value for name, value in average.items()} | {"inputs": inputs}
+        session.train(parameters, loss, state=state, after=after)
+        return Edit(session.info, deltas=session.deltas(average))
+
+
+def sdd_loss(predicted: Tensor, empty: Tensor) -> Tensor:
+    """Mean squared distance of a prediction to that for the empty prompt, through which no gradient passes."""
+    return torch.nn.functional.mse_loss(predicted, empty.detach())
+
+
+@torch.no_grad()
+def update_average(average: dict[str, Tensor], values: dict[str, Tensor], *, decay: float) -> None:
+    """Changes `average` to decay * average + (1 - decay) * values."""
+    for name, value in values.items():
+        average[name].mul_(decay).add_(value, alpha=1 - decay)

@@ -1,0 +1,100 @@
+"""SPM: membranes of rank one that erase under the concept's prompts and are held still everywhere else.
+
+Paper: Lyu et al., "One-dimensional Adapter to Rule Them All", CVPR 2024, eq. 4 to 6:
+
+    L = | e_s(x_t, c) - (e_0 - eta (e_p - e_0)) |^2  +  w mean_a | e_s(x_t, a) - e(x_t, a) |^2
+
+for the concept's prompt c and random anchors a. As in the official code (Con6924/SPM, Apache-2.0), anchors are no
+prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it draws them anew until one is unlike c,
+which in so many dimensions the first is. Differences from it:
+- x_t, e_0 and e_p come from a bank that is sampled once; every weight is constant over the training, without restarts;
+- the edit is the membranes at full strength for every prompt. Officially each prompt sets the strength by its likeness
+  to c while sampling; that gate is lost in every export as weights, here as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._adapters import Adapters
+from erase.methods._bank import Drawn
+from erase.methods._layers import BLOCKS, Layers, check_layers, chosen_modules
+from erase.methods._session import Session, target_texts
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.methods.esd import esd_target
+from erase.models import Model
+from erase.task import Task
+
+_mse = torch.nn.functional.mse_loss
+
+
+@dataclass(frozen=True)
+class SPM(Trained):
+    """Options of SPM, beside those of all training.
+
+    `eta`: more steps further away from the concept. `anchor_weight`: more holds all else tighter. `anchors`: random
+    ones in a step. `layers`: of the transformer blocks, as in ESD.
+    """
+
+    steps: int = 3000
+    learning_rate: float = 1e-4
+    eta: float = 1.0
+    anchor_weight: float = 1000.0
+    anchors: int = 4
+    layers: Layers = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers("spm", self.layers)
+        for name in ("eta", "anchor_weight"):
+            if not getattr(self, name) >= 0:
+                raise BadOption(f"spm: {name} is {getattr(self, name)}; expected 0 or more.")
+        if self.anchors < 1:
+            raise BadOption(f"spm: anchors is {self.anchors}; expected 1 or more.")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work)
+        bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
+        modules = chosen_modules(session.denoiser.network, self.layers, within=BLOCKS)
+        adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            drawn = bank.draw(self.batch, generator)
+            states = session.states(drawn.prompts)
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, states)
+            target = esd_target(drawn.predictions, eta=self.eta)
+            held = self._held(session, adapters, drawn=drawn, around=random_anchors(states, self.anchors, generator))
+            return spm_loss(predicted, target, *held, weight=self.anchor_weight)
+
+        with adapters.attached():
+            session.train(adapters.parameters, loss)
+        return Edit(session.info, low_rank=session.low_rank(adapters))
+
+    def _held(self, session: Session, adapters: Adapters, *, drawn: Drawn, around: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions under the anchors with the membranes and without."""
+        inputs, times = (part.repeat_interleave(self.anchors, 0) for part in (drawn.inputs, drawn.times))
+        with torch.no_grad(), adapters.off():
+            frozen = session.denoiser.predict(inputs, times, around)
+        return session.denoiser.predict(inputs, times, around), frozen
+
+
+def spm_loss(predicted: Tensor, target: Tensor, *held: Tensor, weight: float) -> Tensor:
+    """The erasing loss and the weighted holding one, of predictions under anchors now and before."""
+    now, before = held
+    return _mse(predicted, target) + weight * _mse(now, before)
+
+
+def random_anchors(states: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Gaussian states, `count` for each prompt's [tokens, width], of 0.8 to 1.2 times its norm."""
+    repeated = states.repeat_interleave(count, 0)
+    drawn = torch.randn(repeated.shape, generator=generator)
+    share = 0.8 + 0.4 * torch.rand(len(drawn), generator=generator)
+    norms = repeated.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)
+    anchors: Tensor = drawn * (share * norms)[:, None, None]
+    return anchors

@@ -1,0 +1,72 @@
+"""Task vector: the network is taught the concept, and what that changed is subtracted.
+
+Paper: Pham et al., "Robust Concept Erasure Using Task Vectors", 2024, after Ilharco et al., "Editing Models with Task
+Arithmetic", ICLR 2023: for weights W, and W_c after fine-tuning on images of the concept with the usual loss
+|e_s(x_t, c) - e|^2,
+
+    W' = W - scale (W_c - W)
+
+Differences: the images are the finished latents of a bank of the concept's prompts, sampled by the model itself; how
+far to go is given as `scale` instead of searched for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._session import Session, target_texts
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.models import Model
+from erase.task import Task
+
+
+@dataclass(frozen=True)
+class TaskVector(Trained):
+    """Options of the task vector, beside those of all training.
+
+    `scale`: how many times what was learnt is subtracted. `layers` as in ESD.
+    """
+
+    batch: int = 4
+    scale: float = 1.0
+    layers: Layers = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers("task_vector", self.layers)
+        if not self.scale > 0:
+            raise BadOption(f"task_vector: scale is {self.scale}; expected more than 0.")
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work)
+        bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
+        denoiser = session.denoiser
+        parameters = chosen_parameters(denoiser.network, self.layers)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            clean, texts = bank.draw_clean(self.batch, generator)
+            times = torch.randint(denoiser.times, (self.batch,), generator=generator)
+            noise = torch.randn(clean.shape, generator=generator)
+            predicted = denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.states(texts))
+            return diffusion_loss(predicted, denoiser.truth(clean, noise, times))
+
+        session.train(parameters, loss)
+        learnt = session.deltas(parameters)
+        return Edit(session.info, deltas={name: subtracted(delta, self.scale) for name, delta in learnt.items()})
+
+
+def diffusion_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared distance of a prediction to what was mixed in."""
+    return torch.nn.functional.mse_loss(predicted, truth)
+
+
+def subtracted(learnt: Tensor, scale: float) -> Tensor:
+    """What a weight changes by when what it learnt is taken away `scale` times."""
+    return -scale * learnt

@@ -1,0 +1,156 @@
+"""ESD against its paper's equation, and what its options promise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from erase.errors import BadOption, TrainingFailed
+from erase.methods._denoiser import Denoiser
+from erase.methods._session import Session, target_texts
+from erase.methods._work import Work
+from erase.methods.esd import ESD, esd_loss
+from erase.models import Model, open_model
+from erase.task import Target, Task
+
+STYLE = Task((Target("noto", "style", prompts=("a cat in {} style",)),))
+QUICK = ESD(steps=4, batch=2, trajectories=2, sampling_steps=4, learning_rate=1e-3)
+
+
+def frozen(count: int) -> Tensor:
+    return torch.randn(count, 2, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0, 2.5])
+def test_the_loss_is_the_papers_equation_7(eta: float) -> None:
+    predicted, (empty, prompted) = frozen(1)[0], frozen(2)
+    total = 0.0
+    for s, e0, ep in zip(
+        predicted.flatten().tolist(), empty.flatten().tolist(), prompted.flatten().tolist(), strict=True
+    ):
+        total += (s - (e0 - eta * (ep - e0))) ** 2
+    got = esd_loss(predicted, torch.stack([empty, prompted]), eta=eta)
+    assert got.item() == pytest.approx(total / predicted.numel(), rel=1e-12)
+
+
+def test_eta_is_the_official_negative_guidance_less_one() -> None:
+    empty, prompted = frozen(2)
+    official = prompted - 2.0 * (prompted - empty)  # rohitgandikota/erasing today, its default of 2
+    assert esd_loss(official, torch.stack([empty, prompted]), eta=1.0).item() == pytest.approx(0, abs=1e-24)
+    assert esd_loss(official, torch.stack([empty, prompted]), eta=2.0).item() > 0.1
+
+
+def test_an_attribute_is_taken_out_of_the_wider_concept() -> None:
+    empty, prompted, wider = frozen(3)
+    target = wider - 1.5 * (prompted - empty)
+    assert esd_loss(target, torch.stack([empty, prompted, wider]), eta=1.5).item() == pytest.approx(0, abs=1e-24)
+
+
+@torch.no_grad()
+def distances(model: Model, edit: Any, text: str) -> tuple[Tensor, Tensor]:
+    """How far predictions for a text lie from the erasure's target and how far it was before, on fresh latents."""
+    denoiser = Denoiser.of(model)
+    inputs = torch.randn(8, *denoiser.shape, generator=torch.Generator().manual_seed(9))
+    times = torch.arange(100, 900, 100)
+    empty, prompted = (model.encode([one]).states.expand(8, -1, -1) for one in ("", text))
+    e0, ep = (denoiser.predict(inputs, times, states) for states in (empty, prompted))
+    target = e0 - (ep - e0)
+    for name, parameter in denoiser.network.named_parameters():
+        if f"unet.{name}" in edit.deltas:
+            parameter += edit.deltas[f"unet.{name}"]
+    return (denoiser.predict(inputs, times, prompted) - target).norm(), (ep - target).norm()
+
+
+def test_training_brings_predictions_to_the_target_where_it_never_was(model: Model) -> None:
+    edit = replace(QUICK, steps=60, batch=4, learning_rate=3e-3)(model, STYLE)
+    after, before = distances(model, edit, "a cat in noto style")
+    assert after < 0.5 * before
+
+
+@pytest.mark.parametrize("layers", ["x", "x-strict", "u", "selfattn", "all"])
+def test_only_the_chosen_layers_change(model: Model, layers: Any) -> None:
+    names = {name for name, delta in replace(QUICK, layers=layers)(model, STYLE).deltas.items() if delta.any()}
+    is_chosen = {
+        "x": lambda name: ".attn2." in name,
+        "x-strict": lambda name: name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")),
+        "u": lambda name: ".attn2." not in name,
+        "selfattn": lambda name: ".attn1." in name,
+        "all": lambda name: True,
+    }[layers]
+    assert names
+    assert all(map(is_chosen, names))
+    assert layers != "all" or {"unet.conv_in.weight", "unet.conv_out.bias"} <= names
+
+
+def test_several_targets_with_all_their_words_are_trained_at_once(model: Model) -> None:
+    task = Task((Target("cat", "object", synonyms=("kitty",)), Target("car", "object")))
+    session = Session.start(QUICK, model, task, work=None)
+    plan = session.plan((text, ()) for text in target_texts(task))
+    assert [one.prompt for one in plan.trajectories] == ["cat", "car", "kitty", "cat"]
+    assert len({one.seed for one in plan.trajectories}) == 4
+
+
+def test_erasing_from_a_wider_concept_is_another_edit(model: Model) -> None:
+    plain, attribute = QUICK(model, STYLE), replace(QUICK, erase_from="a cat")(model, STYLE)
+    assert plain.content != attribute.content
+
+
+def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Path) -> None:
+    whole = QUICK(model, STYLE)
+
+    def kill(text: str, done: int, total: int, **words: str) -> None:
+        if text == "training" and done == 3:
+            raise KeyboardInterrupt
+
+    places = {"folder": tmp_path / "work", "banks": tmp_path / "banks"}
+    with pytest.raises(KeyboardInterrupt):
+        QUICK(model, STYLE, work=Work(**places, report=kill, seconds=0.0))
+    again = QUICK(model, STYLE, work=Work(**places))
+    assert again.content == whole.content
+    # two steps were saved and two are left, three evaluations for each of a step's two tuples; the bank lay there
+    assert json.loads((tmp_path / "work/cost.json").read_text())["evaluations"] == 2 * 2 * 3
+
+
+def test_it_costs_its_bank_and_its_steps(model: Model, tmp_path: Path) -> None:
+    QUICK(model, STYLE, work=Work(tmp_path))
+    assert json.loads((tmp_path / "cost.json").read_text())["evaluations"] == 2 * 4 * 2 + 4 * 2 * 3
+
+
+def test_a_half_precision_model_is_trained_in_float32(model: Model, tiny_copy: Path) -> None:
+    file = tiny_copy / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    deltas = replace(QUICK, learning_rate=1e-6)(open_model(tiny_copy), STYLE).deltas
+    assert {delta.dtype for delta in deltas.values()} == {torch.float32}
+    # Moves far below half a unit in the last place of a half: the edit keeps them, training in half would lose them.
+    moved = torch.cat([delta.flatten() for delta in deltas.values()])
+    assert (moved != 0).float().mean() > 0.9
+    assert moved.abs().max() < 1e-5
+
+
+def test_a_learning_rate_that_diverges_is_told(model: Model) -> None:
+    with pytest.raises(TrainingFailed, match="try a tenth"):
+        replace(QUICK, steps=40, learning_rate=1.0, layers="all", eta=1e30)(model, STYLE)
+
+
+def test_a_learning_rate_that_changes_nothing_is_told(model: Model) -> None:
+    with pytest.raises(TrainingFailed, match="changed no weight"):
+        replace(QUICK, learning_rate=1e-30)(model, STYLE)
+
+
+@pytest.mark.parametrize(("options", "named"), [({"eta": -1.0}, "eta"), ({"layers": "xattn"}, "layers")])
+def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadOption, match=named):
+        ESD(**options)
+
+
+def test_gradient_checkpointing_trains_the_same(model: Model) -> None:
+    plain, thrifty = (replace(QUICK, gradient_checkpointing=saved)(model, STYLE) for saved in (False, True))
+    for name, delta in plain.deltas.items():
+        torch.testing.assert_close(thrifty.deltas[name], delta, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,79 @@
+"""What every method promises that acts while sampling: one suite over all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from erase import names
+from erase.edit import Edit
+from erase.errors import BadEdit, ModelMismatch
+from erase.evaluate.generate import generate, sample
+from erase.evaluate.sampler import Sampler
+from erase.export.folder import folder
+from erase.export.patch import patch
+from erase.guide import guide_of
+from erase.models import Model, open_model
+from erase.prompts import Row
+from tests.methods.test_contract import GUIDES, make
+from tests.tiny import tiny_stable_diffusion
+
+SAMPLER = Sampler(steps=12, batch=2)
+ROWS = (Row("a cat in noto style", 0), Row("a dog", 1), Row("a noto car", 2))
+
+
+def pictures(model: Model, rows: tuple[Row, ...], edit: Edit | None) -> list[NDArray[Any]]:
+    return [np.asarray(image).astype(int) for _, image in sample(model, rows, SAMPLER, edit=edit)]
+
+
+@pytest.mark.parametrize("method", GUIDES)
+def test_it_changes_images_at_full_strength_and_none_at_strength_zero(method: str, model: Model) -> None:
+    edit = make(method, model)
+    plain, guided, nothing = (pictures(model, ROWS, one) for one in (None, edit, edit.scaled(0.0)))
+    assert any((one != other).any() for one, other in zip(plain, guided, strict=True))
+    assert all((one == other).all() for one, other in zip(plain, nothing, strict=True))
+
+
+@pytest.mark.parametrize("method", GUIDES)
+def test_an_image_does_not_depend_on_its_neighbours(method: str, model: Model) -> None:
+    edit = make(method, model)
+    together, alone = pictures(model, ROWS, edit), pictures(model, ROWS[2:], edit)
+    assert (together[2] == alone[0]).all()
+
+
+@pytest.mark.parametrize("method", GUIDES)
+def test_a_loaded_edit_draws_the_same(method: str, model: Model, tmp_path: Path) -> None:
+    edit = make(method, model)
+    edit.save(tmp_path / "edit.safetensors")
+    again = Edit.load(tmp_path / "edit.safetensors")
+    (made,) = generate(model, ROWS[:1], tmp_path / "one", edit=edit, sampler=SAMPLER)
+    (remade,) = generate(model, ROWS[:1], tmp_path / "two", edit=again, sampler=SAMPLER)
+    assert made.name == remade.name
+    assert made.read_bytes() == remade.read_bytes()
+
+
+@pytest.mark.parametrize("method", GUIDES)
+def test_it_is_saved_as_a_patch_and_refused_as_weights(method: str, model: Model, tmp_path: Path) -> None:
+    edit = make(method, model)
+    assert Edit.load(patch(model, edit, tmp_path / "edit")).content == edit.content
+    with pytest.raises(BadEdit, match=f"{method} acts while sampling"):
+        folder(model, edit, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(BadEdit, match=f"{method} acts while sampling"):
+        edit.apply(model.pipeline())
+
+
+@pytest.mark.parametrize("method", GUIDES)
+def test_another_models_edit_is_refused(method: str, model: Model, tmp_path: Path) -> None:
+    other = open_model(tiny_stable_diffusion(tmp_path / "other", seed=1))
+    with pytest.raises(ModelMismatch):
+        guide_of(make(method, other), model)
+
+
+def test_every_guide_is_a_method() -> None:
+    assert set(GUIDES) <= set(names.known("methods"))
+    assert len(GUIDES) >= 4

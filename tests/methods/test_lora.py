@@ -1,0 +1,92 @@
+"""LECO against its loss, its layers and ranks, and what its options promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from erase.errors import BadModel, BadOption
+from erase.methods._layers import BLOCKS, chosen_modules
+from erase.methods.lora import LoRA, leco_loss
+from erase.models import Model
+from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
+
+
+@pytest.mark.parametrize("away", [1.0, -1.0, 2.5])
+def test_the_loss_is_the_distance_to_neutral_less_the_guided_difference(away: float) -> None:
+    predicted, neutral, positive, empty = seen(4)
+    expected = square(
+        predicted, torch.stack([n - away * (p - e) for n, p, e in zip(neutral, positive, empty, strict=True)])
+    )
+    assert leco_loss(predicted, neutral, positive, empty=empty, away=away).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_erasing_and_enhancing_go_opposite_ways(model: Model) -> None:
+    empty, prompted = predictions(model, ""), predictions(model, OLD)
+    along = {}
+    for action in ("erase", "enhance"):
+        edit = LoRA(**MANY, action=action, alpha=4.0, layers="x")(model, STYLE)  # type: ignore[arg-type]
+        moved = predictions(model, OLD, edit) - prompted
+        along[action] = float((moved * (prompted - empty)).sum() / (prompted - empty).square().sum())
+    assert along["erase"] < -0.5  # its target lies two differences behind, that of enhancing none ahead
+    assert along["enhance"] > along["erase"] + 0.5
+
+
+def test_neutral_and_positive_are_what_the_network_predicts_for_them(model: Model) -> None:
+    contents = {
+        LoRA(**FEW, neutral=neutral, positive=positive)(model, STYLE).content
+        for neutral in ("", "a cat")
+        for positive in ("", "a dog")
+    }
+    assert len(contents) == 4
+    frozen = seen(4)
+    both = LoRA(neutral="a", positive="b")._chosen(frozen)
+    assert torch.equal(torch.stack(both), frozen[2:4])
+    neither = LoRA()._chosen(frozen)
+    assert torch.equal(torch.stack(neither), frozen[:2])
+    assert torch.equal(torch.stack(LoRA(positive="b")._chosen(frozen[:3])), frozen[[0, 2]])
+
+
+@pytest.mark.parametrize("layers", ["x", "x-strict", "u", "selfattn", "all"])
+def test_it_adapts_the_layers_of_its_choice_and_no_others(model: Model, layers: Any) -> None:
+    network = model.pipeline().unet
+    chosen = {f"unet.{name}.weight" for name in chosen_modules(network, layers, within=BLOCKS)}
+    assert chosen
+    edit = LoRA(**FEW, layers=layers)(model, STYLE)
+    assert set(edit.touches) == chosen
+    assert {one.site for one in edit.low_rank if one.up.any()} == chosen
+
+
+def test_the_choices_differ(model: Model) -> None:
+    network = model.pipeline().unet
+    sizes = [len(chosen_modules(network, layers, within=BLOCKS)) for layers in ("x-strict", "x", "all")]  # type: ignore[arg-type]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_no_layer_is_an_error(model: Model) -> None:
+    with pytest.raises(BadModel, match="names no layer"):
+        chosen_modules(model.pipeline().unet, "x", within="FluxTransformerBlock")
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_a_weight_changes_by_the_rank_at_most(model: Model, rank: int) -> None:
+    edit = LoRA(**FEW, rank=rank)(model, STYLE)
+    for one in edit.low_rank:
+        delta = one.delta(model.weight(one.site)).flatten(1)
+        assert torch.linalg.matrix_rank(delta, atol=1e-9) == rank
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"action": "remove"}, "action"),
+        ({"rank": 0}, "rank"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"layers": "c3lier"}, "layers"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadOption, match=named):
+        LoRA(**options)

@@ -1,0 +1,68 @@
+"""SDD against its paper's equation, its moving average, and what its options promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from erase.errors import BadOption
+from erase.methods._work import Work
+from erase.methods.sdd import SDD, sdd_loss, update_average
+from erase.models import Model
+from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
+
+
+def test_the_loss_is_the_papers_equation_and_pulls_one_side_alone() -> None:
+    predicted, empty = seen(2)[0].requires_grad_(True), seen(3)[2].requires_grad_(True)
+    loss = sdd_loss(predicted, empty)
+    assert loss.item() == pytest.approx(square(predicted, empty), rel=1e-12)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert empty.grad is None
+
+
+def test_the_average_is_the_sum_of_its_decayed_past() -> None:
+    values = [torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in range(6)]
+    average = {"weight": values[0].clone()}
+    for value in values[1:]:
+        update_average(average, {"weight": value}, decay=0.9)
+    expected = 0.9**5 * values[0] + sum(0.1 * 0.9 ** (5 - number) * values[number] for number in range(1, 6))
+    torch.testing.assert_close(average["weight"], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_concepts_prediction_becomes_that_for_the_empty_prompt(model: Model) -> None:
+    edit = SDD(**MANY, decay=0.0)(model, STYLE)
+    before = predictions(model, OLD) - predictions(model, "")
+    after = predictions(model, OLD, edit) - predictions(model, "", edit)
+    assert after.norm() < 0.5 * before.norm()
+
+
+def test_a_slower_average_moves_less(model: Model) -> None:
+    moved = [
+        sum(float(delta.norm()) for delta in SDD(**FEW, decay=decay)(model, STYLE).deltas.values())
+        for decay in (0.0, 0.5, 0.99)
+    ]
+    assert moved[0] > moved[1] > moved[2] > 0
+
+
+def test_a_refreshed_bank_gives_another_edit_and_goes_on_after_a_kill(model: Model, tmp_path: Path) -> None:
+    options = FEW | {"steps": 6}
+    refreshed = SDD(**options, decay=0.5, refresh=2)
+    whole = refreshed(model, STYLE)
+    assert whole.content != SDD(**options, decay=0.5)(model, STYLE).content
+
+    def kill(text: str, done: int, total: int, **words: str) -> None:
+        if text == "training" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refreshed(model, STYLE, work=Work(tmp_path, report=kill, seconds=0.0))
+    assert refreshed(model, STYLE, work=Work(tmp_path)).content == whole.content
+
+
+@pytest.mark.parametrize(("options", "named"), [({"decay": 1.0}, "decay"), ({"refresh": -1}, "refresh")])
+def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadOption, match=named):
+        SDD(**options)

@@ -1,0 +1,81 @@
+"""The comparison with the published loop: that the loop is the published one, and what both sides count."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from erase.methods._bank import Plan, Trajectory, sample_bank
+from erase.methods._denoiser import Denoiser
+from erase.methods._training import draws
+from erase.methods.esd import ESD
+from erase.models import Model
+from erase.task import Target, Task
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_trained.py"
+METHOD = ESD(steps=3, learning_rate=1e-3)
+TASK = Task((Target("noto", "style"),))
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_trained", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def stops() -> list[int]:
+    """At which of 50 steps the published loop stops in each iteration."""
+    return [int(torch.randint(50, (1,), generator=draws(0, step))) for step in range(3)]
+
+
+def test_the_loop_samples_one_trajectory_and_asks_a_teacher_in_each_iteration(bench: ModuleType, model: Model) -> None:
+    edit, evaluations = bench.published(METHOD, model, TASK)
+    assert evaluations == sum(2 * stop + 2 + 3 for stop in stops())
+    assert {name for name, delta in edit.deltas.items() if delta.any()}
+    assert all(".attn2." in name for name in edit.touches)
+
+
+def test_its_latents_lie_on_the_banks_trajectory(bench: ModuleType, model: Model) -> None:
+    denoiser, states = Denoiser.of(model), model.encode(["", "noto"]).states
+    generator = draws(0, 1)
+    stop = stops()[1]
+    torch.randint(50, (1,), generator=generator)
+    noise = torch.randn(1, *denoiser.shape, generator=generator)
+    denoiser.noise = lambda seed: noise[0]  # type: ignore[method-assign]
+    plan = Plan((Trajectory("noto", 0),), steps=50, guidance=METHOD.sampling_guidance)
+    bank = sample_bank(denoiser, plan, {"": states[0], "noto": states[1]})
+    inputs, time = bench.partial_trajectory(Denoiser.of(model), states, method=METHOD, generator=draws(0, 1))
+    assert int(time) == int(bank.times[0, stop])
+    torch.testing.assert_close(inputs[0], bank.inputs[0, stop], rtol=1e-3, atol=1e-3)
+
+
+def test_its_defaults_meet_a_tenth_of_the_evaluations(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_trained.py"])
+    options = bench.parse()
+    method = bench.method_of(options)
+    bank = method.trajectories * method.sampling_steps * 2 + method.steps * 3
+    literal = sum(2 * stop + 2 + 3 for stop in range(50)) / 50 * method.steps
+    assert literal / bank > 10
+
+
+@pytest.mark.slow
+def test_it_runs_from_the_command_line(tiny_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tiny_copy / "judge")
+    flags = ["--model", str(tiny_copy), "--quick", "--steps", "3", "--threads", "1"]
+    command = [sys.executable, str(SCRIPT), *flags, "--out", str(tmp_path / "bench.json")]
+    subprocess.run(command, check=True, capture_output=True, cwd=SCRIPT.parents[1])
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert {"evaluations_ratio", "wall_ratio", "peak_ratio"} <= set(result)
+    assert result["literal"]["evaluations"] == sum(2 * stop + 2 + 3 for stop in stops())
