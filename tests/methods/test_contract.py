@@ -25,6 +25,18 @@ def make(method: str, model: Model) -> Edit:
     return edit
 
 
+@pytest.fixture(scope="module", params=METHODS)
+def edit(request: pytest.FixtureRequest, model: Model) -> Edit:
+    """Each method's edit, made once."""
+    return make(request.param, model)
+
+
+@pytest.fixture(scope="module")
+def pipe(model: Model) -> Any:
+    """One pipeline for all of them: each test has to put it back as it was."""
+    return model.pipeline()
+
+
 def weights(pipe: Any) -> dict[str, torch.Tensor]:
     parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
     return {
@@ -40,30 +52,24 @@ def test_there_is_at_least_one_method() -> None:
     assert METHODS
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_applying_changes_only_what_it_says_and_undoing_restores_every_bit(method: str, model: Model) -> None:
-    edit, pipe = make(method, model), model.pipeline()
+def test_applying_changes_only_what_it_says_and_undoing_restores_every_bit(edit: Edit, pipe: Any) -> None:
     before = weights(pipe)
     applied = edit.apply(pipe)
     after = weights(pipe)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
+    applied.undo()
     assert changed
     assert changed <= set(edit.touches)
-    applied.undo()
     assert same(before, weights(pipe))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_zero_strength_changes_no_bit(method: str, model: Model) -> None:
-    pipe = model.pipeline()
+def test_zero_strength_changes_no_bit(edit: Edit, pipe: Any) -> None:
     before = weights(pipe)
-    make(method, model).scaled(0.0).apply(pipe)
-    assert same(before, weights(pipe))
+    with edit.scaled(0.0).apply(pipe):
+        assert same(before, weights(pipe))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_saving_and_loading_keeps_every_bit(method: str, model: Model, tmp_path: Path) -> None:
-    edit = make(method, model)
+def test_saving_and_loading_keeps_every_bit(edit: Edit, model: Model, tmp_path: Path) -> None:
     edit.save(tmp_path / "edit.safetensors")
     again = Edit.load(tmp_path / "edit.safetensors")
     assert again.info == edit.info
@@ -72,11 +78,16 @@ def test_saving_and_loading_keeps_every_bit(method: str, model: Model, tmp_path:
     assert torch.equal(again.changed_tensor(name, model.weight(name)), edit.changed_tensor(name, model.weight(name)))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_task_gives_the_same_edit(method: str, model: Model, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        make(method, model).save(tmp_path / name)
+def test_the_same_task_gives_the_same_edit(edit: Edit, model: Model, tmp_path: Path) -> None:
+    for name, one in {"one": edit, "two": make(edit.info.method, model)}.items():
+        one.save(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_it_changes_each_tensor_by_a_finite_amount_that_is_not_nothing(edit: Edit, model: Model) -> None:
+    for name, value in edit.changed(model):
+        assert not torch.equal(value, model.weight(name)), name
+        assert value.dtype == model.weight(name).dtype
 
 
 @pytest.mark.parametrize("method", METHODS)
