@@ -29,12 +29,13 @@ def check_options(
     for names, holds, expected in checks:
         for name in names:
             if not holds(getattr(options, name)):
-                raise BadOption(f"{_method(options)}: {name} is {getattr(options, name)}; expected {expected}.")
+                raise BadOption(f"{name_of(options)}: {name} is {getattr(options, name)}; expected {expected}.")
     for name, kind in typing.get_type_hints(type(options)).items():
         if typing.get_origin(kind) is typing.Literal and getattr(options, name) not in (valid := typing.get_args(kind)):
             given = getattr(options, name)
-            raise BadOption(f'{_method(options)}: {name} is "{given}"; expected one of {", ".join(map(str, valid))}.')
+            raise BadOption(f'{name_of(options)}: {name} is "{given}"; expected one of {", ".join(map(str, valid))}.')
 
 
-def _method(options: object) -> str:
+def name_of(options: object) -> str:
+    """The method's name in a pipeline, from its options."""
     return type(options).__module__.rpartition(".")[2]

@@ -20,7 +20,7 @@ from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
 from erase.methods._states import all_gram
 from erase.models import Model
-from erase.models._model import canonical
+from erase.models._model import canonical, identity_keys
 from erase.models._weights import content_digest
 from erase.task import Task
 
@@ -87,12 +87,11 @@ def load_prior(path: Path, model: Model) -> Prior:
 
 def encoder_fingerprint(model: Model) -> str:
     """Identity of the text encoders alone: a hash over their weights' values."""
-    named = [
-        (f"{component}.{canonical(key)}", value)
-        for component in model.text_components
-        for key, value in model.weights(component).tensors()
-        if not key.endswith("position_ids")
-    ]
+    named: list[tuple[str, Tensor]] = []
+    for component in model.text_components:
+        weights = model.weights(component)
+        keys = sorted(identity_keys(weights.places).values())
+        named += [(f"{component}.{canonical(key)}", value) for key, value in weights.tensors(keys)]
     return content_digest(sorted(named, key=lambda pair: pair[0]))
 
 

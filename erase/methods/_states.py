@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from erase.methods._align import align
 from erase.methods._maps import width_of
 from erase.methods._ridge import gram
-from erase.models import Encoding, Model
+from erase.models import Model
+from erase.models._encoding import Stretch
 from erase.task import Kind, Target
 
 Tokens = Literal["last", "aligned", "all", "whole", "context"]
@@ -49,10 +51,10 @@ def edited_pairs(model: Model, prompts: Sequence[tuple[str, str]], tokens: Token
         chunk = prompts[begin : begin + AT_ONCE]
         texts = list(dict.fromkeys(text for pair in chunk for text in pair))
         encoding, row = model.encode(texts), {text: number for number, text in enumerate(texts)}
-        for number, (before, after) in enumerate(chunk, start=begin):
-            positions, becomes = match(encoding, row[before], row[after], tokens=tokens)
-            old.append(encoding.states[row[before], positions])
-            new.append(encoding.states[row[after], becomes])
+        for (number, (before, after)), part in product(enumerate(chunk, start=begin), encoding.parts):
+            positions, becomes = match(part, row[before], row[after], tokens=tokens)
+            old.append(part.states[row[before], positions])
+            new.append(part.states[row[after], becomes])
             numbers.append(torch.full((len(positions),), number))
     return Pairs(torch.cat(old), torch.cat(new), torch.cat(numbers))
 
@@ -76,23 +78,23 @@ def fits(model: Model, *prompts: str) -> bool:
     return all(model.count_tokens(prompt) <= model.max_tokens for prompt in prompts)
 
 
-def match(encoding: Encoding, old: int, new: int, *, tokens: Tokens) -> Positions:
+def match(part: Stretch, old: int, new: int, *, tokens: Tokens) -> Positions:
     """Positions of the old states that are edited and of the new states they become, [pairs] each."""
     if tokens in ("whole", "context"):
-        return counterparts(encoding, old, new, shared=tokens == "context")
-    length = encoding.ids.shape[1]
-    last_old, last_new = (max(int(encoding.lengths[row]) - 2, 0) for row in (old, new))
-    first_old = differing(encoding.ids[old], encoding.ids[new]) if tokens == "all" else last_old
-    offset = last_new - last_old if last_new else 0  # the empty prompt has no word: its states stay in their places
+        return counterparts(part, old, new, shared=tokens == "context")
+    length = part.ids.shape[1]
+    last_old, last_new = max(int(part.last[old]), 0), int(part.last[new])
+    first_old = part.first_difference(old, new) if tokens == "all" else last_old
+    offset = last_new - last_old if last_new >= 0 else 0  # the empty prompt has no word: its states stay in place
     end = {"last": last_old + 1, "aligned": length - max(offset, 0), "all": length}[tokens]
     positions = torch.arange(first_old, end)
     return positions, (positions + offset).clamp(0, length - 1)
 
 
-def counterparts(encoding: Encoding, old: int, new: int, *, shared: bool) -> Positions:
+def counterparts(part: Stretch, old: int, new: int, *, shared: bool) -> Positions:
     """Positions of all old states, or of those whose tokens both texts share, and of their counterparts."""
-    ids = [encoding.ids[row, : int(encoding.lengths[row])].tolist() for row in (old, new)]
-    aligned = align(*ids, length=encoding.ids.shape[1])
+    ids = [part.ids[row, : int(part.lengths[row])].tolist() for row in (old, new)]
+    aligned = align(*ids, length=part.ids.shape[1])
     becomes = torch.tensor(aligned.becomes)
     positions = torch.arange(len(becomes))
     chosen = torch.tensor(aligned.same) if shared else torch.ones_like(positions, dtype=torch.bool)
@@ -102,11 +104,6 @@ def counterparts(encoding: Encoding, old: int, new: int, *, shared: bool) -> Pos
 def words_of(keeps: Sequence[str]) -> list[str]:
     """The keeps that are one word and can stand in a phrasing; the others are prompts already."""
     return [keep for keep in keeps if " " not in keep]
-
-
-def differing(old: Tensor, new: Tensor) -> int:
-    """The first position in which two rows of token ids differ; the states before it are the same."""
-    return int((old != new).int().argmax())
 
 
 def all_states(model: Model, prompts: Sequence[str]) -> Tensor:
@@ -122,9 +119,8 @@ def last_states(model: Model, prompts: Sequence[str]) -> Tensor:
         return torch.empty(0, width_of(model))
     parts = []
     for begin in range(0, len(prompts), AT_ONCE):
-        encoding = model.encode(prompts[begin : begin + AT_ONCE])
-        last = (encoding.lengths - 2).clamp(min=0)
-        parts.append(encoding.states[torch.arange(len(last)), last])
+        for part in model.encode(prompts[begin : begin + AT_ONCE]).parts:
+            parts.append(part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
     return torch.cat(parts)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erase.errors import BadModel, BadOption
+from erase.errors import BadOption
 from erase.methods._states import fits
 from erase.models import Model
 from erase.models._model import canonical
@@ -26,15 +26,7 @@ class Tower:
     @classmethod
     def of(cls, model: Model, layer: int) -> Tower:
         """The tower of a model with one CLIP text encoder; raises BadOption for a layer that it lacks or its last."""
-        from transformers import CLIPTextModel
-
-        model.encode([""])  # its weights are checked to be whole and finite
-        try:
-            encoder = CLIPTextModel.from_pretrained(
-                model.path / "text_encoder", dtype=torch.float32, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadModel(f"{model.path / 'text_encoder'} cannot be loaded as a CLIP text encoder.") from error
+        encoder = model.source.text_encoder(model.texts[0])
         layers = int(encoder.config.num_hidden_layers)
         chosen = min(layers * 3 // 4, layers - 2) if layer == -1 else layer
         # What the last layer adds at a word's own token reaches no other token.

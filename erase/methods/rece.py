@@ -65,7 +65,10 @@ class RECE:
         if self.protect == "kept":
             kept += self.preserve_scale * gram(empty)
         factors = self.erase(
-            pairs, kept, seen=square(model, token_sites(model)), exact=empty if self.protect == "exact" else None
+            pairs,
+            kept,
+            seen=square(model, token_sites(model, method=self)),
+            exact=empty if self.protect == "exact" else None,
         )
         return map_edit(self, model, task, factors=factors)
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.errors import BadModel
+from erase.errors import CannotEdit
 from erase.methods._options import check_options
 from erase.methods._states import words_of
 from erase.methods._text_tower import Tower
@@ -57,8 +57,8 @@ class ReFACT:
         check_options(self, positive=("learning_rate", "radius", "floor"), not_negative=("decay",), counts=("steps",))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        if model.text_components != ("text_encoder",):
-            raise BadModel(f"refact edits models with one CLIP text encoder; a {model.family} model has others.")
+        if [text.kind for text in model.texts] != ["CLIPTextModel"]:
+            raise CannotEdit(f"refact edits models with one CLIP text encoder; a {model.family} model has others.")
         info = describe(self, model, task)
         tower = Tower.of(model, self.layer)
         words = [(word, target) for target in task.targets for word in target.words]

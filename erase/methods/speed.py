@@ -62,7 +62,7 @@ class SPEED:
         keeps = last_states(model, task.keeps).double()
         empty = all_states(model, [""]).double()
         fixed = torch.cat([empty[:1], centres(empty[1:], self.centres)])
-        sites = token_sites(model, self.weights)
+        sites = token_sites(model, method=self, weights=self.weights)
         if self.keeps == "layer":
             deltas = {}
             for name in sites:

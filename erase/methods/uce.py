@@ -71,7 +71,7 @@ class UCE:
             down = responses(pairs.old, kept, erase_scale=self.erase_scale, lamb=self.lamb, exact=fixed)
             deltas = {
                 name: (self.erase_scale * removed(model.weight(name), pairs) @ down).float()
-                for name in token_sites(model)
+                for name in token_sites(model, method=self)
             }
             return Edit(describe(self, model, task), deltas=deltas)
         factors = solve(pairs.old, pairs.new, kept, erase_scale=self.erase_scale, lamb=self.lamb, exact=fixed)
