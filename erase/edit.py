@@ -46,10 +46,13 @@ class TextMap:
         return torch.eye(len(self.up), dtype=torch.float64) + self.up.double() @ self.down.double()
 
     def delta(self, weight: Tensor) -> Tensor:
-        """What a site's weight [rows, columns] changes by, in float64; its first `width` columns read the states."""
-        width = len(self.up)
-        change = (weight[:, :width].double() @ self.up.double()) @ self.down.double()
-        return torch.nn.functional.pad(change, (0, weight.shape[1] - width))
+        """What a site's weight [rows, columns] changes by, in float64; its first `width` columns read the states.
+
+        Weights of half precision are multiplied in float32.
+        """
+        width, kind = len(self.up), torch.float32 if weight.element_size() == 2 else torch.float64
+        change = (weight[:, :width].to(kind) @ self.up.to(kind)) @ self.down.to(kind)
+        return torch.nn.functional.pad(change.double(), (0, weight.shape[1] - width))
 
 
 @dataclass(frozen=True)

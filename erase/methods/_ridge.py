@@ -2,15 +2,18 @@
 
 Over all sites W, keys and values alike, the closed forms minimise
 
-    sum_i a |W' o_i - W n_i|^2  +  sum_j p |W' r_j - W r_j|^2  +  lamb |W' - W|^2
+    sum_i a |W' o_i - W n_i|^2  +  |(W' - W) H^(1/2)|^2  +  lamb |W' - W|^2
 
-for old states o, new states n and kept states r. The solution is W' = W M with one M for all W,
+for old states o, new states n, and H = sum_j p r_j r_j^T over kept states r. The solution is W' = W M with one M for
+all W,
 
-    M = I + a (N - O) O^T B^-1,    B = lamb I + a O O^T + p R R^T,
+    M = I + a (N - O) O^T B^-1,    B = lamb I + a O O^T + H,
 
 and, with states c that must not move at all (M C = C), B^-1 is replaced by
 
     P = B^-1 - B^-1 C (C^T B^-1 C)^-1 C^T B^-1.
+
+A map M - I is held in two factors, `up` [width, rank] and `down` [rank, width].
 """
 
 from __future__ import annotations
@@ -20,32 +23,32 @@ from torch import Tensor
 
 SAME = 1e-6  # relative size below which a direction counts as none
 
+Factors = tuple[Tensor, Tensor]
+
 
 def solve(
-    old: Tensor,
-    new: Tensor,
-    keep: Tensor,
-    *,
-    erase_scale: float,
-    preserve_scale: float,
-    lamb: float,
-    exact: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Factors `up` [width, rank] and `down` [rank, width] of M - I in float64, of rank at most that of the old states.
+    old: Tensor, new: Tensor, held: Tensor, *, erase_scale: float, lamb: float, exact: Tensor | None = None
+) -> Factors:
+    """Factors of M - I in float64, of rank at most that of the old states.
 
-    `old` and `new` are [pairs, width], `keep` [kept, width], `exact` [states, width].
+    `old` and `new` are [pairs, width], `held` is H [width, width], `exact` [states, width].
     """
-    old, new, keep = old.double(), new.double(), keep.double()
-    system = erase_scale * old.T @ old + preserve_scale * keep.T @ keep
-    system += lamb * torch.eye(old.shape[1], dtype=torch.float64)
+    down = responses(old, held, erase_scale=erase_scale, lamb=lamb, exact=exact)
+    return smaller(erase_scale * (new.double() - old.double()).T, down)
+
+
+def responses(old: Tensor, held: Tensor, *, erase_scale: float, lamb: float, exact: Tensor | None = None) -> Tensor:
+    """O^T P in float64, [pairs, width]: how much of each old state another state counts as."""
+    old = old.double()
+    system = erase_scale * old.T @ old + held.double() + lamb * torch.eye(old.shape[1], dtype=torch.float64)
     factor = torch.linalg.cholesky(system)
-    down = torch.cholesky_solve(old.T, factor).T
-    if exact is not None and len(exact):
-        fixed = span(exact.double())
-        solved = torch.cholesky_solve(fixed, factor)
-        down = down - (down @ fixed) @ torch.linalg.solve(fixed.T @ solved, solved.T)
-    up = erase_scale * (new - old).T
-    return (up, down) if len(old) <= old.shape[1] else compress(up, down)
+    down: Tensor = torch.cholesky_solve(old.T, factor).T
+    if exact is None or not len(exact):
+        return down
+    fixed = span(exact.double())
+    solved = torch.cholesky_solve(fixed, factor)
+    down -= (down @ fixed) @ torch.linalg.solve(fixed.T @ solved, solved.T)
+    return down
 
 
 def span(states: Tensor) -> Tensor:
@@ -55,8 +58,26 @@ def span(states: Tensor) -> Tensor:
     return basis
 
 
-def compress(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """The same product in factors of its own rank."""
-    left, sizes, right = torch.linalg.svd(up @ down)
-    rank = max(1, int((sizes > 1e-12 * sizes[0]).sum()))
-    return left[:, :rank] * sizes[:rank], right[:rank]
+def gram(states: Tensor) -> Tensor:
+    """The sum of r r^T over states [states, width] in float64, [width, width]."""
+    states = states.double()
+    return states.T @ states
+
+
+def smaller(up: Tensor, down: Tensor) -> Factors:
+    """The same map in factors whose rank is at most the width."""
+    width = len(up)
+    # The product beside an identity loses nothing when cast to float32; other factors of it cancel badly.
+    return (up, down) if up.shape[1] <= width else (up @ down, torch.eye(width, dtype=up.dtype))
+
+
+def compose(first: Factors, second: Factors) -> Factors:
+    """Factors of M1 M2 - I, for weights W M1 M2."""
+    (up, down), (more_up, more_down) = first, second
+    return smaller(torch.cat([up, more_up + up @ (down @ more_up)], 1), torch.cat([down, more_down]))
+
+
+def matrix(factors: Factors) -> Tensor:
+    """M itself, [width, width]."""
+    up, down = factors
+    return torch.eye(len(up), dtype=up.dtype) + up @ down

@@ -1,61 +1,136 @@
-"""Which token states of a prompt a closed form edits, and what each becomes."""
+"""Which token states of a prompt a closed form edits, what each becomes, and which it keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from erase.models import Encoding, Model
-from erase.task import Target, Task
+from erase.methods._align import align
+from erase.methods._maps import width_of
+from erase.methods._ridge import gram
+from erase.models import Model
+from erase.models._encoding import Stretch
+from erase.task import Kind, Target
 
-Tokens = Literal["last", "aligned", "all"]
+Tokens = Literal["last", "aligned", "all", "whole", "context"]
+Positions = tuple[Tensor, Tensor]
+
+AT_ONCE = 64  # prompts encoded at a time
+
+# Phrasings around a concept that the official code of UCE adds when asked to expand.
+EXPANSIONS: dict[Kind, tuple[str, ...]] = {
+    "style": ("painting by {}", "art by {}", "artwork by {}", "picture by {}", "style of {}"),
+    "object": ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}"),
+}
 
 
-def edited_pairs(model: Model, task: Task, tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """Old and new states of all targets, [pairs, width] each.
+@dataclass(frozen=True)
+class Pairs:
+    """Old states and the new ones they become, [pairs, width], and the number of each one's prompt, [pairs]."""
 
-    Every word of a target is put into each of its prompts, and so is its anchor. `last`: the last word token alone.
-    `aligned`: from the last word token to the end, padding included. `all`: from the first token in which the two
-    texts differ to the end, padding included. Texts are matched from their last words, empty ones from the start.
+    old: Tensor
+    new: Tensor
+    prompt: Tensor
+
+
+def edited_pairs(model: Model, prompts: Sequence[tuple[str, str]], tokens: Tokens) -> Pairs:
+    """Old and new states of pairs of prompts.
+
+    `last`: the last word token alone. `aligned`: from the last word token to the end, padding included. `all`: from
+    the first token in which the two texts differ to the end, padding included; in these three, texts are matched from
+    their last words, empty ones from the start. `whole`: every token, each with its counterpart. `context`: the
+    tokens that both texts share, each with its counterpart.
     """
-    prompts = list(prompt_pairs(task.targets))
-    texts = list(dict.fromkeys(text for pair in prompts for text in pair))
-    encoding, row = model.encode(texts), {text: number for number, text in enumerate(texts)}
-    matched = [match(encoding, row[old], row[new], tokens=tokens) for old, new in prompts]
-    return torch.cat([old for old, _ in matched]), torch.cat([new for _, new in matched])
+    old, new, numbers = [], [], []
+    for begin in range(0, len(prompts), AT_ONCE):
+        chunk = prompts[begin : begin + AT_ONCE]
+        texts = list(dict.fromkeys(text for pair in chunk for text in pair))
+        encoding, row = model.encode(texts), {text: number for number, text in enumerate(texts)}
+        for (number, (before, after)), part in product(enumerate(chunk, start=begin), encoding.parts):
+            positions, becomes = match(part, row[before], row[after], tokens=tokens)
+            old.append(part.states[row[before], positions])
+            new.append(part.states[row[after], becomes])
+            numbers.append(torch.full((len(positions),), number))
+    return Pairs(torch.cat(old), torch.cat(new), torch.cat(numbers))
 
 
-def prompt_pairs(targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
+def prompt_pairs(targets: Sequence[Target], *, expand: bool = False) -> Iterator[tuple[str, str]]:
     """Each target's prompts with each of its words in them, and what they become: with the anchor, or empty."""
     for target in targets:
-        for template in target.prompts or ("{}",):
+        for template in templates_of(target, expand=expand):
             for word in target.words:
                 yield template.format(word), template.format(target.anchor) if target.anchor else ""
 
 
-def match(encoding: Encoding, old: int, new: int, *, tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """The old states that are edited and the new states they become, [pairs, width] each."""
-    length = encoding.ids.shape[1]
-    last_old, last_new = (max(int(encoding.lengths[row]) - 2, 0) for row in (old, new))
-    first_old = differing(encoding.ids[old], encoding.ids[new]) if tokens == "all" else last_old
-    end = last_old + 1 if tokens == "last" else length
+def templates_of(target: Target, *, expand: bool) -> tuple[str, ...]:
+    """The target's own prompts, or the bare word, and, if expanded, those of its kind."""
+    more = EXPANSIONS.get(target.kind, EXPANSIONS["object"]) if expand else ()
+    return tuple(dict.fromkeys((*(target.prompts or ("{}",)), *more)))
+
+
+def fits(model: Model, *prompts: str) -> bool:
+    """Whether the text encoder takes all of these prompts whole; phrasings of our own may be too long."""
+    return all(model.count_tokens(prompt) <= model.max_tokens for prompt in prompts)
+
+
+def match(part: Stretch, old: int, new: int, *, tokens: Tokens) -> Positions:
+    """Positions of the old states that are edited and of the new states they become, [pairs] each."""
+    if tokens in ("whole", "context"):
+        return counterparts(part, old, new, shared=tokens == "context")
+    length = part.ids.shape[1]
+    last_old, last_new = max(int(part.last[old]), 0), int(part.last[new])
+    first_old = part.first_difference(old, new) if tokens == "all" else last_old
+    offset = last_new - last_old if last_new >= 0 else 0  # the empty prompt has no word: its states stay in place
+    end = {"last": last_old + 1, "aligned": length - max(offset, 0), "all": length}[tokens]
     positions = torch.arange(first_old, end)
-    offset = last_new - last_old if last_new else 0  # the empty prompt has no word: its states stay in their places
-    becomes = (positions + offset).clamp(0, length - 1)
-    return encoding.states[old, positions], encoding.states[new, becomes]
+    return positions, (positions + offset).clamp(0, length - 1)
 
 
-def differing(old: Tensor, new: Tensor) -> int:
-    """The first position in which two rows of token ids differ; the states before it are the same."""
-    return int((old != new).int().argmax())
+def counterparts(part: Stretch, old: int, new: int, *, shared: bool) -> Positions:
+    """Positions of all old states, or of those whose tokens both texts share, and of their counterparts."""
+    ids = [part.ids[row, : int(part.lengths[row])].tolist() for row in (old, new)]
+    aligned = align(*ids, length=part.ids.shape[1])
+    becomes = torch.tensor(aligned.becomes)
+    positions = torch.arange(len(becomes))
+    chosen = torch.tensor(aligned.same) if shared else torch.ones_like(positions, dtype=torch.bool)
+    return positions[chosen], becomes[chosen]
+
+
+def words_of(keeps: Sequence[str]) -> list[str]:
+    """The keeps that are one word and can stand in a phrasing; the others are prompts already."""
+    return [keep for keep in keeps if " " not in keep]
 
 
 def all_states(model: Model, prompts: Sequence[str]) -> Tensor:
-    """Every state of every prompt, [states, width]; those that several prompts share stand once."""
+    """Every state of every prompt, padding included, [states, width]."""
     if not prompts:
-        return torch.empty(0, model.sites()[0].columns)
-    states: Tensor = torch.unique(model.encode(list(dict.fromkeys(prompts))).states.flatten(0, 1), dim=0)
-    return states
+        return torch.empty(0, width_of(model))
+    return model.encode(list(dict.fromkeys(prompts))).states.flatten(0, 1)
+
+
+def last_states(model: Model, prompts: Sequence[str]) -> Tensor:
+    """The state of each prompt's last word token, [prompts, width]."""
+    if not prompts:
+        return torch.empty(0, width_of(model))
+    parts = []
+    for begin in range(0, len(prompts), AT_ONCE):
+        for part in model.encode(prompts[begin : begin + AT_ONCE]).parts:
+            parts.append(part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
+    return torch.cat(parts)
+
+
+def all_gram(model: Model, prompts: Sequence[str]) -> tuple[Tensor, int]:
+    """The sum of r r^T over every state of every prompt in float64 [width, width], and how many states those are."""
+    width, count = width_of(model), 0
+    total = torch.zeros(width, width, dtype=torch.float64)
+    unique = list(dict.fromkeys(prompts))
+    for begin in range(0, len(unique), AT_ONCE):  # the states of thousands of prompts need not fit into memory
+        states = model.encode(unique[begin : begin + AT_ONCE]).states.flatten(0, 1)
+        total += gram(states)
+        count += len(states)
+    return total, count

@@ -2,24 +2,29 @@
 
 Paper: Gandikota et al., "Unified Concept Editing in Diffusion Models", WACV 2024, eq. 7.
 Official code: unified-concept-editing (MIT). Differences from it:
-- one matrix for all layers instead of one inverse a layer (`_ridge`), in float64 instead of float32;
+- one matrix for all layers instead of one inverse a layer (`_ridge`), in float64 instead of float32; with the technique
+  `tensor` the layers differ, but share that inverse;
 - the start token and the empty prompt do not move (`protect`); officially they are a soft keep, or nothing at all;
 - a target's prompts and synonyms are edited together, from any of three choices of tokens (`last` is today's official
   code, `aligned` the first one);
-- an empty anchor is the empty prompt, state by state, where the official code takes its start token for every word.
+- an empty anchor is the empty prompt, state by state, where the official code takes its start token for every word;
+- every state of a keep is kept, as in the first official code, where today's keeps its last word token alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from erase.edit import Edit, TextMap, describe
-from erase.errors import BadOption
-from erase.methods._ridge import solve
-from erase.methods._states import Tokens, all_states, edited_pairs
+from erase.edit import Edit, describe
+from erase.methods._maps import map_edit, token_sites
+from erase.methods._options import check_options
+from erase.methods._prior import held
+from erase.methods._ridge import gram, responses, solve
+from erase.methods._states import Pairs, all_states, edited_pairs, prompt_pairs
 from erase.models import Model
 from erase.task import Task
 
@@ -33,35 +38,55 @@ class UCE:
     `lamb`: more changes less of everything.
     `tokens`: which token states are edited (`last`, `aligned`, `all`); more of them erase further and touch more.
     `protect`: the start token and the empty prompt are held exactly (`exact`), as keeps (`kept`) or not (`none`).
+    `technique`: a target's outputs become the anchor's (`replace`), or these without the part that lies along the
+    target's own (`tensor`), which goes further where the two resemble each other.
+    `mode`: targets become their anchors (`erase`) or the empty prompt, whatever their anchors (`moderate`).
+    `expand`: also edits five common phrasings around each target.
+    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
     """
 
     erase_scale: float = 1.0
     preserve_scale: float = 1.0
     lamb: float = 0.5
-    tokens: Tokens = "all"
+    tokens: Literal["last", "aligned", "all"] = "all"
     protect: Literal["exact", "kept", "none"] = "exact"
+    technique: Literal["replace", "tensor"] = "replace"
+    mode: Literal["erase", "moderate"] = "erase"
+    expand: bool = False
+    prior: str = ""
+    prior_scale: float = 1000.0
 
     def __post_init__(self) -> None:
-        for name in ("erase_scale", "lamb"):
-            if getattr(self, name) <= 0:
-                raise BadOption(f"uce: {name} is {getattr(self, name)}; expected a number greater than 0.")
-        if self.preserve_scale < 0:
-            raise BadOption(f"uce: preserve_scale is {self.preserve_scale}; expected 0 or more.")
-        for name, valid in (("tokens", ("last", "aligned", "all")), ("protect", ("exact", "kept", "none"))):
-            if getattr(self, name) not in valid:
-                raise BadOption(f'uce: {name} is "{getattr(self, name)}"; expected one of {", ".join(valid)}.')
+        check_options(self, positive=("erase_scale", "lamb"), not_negative=("preserve_scale", "prior_scale"))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        old, new = edited_pairs(model, task, self.tokens)
-        keeps, empty = all_states(model, task.keeps), all_states(model, [""])
-        up, down = solve(
-            old,
-            new,
-            torch.cat([keeps, empty]) if self.protect == "kept" else keeps,
-            erase_scale=self.erase_scale,
-            preserve_scale=self.preserve_scale,
-            lamb=self.lamb,
-            exact=empty if self.protect == "exact" else None,
-        )
-        sites = tuple(site.name for site in model.sites() if site.reads == "tokens")
-        return Edit(describe(self, model, task), (TextMap(up.float(), down.float(), sites),))
+        targets = [replace(target, anchor="") for target in task.targets] if self.mode == "moderate" else task.targets
+        pairs = edited_pairs(model, list(prompt_pairs(targets, expand=self.expand)), self.tokens)
+        empty = all_states(model, [""])
+        fixed = empty if self.protect == "exact" else None
+        kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
+        if self.protect == "kept":
+            kept += self.preserve_scale * gram(empty)
+        if self.technique == "tensor":
+            down = responses(pairs.old, kept, erase_scale=self.erase_scale, lamb=self.lamb, exact=fixed)
+            deltas = {
+                name: (self.erase_scale * removed(model.weight(name), pairs) @ down).float()
+                for name in token_sites(model, method=self)
+            }
+            return Edit(describe(self, model, task), deltas=deltas)
+        factors = solve(pairs.old, pairs.new, kept, erase_scale=self.erase_scale, lamb=self.lamb, exact=fixed)
+        return map_edit(self, model, task, factors=factors)
+
+
+def removed(weight: Tensor, pairs: Pairs) -> Tensor:
+    """By how much the outputs of each old state are to change under the technique `tensor`, float64 [rows, pairs].
+
+    With u = W O / |W O| over all states of one prompt, the new outputs are W N - <u, W N> u.
+    """
+    before, after = weight.double() @ pairs.old.double().T, weight.double() @ pairs.new.double().T
+    prompts = int(pairs.prompt.max()) + 1
+    shared, size = (
+        torch.zeros(prompts, dtype=torch.float64).index_add(0, pairs.prompt, (before * other).sum(0))
+        for other in (after, before)
+    )
+    return after - before * (1 + shared / size)[pairs.prompt]

@@ -32,6 +32,34 @@ def make(method: str, model: Model) -> Edit:
     return edit
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, Edit]:
+    """Edits that were made already, by their method."""
+    return {}
+
+
+@pytest.fixture(params=METHODS)
+def edit(request: pytest.FixtureRequest, model: Model, made: dict[str, Edit]) -> Edit:
+    """Each method's edit, made once."""
+    if request.param not in made:
+        made[request.param] = make(request.param, model)
+    return made[request.param]
+
+
+@pytest.fixture
+def change(edit: Edit) -> Edit:
+    """Each method's edit that changes weights."""
+    if edit.info.method in GUIDES:
+        pytest.skip("it guides the sampling and changes no weight")
+    return edit
+
+
+@pytest.fixture(scope="module")
+def pipe(model: Model) -> Any:
+    """One pipeline for all of them: each test has to put it back as it was."""
+    return model.pipeline()
+
+
 def weights(pipe: Any) -> dict[str, torch.Tensor]:
     parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
     return {
@@ -48,46 +76,45 @@ def test_there_is_at_least_one_method() -> None:
     assert GUIDES
 
 
-@pytest.mark.parametrize("method", WEIGHTS)
-def test_applying_changes_only_what_it_says_and_undoing_restores_every_bit(method: str, model: Model) -> None:
-    edit, pipe = make(method, model), model.pipeline()
+def test_applying_changes_only_what_it_says_and_undoing_restores_every_bit(change: Edit, pipe: Any) -> None:
     before = weights(pipe)
-    applied = edit.apply(pipe)
+    applied = change.apply(pipe)
     after = weights(pipe)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert changed
-    assert changed <= set(edit.touches)
     applied.undo()
+    assert changed
+    assert changed <= set(change.touches)
     assert same(before, weights(pipe))
 
 
-@pytest.mark.parametrize("method", WEIGHTS)
-def test_zero_strength_changes_no_bit(method: str, model: Model) -> None:
-    pipe = model.pipeline()
+def test_zero_strength_changes_no_bit(change: Edit, pipe: Any) -> None:
     before = weights(pipe)
-    make(method, model).scaled(0.0).apply(pipe)
-    assert same(before, weights(pipe))
+    with change.scaled(0.0).apply(pipe):
+        assert same(before, weights(pipe))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_saving_and_loading_keeps_every_bit(method: str, model: Model, tmp_path: Path) -> None:
-    edit = make(method, model)
+def test_saving_and_loading_keeps_every_bit(edit: Edit, model: Model, tmp_path: Path) -> None:
     edit.save(tmp_path / "edit.safetensors")
     again = Edit.load(tmp_path / "edit.safetensors")
     assert again.info == edit.info
     assert again.content == edit.content
-    assert bool(edit.touches) == (method in WEIGHTS)
+    assert bool(edit.touches) == (edit.info.method in WEIGHTS)
     for name in edit.touches[:1]:
         assert torch.equal(
             again.changed_tensor(name, model.weight(name)), edit.changed_tensor(name, model.weight(name))
         )
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_task_gives_the_same_edit(method: str, model: Model, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        make(method, model).save(tmp_path / name)
+def test_the_same_task_gives_the_same_edit(edit: Edit, model: Model, tmp_path: Path) -> None:
+    for name, one in {"one": edit, "two": make(edit.info.method, model)}.items():
+        one.save(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_it_changes_each_tensor_by_a_finite_amount_that_is_not_nothing(change: Edit, model: Model) -> None:
+    for name, value in change.changed(model):
+        assert not torch.equal(value, model.weight(name)), name
+        assert value.dtype == model.weight(name).dtype
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from erase.methods._ridge import compress, solve, span
+from erase.methods._ridge import compose, gram, matrix, solve, span
 
 WIDTH = 24
 
@@ -39,7 +39,7 @@ def test_one_matrix_gives_the_published_weight_of_every_layer(
     pairs: int, erase: float, hold: float, lamb: float
 ) -> None:
     old, new, keep = states(pairs, 1), states(pairs, 2), states(7, 3)
-    up, down = solve(old, new, keep, erase_scale=erase, preserve_scale=hold, lamb=lamb)
+    up, down = solve(old, new, hold * gram(keep), erase_scale=erase, lamb=lamb)
     for rows, seed in ((8, 4), (40, 5)):
         weight = layer(rows, seed)
         expected = published(weight, old, new, keep, erase=erase, hold=hold, lamb=lamb)
@@ -48,7 +48,7 @@ def test_one_matrix_gives_the_published_weight_of_every_layer(
 
 
 def test_rank_is_at_most_the_number_of_edited_states() -> None:
-    up, down = solve(states(3, 1), states(3, 2), states(50, 3), erase_scale=1.0, preserve_scale=1.0, lamb=0.5)
+    up, down = solve(states(3, 1), states(3, 2), gram(states(50, 3)), erase_scale=1.0, lamb=0.5)
     assert up.shape == (WIDTH, 3)
     assert down.shape == (3, WIDTH)
     assert torch.linalg.matrix_rank(up @ down) == 3
@@ -56,7 +56,7 @@ def test_rank_is_at_most_the_number_of_edited_states() -> None:
 
 def test_exact_states_do_not_move_and_others_do() -> None:
     fixed, old, new = states(4, 9), states(3, 1), states(3, 2)
-    up, down = solve(old, new, states(5, 3), erase_scale=1.0, preserve_scale=1.0, lamb=0.1, exact=fixed)
+    up, down = solve(old, new, gram(states(5, 3)), erase_scale=1.0, lamb=0.1, exact=fixed)
     assert (fixed @ (up @ down).T).abs().max() < 1e-12
     assert (old @ (up @ down).T).abs().max() > 0.1
 
@@ -64,9 +64,8 @@ def test_exact_states_do_not_move_and_others_do() -> None:
 def test_exact_constraint_is_the_limit_of_an_infinite_keep() -> None:
     fixed, old, new, keep = states(4, 9), states(3, 1), states(3, 2), states(5, 3)
     options = {"erase_scale": 1.0, "lamb": 0.1}
-    up, down = solve(old, new, keep, preserve_scale=1.0, exact=fixed, **options)
-    heavy = torch.cat([keep, 1e4 * fixed])
-    soft_up, soft_down = solve(old, new, heavy, preserve_scale=1.0, **options)
+    up, down = solve(old, new, gram(keep), exact=fixed, **options)
+    soft_up, soft_down = solve(old, new, gram(torch.cat([keep, 1e4 * fixed])), **options)
     torch.testing.assert_close(up @ down, soft_up @ soft_down, rtol=1e-5, atol=1e-6)
 
 
@@ -74,7 +73,7 @@ def test_more_weight_on_a_keep_moves_it_less() -> None:
     old, new, keep = states(3, 1), states(3, 2), states(30, 3)
     moved = []
     for hold in (0.0, 1.0, 100.0):
-        up, down = solve(old, new, keep, erase_scale=1.0, preserve_scale=hold, lamb=0.5)
+        up, down = solve(old, new, hold * gram(keep), erase_scale=1.0, lamb=0.5)
         moved.append((keep @ (up @ down).T).norm().item())
     assert moved[0] > moved[1] > moved[2]
 
@@ -87,9 +86,22 @@ def test_span_has_the_rank_of_its_states() -> None:
     torch.testing.assert_close(three @ basis @ basis.T, three)
 
 
-def test_compress_keeps_the_product_and_drops_needless_rank() -> None:
-    up, down = states(40, 1).T, states(40, 2)
-    up[:, 5:] = 0
-    left, right = compress(up, down)
-    assert left.shape[1] == 5
-    torch.testing.assert_close(left @ right, up @ down)
+def test_more_pairs_than_the_width_give_factors_of_the_width() -> None:
+    up, down = solve(states(60, 1), states(60, 2), gram(states(5, 3)), erase_scale=1.0, lamb=0.5)
+    assert up.shape == down.shape == (WIDTH, WIDTH)
+    exactly = up @ down
+    assert ((up.float() @ down.float()).double() - exactly).norm() < 1e-6 * exactly.norm()
+
+
+def test_composed_maps_are_one_after_the_other_on_a_weight() -> None:
+    maps = [
+        solve(states(pairs, seed), states(pairs, seed + 1), gram(states(5, 3)), erase_scale=1.0, lamb=0.5)
+        for pairs, seed in ((3, 10), (7, 20), (40, 30))
+    ]
+    weight, composed = layer(8, 4), maps[0]
+    expected = weight @ matrix(maps[0])
+    for step in maps[1:]:
+        composed, expected = compose(composed, step), expected @ matrix(step)
+        torch.testing.assert_close(weight @ matrix(composed), expected, rtol=1e-10, atol=1e-10)
+    assert compose(maps[0], maps[1])[0].shape[1] == 10
+    assert composed[0].shape[1] == WIDTH

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods.uce import UCE
+from erase.methods._states import Pairs, edited_pairs
+from erase.methods.uce import UCE, removed
 from erase.models import Model
 from erase.task import Target, Task
-from tests.methods.test_ridge import published
+from tests.methods.test_ridge import layer, published
 
 STYLE = Task(
     (Target("noto", "style", anchor="blob", prompts=("a cat in {} style", "{} style")),),
@@ -23,7 +24,7 @@ def test_last_token_edit_is_the_papers_equation_in_every_layer(model: Model) -> 
     states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
     old = torch.stack([states[row, last[row]] for row in (0, 1)])
     new = torch.stack([states[row, last[row]] for row in (2, 3)])
-    keep = states[4:].flatten(0, 1).unique(dim=0)
+    keep = states[4:].flatten(0, 1)
     assert len(model.sites()) == 8
     for site in model.sites():
         weight = model.weight(site.name)
@@ -39,7 +40,7 @@ def test_float64_factors_meet_the_equation_to_a_millionth(model: Model) -> None:
     states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
     picked = [states[row, last[row]] for row in range(4)]
     weight = model.weight(model.sites()[0].name).double()
-    keep = states[4:].flatten(0, 1).unique(dim=0)
+    keep = states[4:].flatten(0, 1)
     expected = published(weight, torch.stack(picked[:2]), torch.stack(picked[2:]), keep, erase=1.0, hold=1.0, lamb=0.5)
     relative = (weight @ edit.text_maps[0].matrix() - expected).norm() / expected.norm()
     assert relative < 1e-6
@@ -90,6 +91,59 @@ def test_several_targets_and_synonyms_are_edited_at_once(model: Model) -> None:
     more = Task((Target("cat", "object", anchor="dog", synonyms=("kitty",)), Target("car", "object", anchor="fish")))
     assert one.rank == 1
     assert UCE(tokens="last")(model, more).rank == 3
+
+
+def test_technique_tensor_is_the_first_official_update_in_every_layer(model: Model) -> None:
+    options = {"tokens": "last", "protect": "none", "erase_scale": 1.5, "preserve_scale": 0.7, "lamb": 0.3}
+    edit = UCE(technique="tensor", **options)(model, STYLE)  # type: ignore[arg-type]
+    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.keeps])
+    states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
+    picked = [states[row, last[row]] for row in range(4)]
+    keep = states[4:].flatten(0, 1)
+    assert set(edit.deltas) == {site.name for site in model.sites()}
+    for name, delta in edit.deltas.items():
+        weight = model.weight(name).double()
+        mat1, mat2 = 0.3 * weight, 0.3 * torch.eye(weight.shape[1], dtype=torch.float64)
+        for old, new in zip(picked[:2], picked[2:], strict=True):
+            u = (weight @ old) / (weight @ old).norm()
+            wanted = weight @ new - (u @ (weight @ new)) * u
+            mat1, mat2 = mat1 + 1.5 * torch.outer(wanted, old), mat2 + 1.5 * torch.outer(old, old)
+        mat1, mat2 = mat1 + 0.7 * weight @ keep.T @ keep, mat2 + 0.7 * keep.T @ keep
+        expected = mat1 @ torch.linalg.inv(mat2)
+        assert ((weight + delta.double()) - expected).norm() < 1e-6 * expected.norm()
+        assert (delta.double()).norm() > 1e-2 * weight.norm()
+
+
+def test_technique_tensor_takes_one_direction_for_all_states_of_a_prompt() -> None:
+    weight, old, new = layer(8, 1), layer(5, 2), layer(5, 3)
+    pairs = Pairs(old, new, torch.tensor([0, 0, 0, 1, 1]))
+    found = removed(weight, pairs).T
+    for block in (slice(0, 3), slice(3, 5)):
+        before, after = old[block] @ weight.T, new[block] @ weight.T
+        u = before / before.norm()
+        torch.testing.assert_close(found[block], after - (u * after).sum() * u - before)
+
+
+def test_moderation_maps_to_the_empty_prompt_whatever_the_anchor(model: Model) -> None:
+    anchored = Task((Target("bomb", "unsafe", anchor="rose"),))
+    bare = Task((Target("bomb", "unsafe"),))
+    moderated, erased = UCE(mode="moderate")(model, anchored), UCE()(model, bare)
+    assert torch.equal(moderated.text_maps[0].up, erased.text_maps[0].up)
+    assert not torch.equal(UCE()(model, anchored).text_maps[0].up, erased.text_maps[0].up)
+
+
+def test_expanding_adds_five_phrasings_of_each_target(model: Model) -> None:
+    task = Task((Target("cat", "object", anchor="dog"),))
+    assert UCE(tokens="last")(model, task).rank == 1
+    assert UCE(tokens="last", expand=True)(model, task).rank == 6
+
+
+def test_aligned_tokens_end_where_the_anchors_prompt_does(model: Model) -> None:
+    pairs = edited_pairs(model, [("cat", "a small blob")], "aligned")
+    old, new = model.encode(["cat", "a small blob"]).states
+    last = int(model.encode(["a small blob"]).lengths[0]) - 2
+    assert torch.equal(pairs.old, old[1 : 16 - (last - 1)])
+    assert torch.equal(pairs.new, new[last:])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""What must stay in general: the second moment of the states of a corpus of captions, one matrix per text encoder.
+
+The reference code of MACE caches, for every layer, sum_j (W r_j) r_j^T and sum_j r_j r_j^T over all caption tokens r.
+The second is the same for all layers and the first is W times it, so that one matrix is enough for every model that
+shares the text encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from erase.errors import BadWeights, ModelMismatch, PickleRefused
+from erase.files import content_hash, write_atomically
+from erase.methods._states import all_gram
+from erase.models import Model
+from erase.models._model import canonical, identity_keys
+from erase.models._weights import content_digest
+from erase.task import Task
+
+METADATA_KEY = "erase.prior"
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a prior comes from: its text encoder's fingerprint, its captions' hash, the tokens counted."""
+
+    encoder: str
+    captions_sha256: str
+    captions: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The sum of r r^T over a corpus's token states, padding included, [width, width] float64."""
+
+    gram: Tensor
+    source: Source
+
+    @property
+    def mean(self) -> Tensor:
+        """The states' second moment, [width, width]."""
+        return self.gram / self.source.tokens
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file; the same prior gives the same bytes."""
+        info = json.dumps(asdict(self.source), sort_keys=True)
+        write_atomically(path, save({"gram": self.gram.contiguous()}, metadata={METADATA_KEY: info}))
+
+
+def build_prior(model: Model, captions: Sequence[str]) -> Prior:
+    """The prior of captions on a model's text encoder; raises PromptTooLong, BadWeights on no caption."""
+    unique = list(dict.fromkeys(captions))
+    if not unique:
+        raise BadWeights("there is no caption to build a prior from; give a file with at least one.")
+    total, tokens = all_gram(model, unique)
+    return Prior(total, Source(encoder_fingerprint(model), content_hash(unique), len(unique), tokens))
+
+
+def load_prior(path: Path, model: Model) -> Prior:
+    """The prior in a file; raises BadWeights, PickleRefused, ModelMismatch if it is another text encoder's."""
+    if path.suffix in _PICKLES:
+        raise PickleRefused(f"{path} may run code when it is read; expected the safetensors of scripts/build_prior.py.")
+    if not path.is_file():
+        raise BadWeights(f"prior {path} does not exist; build one from captions with scripts/build_prior.py.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            source = Source(**json.loads((file.metadata() or {})[METADATA_KEY]))
+            total: Tensor = file.get_tensor("gram")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise BadWeights(f"{path} is no prior ({error}); build one with scripts/build_prior.py.") from error
+    if source.encoder != (expected := encoder_fingerprint(model)):
+        raise ModelMismatch(
+            f"prior {path} was built for the text encoder {source.encoder[:12]}, this model's is {expected[:12]}; "
+            "build one for this model."
+        )
+    return Prior(total, source)
+
+
+def encoder_fingerprint(model: Model) -> str:
+    """Identity of the text encoders alone: a hash over their weights' values."""
+    named: list[tuple[str, Tensor]] = []
+    for component in model.text_components:
+        weights = model.weights(component)
+        keys = sorted(identity_keys(weights.places).values())
+        named += [(f"{component}.{canonical(key)}", value) for key, value in weights.tensors(keys)]
+    return content_digest(sorted(named, key=lambda pair: pair[0]))
+
+
+def held(model: Model, task: Task, *, preserve_scale: float, prior: str, prior_scale: float) -> Tensor:
+    """H of the ridge problem in float64, [width, width]: the keeps' states, and a prior that counts as so many more."""
+    total = preserve_scale * all_gram(model, task.keeps)[0]
+    if prior:
+        total += prior_scale * load_prior_mean(prior, model)
+    return total
+
+
+def load_prior_mean(path: str, model: Model) -> Tensor:
+    """The second moment of the prior in a file, [width, width]; raises what `load_prior` raises."""
+    return load_prior(Path(path), model).mean

@@ -1,0 +1,97 @@
+"""The closed-form refinement of MACE: what the words around a concept still tell of it is taken out of them.
+
+Paper: Lu et al., "MACE: Mass Concept Erasure in Diffusion Models", CVPR 2024, eq. 4 and 5 (its first stage alone; the
+LoRA of the second stage and their fusion are trained and not part of this).
+Official code: MACE (non-commercial). Over many phrasings of a concept, the states of the words around it, of the end
+token and of the padding are mapped to those of the same words in the same phrasing of the anchor. Differences:
+- one matrix for all layers, in float64, and one prior for all layers (`_prior`) where the official cache is per layer;
+- an empty anchor leaves the concept's words out of the phrasing;
+- the phrasings are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from erase.edit import Edit
+from erase.errors import BadOption
+from erase.methods._maps import map_edit
+from erase.methods._options import check_options
+from erase.methods._prior import held
+from erase.methods._ridge import solve
+from erase.methods._states import edited_pairs, fits
+from erase.models import Model
+from erase.task import Target, Task
+
+PHRASINGS = {
+    "style": (
+        "a picture in {} style",
+        "an icon in {} style",
+        "a drawing by {}",
+        "a portrait in the manner of {}",
+        "a landscape, {} style",
+        "{} style art",
+        "a house as {} would draw it",
+        "the style of {}",
+    ),
+    "object": (
+        "a picture of a {}",
+        "a {} on a table",
+        "a drawing of a {}",
+        "two of them, a {} and another",
+        "a small {} in the distance",
+        "a {} beside a house",
+        "close-up of a {}",
+        "the {} is in the middle",
+    ),
+    "identity": (
+        "a picture of {}",
+        "a portrait of {}",
+        "a drawing of {}",
+        "{} in a garden",
+        "{} and a friend",
+        "the face of {}",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MACE:
+    """Options of MACE's refinement.
+
+    `words`: the words around the target alone (`context`, the paper's stage), or its own too (`all`), which erases by
+    itself.
+    `lamb`: more changes less of everything; 0 needs a prior.
+    `preserve_scale`: more holds the keeps tighter.
+    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts; the paper's
+    scale on its corpus is some 4,600.
+    """
+
+    words: Literal["context", "all"] = "context"
+    lamb: float = 10.0
+    preserve_scale: float = 0.8
+    prior: str = ""
+    prior_scale: float = 4600.0
+
+    def __post_init__(self) -> None:
+        check_options(self, not_negative=("lamb", "preserve_scale", "prior_scale"))
+        if self.lamb == 0 and not (self.prior and self.prior_scale):
+            raise BadOption("mace: lamb is 0 without a prior; give a prior, or a lamb greater than 0.")
+
+    def __call__(self, model: Model, task: Task) -> Edit:
+        asked = [pair for target in task.targets for pair in phrasings(target, target.prompts)]
+        ours = [pair for target in task.targets for pair in phrasings(target, PHRASINGS[target.domain])]
+        prompts = list(dict.fromkeys([*asked, *(pair for pair in ours if fits(model, *pair))]))
+        pairs = edited_pairs(model, prompts, "context" if self.words == "context" else "whole")
+        kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
+        factors = solve(pairs.old, pairs.new, kept, erase_scale=1.0, lamb=self.lamb)
+        return map_edit(self, model, task, factors=factors)
+
+
+def phrasings(target: Target, templates: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Phrasings with each of the target's words in them, and the same with the anchor in their place."""
+    for template in templates:
+        for word in target.words:
+            yield template.format(word), " ".join(template.format(target.anchor).split())

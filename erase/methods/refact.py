@@ -1,0 +1,108 @@
+"""ReFACT: a fact of the text encoder is rewritten by an edit of one of its layers, of rank one for each target.
+
+Paper: Arad, Orgad, Belinkov, "ReFACT: Updating Text-to-Image Models by Editing the Text Encoder", NAACL 2024, eq. 2-4.
+Official code: ReFACT (no licence). In it, k is the mean input of `mlp.fc2` of a layer at a target's last token over
+several phrasings, C the second moment of such inputs over a corpus, d what has to be added to the layer's output there,
+and
+
+    W' = W + d u^T / (k^T u),    u = C^-1 k.
+
+d is found by Adam on the frozen text encoder: with d added, the phrasing's pooled state comes nearer to that of the
+anchor's phrasing than to those of the target's and of the keeps'. Differences from the official code:
+- several targets are solved together, D (K^T C^-1 K)^-1 K^T C^-1, which meets all of them and for one is the above;
+- the pooled state before its projection, which diffusion models have no weights of;
+- C comes from the keeps and the anchors in those phrasings, plus `floor` times its average on the diagonal;
+- in float64 but for the text encoder itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit, describe
+from erase.errors import CannotEdit
+from erase.methods._options import check_options
+from erase.methods._states import words_of
+from erase.methods._text_tower import Tower
+from erase.models import Model
+from erase.task import Target, Task
+
+PHRASINGS = ("{}", "a {}", "a picture of {}", "an image of {}", "{} style", "a drawing of {}")
+NEGATIVES = 8  # keeps of one word that the loss is told to stay away from
+
+
+@dataclass(frozen=True)
+class ReFACT:
+    """Options of ReFACT.
+
+    `layer`: which layer is edited, counted from 0; -1 is three quarters of the way up, but never the last.
+    `steps`, `learning_rate`: of the search for what to add; more goes nearer to the anchor.
+    `radius`: how long that may be, in lengths of the layer's own output.
+    `decay`: more keeps it shorter.
+    `floor`: how much of the average direction every direction counts as kept; more spreads the edit less.
+    """
+
+    layer: int = -1
+    steps: int = 100
+    learning_rate: float = 0.05
+    radius: float = 4.0
+    decay: float = 0.01
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_options(self, positive=("learning_rate", "radius", "floor"), not_negative=("decay",), counts=("steps",))
+
+    def __call__(self, model: Model, task: Task) -> Edit:
+        if [text.kind for text in model.texts] != ["CLIPTextModel"]:
+            raise CannotEdit(f"refact edits models with one CLIP text encoder; a {model.family} model has others.")
+        info = describe(self, model, task)
+        tower = Tower.of(model, self.layer)
+        words = [(word, target) for target in task.targets for word in target.words]
+        keys, additions = zip(
+            *(self.fact(tower, word, target, keeps=task.keeps) for word, target in words), strict=True
+        )
+        others = dict.fromkeys([*words_of(task.keeps), *(target.anchor for target in task.targets)])
+        phrased = [text.format(word) for word in others for text in tower.fitting(PHRASINGS, [word])]
+        corpus = tower.inputs([*task.keeps, *phrased])
+        moment = corpus.T @ corpus / len(corpus)
+        moment += self.floor * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64)
+        delta = insert(torch.stack(keys), torch.stack(additions), moment)
+        return Edit(info, deltas={f"text_encoder.{tower.weight_name}": delta.float()})
+
+    def fact(self, tower: Tower, word: str, target: Target, *, keeps: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """A word's key k [inner width] and what is to be added to the layer's output, d [width], float64."""
+        names = (target.anchor, word, *words_of(keeps)[:NEGATIVES])
+        templates = tower.fitting((*target.prompts, *PHRASINGS), names)
+        prompts = [template.format(word) for template in templates]
+        choices = torch.stack([tower.pooled([text.format(name) for text in templates]) for name in names], 1)
+        places = tower.last_places(prompts, word)
+        inputs, outputs = tower.at(prompts, places)
+        ids = tower.ids(prompts)
+        size = float(outputs.mean(0).norm())
+        added = torch.zeros(outputs.shape[1], requires_grad=True)
+        search = torch.optim.Adam([added], lr=self.learning_rate)
+        for _ in range(self.steps):
+            pooled = tower.pooled_with(ids, places, added)
+            distances = torch.linalg.vector_norm(pooled[:, None] - choices, dim=-1)
+            loss = torch.nn.functional.cross_entropy(-distances, torch.zeros(len(prompts), dtype=torch.long))
+            search.zero_grad()
+            (loss + self.decay * (added.square().sum() + 1e-12).sqrt() / size**2).backward()  # type: ignore[no-untyped-call]
+            search.step()
+            with torch.no_grad():
+                added.mul_(min(1.0, self.radius * size / max(float(added.norm()), 1e-12)))
+        return inputs.double().mean(0), added.detach().double()
+
+
+def insert(keys: Tensor, additions: Tensor, moment: Tensor) -> Tensor:
+    """What a weight changes by so that each key's output gains its addition, float64 [width, inner width].
+
+    `keys` are [facts, inner width], `additions` [facts, width], `moment` is C; of all such changes it is the one that
+    moves the outputs of C's inputs least.
+    """
+    directions = torch.linalg.solve(moment.double(), keys.double().T)
+    change: Tensor = additions.double().T @ torch.linalg.solve(keys.double() @ directions, directions.T)
+    return change

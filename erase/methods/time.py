@@ -1,0 +1,50 @@
+"""TIME: what a model assumes of an underspecified prompt is edited into its cross-attention, in closed form.
+
+Paper: Orgad, Kawar, Belinkov, "Editing Implicit Assumptions in Text-to-Image Diffusion Models", ICCV 2023, eq. 4 and 5.
+Official code: time-diffusion (no licence). Differences from it:
+- one matrix for all layers, in float64 (`_ridge`);
+- the anchor's prompt need not hold every word of the target's: exchanged words are matched from the last, and a word
+  without counterpart becomes what follows it; where it holds them all, the alignment is the paper's;
+- keeps enter only where asked for (`preserve_scale`), for the paper has none; nor has it a prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from erase.edit import Edit
+from erase.methods._maps import Weights, map_edit
+from erase.methods._options import check_options
+from erase.methods._prior import held
+from erase.methods._ridge import solve
+from erase.methods._states import edited_pairs, prompt_pairs
+from erase.models import Model
+from erase.task import Task
+
+
+@dataclass(frozen=True)
+class TIME:
+    """Options of TIME.
+
+    `lamb`: more changes less of everything.
+    `weights`: what is edited: `values`, `keys` or `both`.
+    `expand`: also edits five common phrasings around each target.
+    `preserve_scale`: more holds the keeps tighter; 0 is the paper.
+    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
+    """
+
+    lamb: float = 0.1
+    weights: Weights = "both"
+    expand: bool = False
+    preserve_scale: float = 0.0
+    prior: str = ""
+    prior_scale: float = 1000.0
+
+    def __post_init__(self) -> None:
+        check_options(self, positive=("lamb",), not_negative=("preserve_scale", "prior_scale"))
+
+    def __call__(self, model: Model, task: Task) -> Edit:
+        pairs = edited_pairs(model, list(prompt_pairs(task.targets, expand=self.expand)), "whole")
+        kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
+        factors = solve(pairs.old, pairs.new, kept, erase_scale=1.0, lamb=self.lamb)
+        return map_edit(self, model, task, factors=factors, weights=self.weights)

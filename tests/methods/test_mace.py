@@ -1,0 +1,78 @@
+"""MACE's refinement against its paper's equation, and which words it edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from erase.errors import BadOption
+from erase.methods._prior import build_prior
+from erase.methods._states import edited_pairs
+from erase.methods.mace import MACE, phrasings
+from erase.models import Model
+from erase.task import Target, Task
+from tests.methods.formulas import relative, ridge_step
+
+TARGET = Target("noto", "style", anchor="blob", prompts=("a cat in {} style",))
+TASK = Task((TARGET,), keeps=("a dog in twemoji style",))
+
+
+def test_context_is_every_token_but_the_concepts_own(model: Model) -> None:
+    pairs = edited_pairs(model, [("a cat in noto style", "a cat in blob style")], "context")
+    old, new = model.encode(["a cat in noto style", "a cat in blob style"]).states
+    around = [place for place in range(16) if place != 4]
+    assert torch.equal(pairs.old, old[around])
+    assert torch.equal(pairs.new, new[around])
+
+
+def test_every_layer_is_the_papers_equation_with_a_prior(model: Model, tmp_path: Path) -> None:
+    captions = ["a picture of the fish", "car", "a rose image"]
+    build_prior(model, captions).save(tmp_path / "prior.safetensors")
+    method = MACE(lamb=0.3, preserve_scale=0.0, prior=str(tmp_path / "prior.safetensors"), prior_scale=5.0)
+    edit = method(model, Task((TARGET,)))
+    names = list(phrasings(TARGET, TARGET.prompts))
+    pairs = edited_pairs(model, _all_prompts(model, names), "context")
+    corpus = model.encode(captions).states.flatten(0, 1).double()
+    for site in model.sites():
+        weight = model.weight(site.name).double()
+        expected = ridge_step(weight, pairs.old, pairs.new, keeps=corpus, scales=(1.0, 5.0 / len(corpus), 0.3))
+        assert relative(weight, expected) > 1e-3
+        assert relative(weight @ edit.text_maps[0].matrix(), expected) < 1e-6
+
+
+def _all_prompts(model: Model, asked: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Prompts of the task and those of ours that the tiny model takes, found by trying."""
+    from erase.errors import PromptTooLong
+    from erase.methods.mace import PHRASINGS
+
+    found = list(asked)
+    for pair in phrasings(TARGET, PHRASINGS["style"]):
+        try:
+            model.check_prompts(pair)
+        except PromptTooLong:
+            continue
+        found.append(pair)
+    assert len(found) > len(asked)
+    return found
+
+
+def test_all_words_bring_the_concepts_own_token_to_the_anchors(model: Model) -> None:
+    old, new = model.encode(["a cat in noto style", "a cat in blob style"]).states.double()[:, 4]
+    left = {}
+    for words in ("context", "all"):
+        matrix = MACE(words=words, lamb=1e-4, preserve_scale=0.0)(model, TASK).text_maps[0].matrix()  # type: ignore[arg-type]
+        left[words] = float((matrix @ old - new).norm())
+    assert left["all"] < 0.7 * left["context"]
+
+
+def test_an_empty_anchor_leaves_the_words_out_of_the_phrasing() -> None:
+    assert list(phrasings(Target("bomb", "unsafe"), ("a {} there",))) == [("a bomb there", "a there")]
+
+
+def test_no_lamb_needs_a_prior() -> None:
+    with pytest.raises(BadOption, match="without a prior"):
+        MACE(lamb=0.0)
+    with pytest.raises(BadOption, match="preserve_scale"):
+        MACE(preserve_scale=-1.0)

@@ -1,0 +1,74 @@
+"""ReFACT: its rank-one algebra against the paper's equation, and what its search finds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from erase.errors import BadOption
+from erase.methods._ridge import gram
+from erase.methods._text_tower import Tower
+from erase.methods.refact import ReFACT, insert
+from erase.models import Model
+from erase.task import Target, Task
+from tests.methods.formulas import WIDTH, relative, states
+
+TASK = Task((Target("noto", "style", anchor="blob"),), keeps=("a dog", "car"))
+
+
+def test_one_fact_is_the_papers_rank_one_update() -> None:
+    key, addition, moment = states(1, 1), states(1, 2, width=8), gram(states(50, 3)) / 50
+    u = torch.linalg.inv(moment) @ key[0]
+    u = u / u.norm()  # the paper's code divides by the length, which cancels
+    expected = torch.outer(addition[0] / (key[0] @ u), u)
+    assert relative(insert(key, addition, moment), expected) < 1e-6
+    assert torch.linalg.matrix_rank(expected) == 1
+
+
+def test_several_facts_are_all_met_and_others_move_least() -> None:
+    keys, additions, corpus = states(3, 1), states(3, 2, width=8), states(100, 3)
+    change = insert(keys, additions, gram(corpus) / 100)
+    torch.testing.assert_close(keys @ change.T, additions)
+    plain = insert(keys, additions, torch.eye(WIDTH, dtype=torch.float64))
+    torch.testing.assert_close(keys @ plain.T, additions)
+    assert (corpus @ change.T).norm() < (corpus @ plain.T).norm()
+    assert torch.linalg.matrix_rank(change) == 3
+
+
+def test_the_edited_encoder_puts_the_target_nearer_to_its_anchor_than_to_itself_or_a_keep(model: Model) -> None:
+    edit = ReFACT(steps=60)(model, TASK)
+    encoder = model.pipeline().text_encoder
+    name = next(iter(edit.deltas)).removeprefix("text_encoder.")
+    ids = model.encode(["a noto", "a blob", "a car"]).ids.clone()
+    with torch.no_grad():
+        before = encoder(ids).pooler_output
+        dict(encoder.named_parameters())[name].add_(next(iter(edit.deltas.values())))
+        after = encoder(ids).pooler_output
+    distances = [float((after[0] - one).norm()) for one in before]
+    assert min(distances) == distances[1]
+    assert (before[0] - before[1]).norm() > 0
+    assert (after[2] - before[2]).norm() < (after[0] - before[0]).norm()
+
+
+def test_it_edits_one_layer_of_the_text_encoder_by_a_rank_of_one_a_word(model: Model) -> None:
+    two = Task((Target("noto", "style", anchor="blob", synonyms=("firefox",)),), keeps=TASK.keeps)
+    for task, rank in ((TASK, 1), (two, 2)):
+        edit = ReFACT(steps=2)(model, task)
+        assert edit.touches == ("text_encoder.encoder.layers.0.mlp.fc2.weight",)
+        assert torch.linalg.matrix_rank(next(iter(edit.deltas.values())), rtol=1e-5) == rank
+
+
+def test_what_is_added_is_no_longer_than_its_radius(model: Model) -> None:
+    tower, target = Tower.of(model, -1), TASK.targets[0]
+    short = ReFACT(radius=0.01)
+    _, added = short.fact(tower, "noto", target, keeps=TASK.keeps)
+    _, free = ReFACT().fact(tower, "noto", target, keeps=TASK.keeps)
+    assert added.norm() < 0.1 * free.norm()
+
+
+def test_a_layer_that_reaches_no_other_token_is_refused(model: Model) -> None:
+    for layer in (1, 9, -2):
+        with pytest.raises(BadOption, match="layer"):
+            ReFACT(layer=layer)(model, TASK)
+    with pytest.raises(BadOption, match="steps"):
+        ReFACT(steps=0)
