@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import tempfile
 import time
@@ -83,9 +82,10 @@ def measure(family: Family, folder: Path, *, quick: bool) -> dict[str, float]:
     source = folder / "model.safetensors"
     write_checkpoint(family, source)
     copy = best(lambda: shutil.copyfile(source, folder / "copy.safetensors"), 2)
-    before = resident_mb()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak that writing the checkpoint made
+    before = memory_mb("VmRSS")
     jobs = {count: seconds(lambda count=count: job(family, source, count=count)) for count in counts}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    peak = memory_mb("VmHWM") - before
     errors = [error(family, count) for count in (counts if not quick else (1, 10))]
     ours, theirs = edit_seconds(family), loop_seconds(family)
     return {
@@ -178,10 +178,10 @@ def write_checkpoint(family: Family, path: Path) -> None:
     save_file(tensors, path)
 
 
-def resident_mb() -> float:
-    """Memory that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def memory_mb(key: str) -> float:
+    """Memory that this process holds (`VmRSS`) or has held at most (`VmHWM`), as Linux counts it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 def seconds(action: Callable[[], object]) -> float:
