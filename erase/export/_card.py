@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from erase.errors import BadOption
-from erase.evaluate.figures import Figure
 
 CARD = "README.md"
 _INHERITED = ("license", "license_name", "license_link", "language", "extra_gated_prompt")
@@ -105,13 +104,11 @@ def _figures(about: About) -> str:
         return ""
     lines = [f"## Figures\n\nProtocol `{about.protocol}`, after the edit; intervals of 95 %.\n"]
     lines += ["| score | over | value | interval | better | images |", "|---|---|---|---|---|---|"]
-    return "\n".join([*lines, *(_row(Figure(**one)) for one in about.figures), ""])
+    return "\n".join([*lines, *(_row(one) for one in about.figures), ""])
 
 
-def _row(one: Figure) -> str:
-    return (
-        f"| {one.name} | {one.group} | {one.value:.3f} | {one.low:.3f} to {one.high:.3f} | {one.direction} | {one.n} |"
-    )
+def _row(one: Mapping[str, Any]) -> str:
+    return f"| {one['name']} | {one['group']} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['direction']} | {one['n']} |"
 
 
 def _limits() -> str:
