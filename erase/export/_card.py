@@ -108,7 +108,9 @@ def _figures(about: About) -> str:
 
 
 def _row(one: Mapping[str, Any]) -> str:
-    return f"| {one['name']} | {one['group']} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['direction']} | {one['n']} |"
+    interval = f"{one['low']:.3f} to {one['high']:.3f}"
+    cells = (one["name"], one["group"], f"{one['value']:.3f}", interval, one["direction"], one["n"])
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _limits() -> str:
