@@ -23,9 +23,9 @@ PROMPT = "a cat in noto style"
 
 
 def is_closed_form(name: str) -> bool:
-    """Whether a method has no steps of training."""
+    """Whether a method changes weights without any steps of training."""
     method: Any = names.load("methods", name)
-    return "steps" not in {field.name for field in dataclasses.fields(method)}
+    return not hasattr(method, "guide") and "steps" not in {field.name for field in dataclasses.fields(method)}
 
 
 METHODS = [name for name in names.known("methods") if is_closed_form(name)]
@@ -57,7 +57,7 @@ def test_an_edit_reaches_the_prediction_and_is_undone_to_the_bit(
     before, weights = prediction(pipe), fingerprint_of(pipe)
     with edit.apply(pipe):
         assert fingerprint_of(pipe) != weights
-        assert (prediction(pipe) - before).abs().max() > 1e-5
+        assert (prediction(pipe) - before).abs().max() > 1e-6  # undone, it is 0
     assert fingerprint_of(pipe) == weights
     assert torch.equal(prediction(pipe), before)
 
