@@ -40,6 +40,7 @@ def read_about(source: Path, *, base_model: str = "", licence: str = "", scores:
     try:
         measured = json.loads(Path(scores).read_text(encoding="utf-8"))
         figures = tuple(figure for figure in measured["figures"] if figure["side"] == "after")
+        _ = [_row(figure) for figure in figures]
         return About(base_model, licence, figures, measured["protocol"], inherited)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadOption(f"{scores} holds no scores ({error}); expected a run's scores.json.") from error
