@@ -221,10 +221,10 @@ def _export(run: Run, watch: Watch) -> None:
         target = place_of(run, name)
         if target != run.edit_file and _content_of(target) != edit.content:
             with _set_aside(target):
-                export(name, run.model, edit, target=target, options=_export_options(run, name))
+                export(name, run.model, edit, target=target, options=export_options(run, name))
 
 
-def _export_options(run: Run, name: str) -> dict[str, str]:
+def export_options(run: Run, name: str) -> dict[str, str]:
     """What a run knows that an export can tell: a folder's card shows the run's scores."""
     return {"scores": str(run.scores_file)} if name == "folder" and run.scores_file.is_file() else {}
 

@@ -140,7 +140,7 @@ def test_an_earlier_export_is_put_back_where_a_new_one_fails(run: Run, monkeypat
     steps.load_edit(run).scaled(0.5).save(run.edit_file)
     before = contents(run.folder)
 
-    def fail(name: str, model: object, edit: Edit, *, target: Path) -> Path:
+    def fail(name: str, model: object, edit: Edit, *, target: Path, options: object) -> Path:
         assert not target.exists()
         raise OSError("the disk is on fire")
 

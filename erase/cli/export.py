@@ -42,8 +42,9 @@ def export(
     if model is None or edit is None:
         opened = open_run(run or DEFAULT_RUN)
         base, made, target = opened.model, steps.load_edit(opened), out or steps.place_of(opened, to)
+        known = steps.export_options(opened, to) if strength == 1.0 else {}
     else:
-        base, made, target = open_model(model), Edit.load(edit), out or Path(to)
+        base, made, target, known = open_model(model), Edit.load(edit), out or Path(to), {}
     made = made if strength == 1.0 else made.scaled(strength)
-    options = dict(parse_option(text) for text in option or [])
+    options = known | dict(parse_option(text) for text in option or [])
     typer.echo(f"{to}  {steps.export(to, base, made, target=target, options=options)}")

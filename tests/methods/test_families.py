@@ -14,8 +14,12 @@ from erase.task import Target, Task
 
 MAPS = ("mace", "rece", "redirect", "speed", "time", "uce")
 # Scales are meant for states of true models, which are longer than those of tiny random ones; MACE's stage leaves the
-# target's own word alone by default.
-OPTIONS: dict[str, dict[str, Any]] = {"mace": {"words": "all", "lamb": 1e-4}, "time": {"lamb": 1e-4}}
+# target's own word alone by default; each further round of RECE trades nearness for ways back that it closes.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "rece": {"rounds": 1},
+    "mace": {"words": "all", "lamb": 1e-4},
+    "time": {"lamb": 1e-4},
+}
 TASK = Task((Target("noto", "style", anchor="blob"),), keeps=("a cat", "dog", "rose"))
 
 
