@@ -62,6 +62,7 @@ def test_only_the_text_encoders_layers_change(model: Model) -> None:
     assert all(name.startswith(("text_encoder.encoder.layers.", "text_encoder.final_layer_norm.")) for name in changed)
 
 
+@pytest.mark.slow
 def test_the_attack_and_the_keeps_shape_the_edit(model: Model) -> None:
     chosen = [METHOD, replace(METHOD, warm_up=99), replace(METHOD, attack_steps=3), replace(METHOD, prefix=2)]
     contents = [method(model, KEPT).content for method in chosen]
@@ -69,6 +70,7 @@ def test_the_attack_and_the_keeps_shape_the_edit(model: Model) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_concept_is_left_behind(model: Model) -> None:
     method = AdvUnlearn(**FEW | {"steps": 60, "batch": 4}, warm_up=99, keep_weight=0.0)
     edit = method(model, STYLE)

@@ -25,6 +25,7 @@ def test_the_loss_is_the_papers_equation_and_pulls_one_side_alone() -> None:
     torch.testing.assert_close(predicted.grad, expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_target_and_anchor_are_predicted_more_alike(model: Model) -> None:
     edit = CA(**MANY | {"learning_rate": 1e-3})(model, STYLE)
     before = predictions(model, OLD) - predictions(model, NEW)

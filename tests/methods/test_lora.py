@@ -23,6 +23,7 @@ def test_the_loss_is_the_distance_to_neutral_less_the_guided_difference(away: fl
     assert leco_loss(predicted, neutral, positive, empty=empty, away=away).item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_erasing_and_enhancing_go_opposite_ways(model: Model) -> None:
     empty, prompted = predictions(model, ""), predictions(model, OLD)
     along = {}

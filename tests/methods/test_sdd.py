@@ -32,6 +32,7 @@ def test_the_average_is_the_sum_of_its_decayed_past() -> None:
     torch.testing.assert_close(average["weight"], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_concepts_prediction_becomes_that_for_the_empty_prompt(model: Model) -> None:
     edit = SDD(**MANY, decay=0.0)(model, STYLE)
     before = predictions(model, OLD) - predictions(model, "")

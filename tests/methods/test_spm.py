@@ -36,6 +36,7 @@ def test_every_membrane_has_rank_one(model: Model) -> None:
     assert all(one.up.any() for one in edit.low_rank)
 
 
+@pytest.mark.slow
 def test_it_steps_away_from_the_concept(model: Model) -> None:
     empty, prompted = predictions(model, ""), predictions(model, OLD)
     edit = SPM(**MANY, anchor_weight=0.0)(model, STYLE)
@@ -43,6 +44,7 @@ def test_it_steps_away_from_the_concept(model: Model) -> None:
     assert (predictions(model, OLD, edit) - target).norm() < 0.7 * (prompted - target).norm()
 
 
+@pytest.mark.slow
 def test_a_heavier_hold_moves_other_prompts_less(model: Model) -> None:
     before = predictions(model, "a dog")
     moved = [
