@@ -215,15 +215,16 @@ class Edit:
             named[name].data.copy_(value)
         return Applied(named, before)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Writes one safetensors file; the same edit gives the same bytes."""
         sites = [text_map.sites for text_map in self.text_maps]
         info = json.dumps(asdict(self.info) | {"sites": sites, "guidance": self.guidance}, sort_keys=True)
-        write_atomically(path, save(dict(self._named()), metadata={METADATA_KEY: info}))
+        write_atomically(Path(path), save(dict(self._named()), metadata={METADATA_KEY: info}))
 
     @staticmethod
-    def load(path: Path) -> Edit:
+    def load(path: Path | str) -> Edit:
         """Reads an edit from its file; raises BadEdit, PickleRefused."""
+        path = Path(path)
         if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
             raise PickleRefused(
                 f"{path} is a pickle, which can run code when it is read; expected the safetensors of an edit."
