@@ -62,7 +62,8 @@ def test_its_longer_commands_run(capsys: pytest.CaptureFixture[str], line: str) 
 def test_its_python_runs(place: Path) -> None:
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})
-    assert Image.open(place / "erased.png").size == (64, 64)
+    with Image.open(place / "erased.png") as image:
+        assert image.size == (64, 64)
     assert (place / "half.safetensors").is_file()
 
 
