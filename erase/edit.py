@@ -20,7 +20,7 @@ from erase.errors import BadEdit, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
 from erase.models._state import check_plain, check_unquantised
-from erase.models._weights import content_digest
+from erase.models._weights import content_digest, is_finite
 from erase.task import Task
 
 METADATA_KEY = "erase.edit"  # one key: safetensors writes several in no fixed order
@@ -51,8 +51,19 @@ class TextMap:
         Weights of half precision are multiplied in float32.
         """
         width, kind = len(self.up), torch.float32 if weight.element_size() == 2 else torch.float64
-        change = (weight[:, :width].to(kind) @ self.up.to(kind)) @ self.down.to(kind)
+        change = weight[:, :width].to(kind)
+        for factor in self._factors(kind):
+            change = change @ factor
         return torch.nn.functional.pad(change.double(), (0, weight.shape[1] - width))
+
+    def _factors(self, kind: torch.dtype) -> tuple[Tensor, ...]:
+        """What a weight is multiplied with, one after the other: one product where that is fewer operations."""
+        return (self._whole.to(kind),) if 2 * self.rank > len(self.up) else (self.up.to(kind), self.down.to(kind))
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        """M - I, [width, width] float64."""
+        return self.up.double() @ self.down.double()
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,7 @@ class Edit:
         return Edit(info, self.text_maps + other.text_maps, deltas, self.low_rank + other.low_rank)
 
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
-        """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised."""
+        """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised, BadEdit if not finite."""
         check_unquantised(name, value)
         total = value.double()
         for text_map in self.text_maps:
@@ -169,14 +180,18 @@ class Edit:
         for one in self.low_rank:
             if one.site == name:
                 total = total + one.delta(value)
-        return total.to(value.dtype)
+        return _finite(name, total.to(value.dtype))
 
     def changed(self, model: Model) -> Iterator[tuple[str, Tensor]]:
         """Every tensor it changes with its new value, one at a time. Raises ModelMismatch, BadEdit."""
+        self.check(model)
+        for name in self.touches:
+            yield name, self.changed_tensor(name, model.weight(name))
+
+    def check(self, model: Model) -> None:
+        """Raises ModelMismatch if the edit was made for another model, BadEdit if it changes no weight."""
         self.check_base(model.fingerprint)
         self.check_weights()
-        for name in self.touches:
-            yield name, self._finite(name, self.changed_tensor(name, model.weight(name)))
 
     def check_base(self, fingerprint: str) -> None:
         """Raises ModelMismatch if the edit was made for another model."""
@@ -209,7 +224,7 @@ class Edit:
             raise ModelMismatch(f"the edit changes {missing[0]}, which this model does not have.")
         changed = {}
         for name in self.touches:
-            changed[name] = self._finite(name, self.changed_tensor(name, named[name].data.cpu()))
+            changed[name] = self.changed_tensor(name, named[name].data.cpu())
         before = {name: named[name].data.clone() for name in changed}
         for name, value in changed.items():
             named[name].data.copy_(value)
@@ -256,12 +271,6 @@ class Edit:
             yield f"low_rank.{number}.up.{one.site}", one.up.contiguous()
             yield f"low_rank.{number}.down.{one.site}", one.down.contiguous()
 
-    @staticmethod
-    def _finite(name: str, value: Tensor) -> Tensor:
-        if not bool(torch.isfinite(value).all()):
-            raise BadEdit(f"the edit makes {name} NaN or infinite; try a smaller strength or a larger lamb.")
-        return value
-
 
 class Applied:
     """Weights that an edit has changed, and what they were."""
@@ -282,6 +291,12 @@ class Applied:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.undo()
+
+
+def _finite(name: str, value: Tensor) -> Tensor:
+    if not is_finite(value):
+        raise BadEdit(f"the edit makes {name} NaN or infinite; try a smaller strength or a larger lamb.")
+    return value
 
 
 def _from_file(info: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:

@@ -1,155 +1,248 @@
 """Measures closed-form edits on checkpoints of full size against a literal loop of the published algorithm.
 
     python scripts/bench_closed_form.py            SD 1.x and SDXL, 1 to 1,000 targets with as many keeps
-    python scripts/bench_closed_form.py --quick    the same keys from a part of the layers, in about a minute
+    python scripts/bench_closed_form.py --quick    the same keys from narrow models, in about a minute
 
-Weights and prompt states are random, so that nothing has to be fetched; encoding the prompts is on neither side. The
-last line is JSON, for each family:
+The files have every tensor of the published models, in bfloat16, with random weights, so that nothing has to be
+fetched. The last line is JSON, for each family:
 
-speedup_1000        the published loop's seconds at 1,000 targets (one layer of the mean size is timed, times the number
-                    of layers) over ours for all layers
+speedup_1000        the published loop's seconds at 1,000 targets (one layer of about the mean size is timed, and scaled
+                    to all layers by their rows) over ours for all layers: the solve, and the change of every weight
 max_relative_error  largest distance of an edited float32 weight from the loop's in float64, over the weight's size
-job_over_copy       seconds to copy the file and rewrite its edited tensors over those of a plain copy, at most targets
-peak_extra_mb       memory that the job takes beyond what it starts with
-growth_1_to_1000    the job's seconds at 1,000 targets over those at one
+job_over_copy       seconds of the whole job (open the file, encode the prompts, solve, hash the base, write the edited
+                    checkpoint) over those of a plain copy and of the same encoding, at most numbers of targets
+job_over_bare_copy  the same without encoding on either side
+peak_extra_mb       memory that the job takes beyond what it starts with, at most; `text_encoder_mb` is the text
+                    encoders' part of it in float32, which the job runs them in
+growth_1_to_1000    the job's seconds at 1,000 targets over those at one, without encoding
+
+The copy and the job both end when the file is on the disk (fsync) and both find the source in the page cache;
+`copy_to_cache_seconds` is the copy without its way to the disk. The job is what `erase edit` and `erase export --to
+checkpoint` do, with UCE as its official code has it today: last tokens, and keeps of last tokens. At one target the
+text encoders read the prompts; at more they read one, and the states of the others are random, for a thousand would
+take minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from full_size import SHAPES, Shape, write_checkpoint
 from torch import Tensor
 
 from erase.edit import TextMap
-from erase.export._patching import rewrite
+from erase.export.checkpoint import checkpoint
 from erase.methods._ridge import gram, solve
+from erase.methods.uce import UCE
+from erase.models import Encoding, Model, open_model
+from erase.task import Target, Task
 
 LAMB = 0.5
-
-
-@dataclass(frozen=True)
-class Family:
-    """A checkpoint's shape: prompt width, rows of each attention's keys and values, megabytes of all other weights."""
-
-    width: int
-    rows: tuple[int, ...]
-    other_mb: int
-
-    def part(self, share: int) -> Family:
-        """Every so many-th layer and as small a part of the rest."""
-        return Family(self.width, self.rows[::share], self.other_mb // share)
-
-    def names(self) -> dict[str, int]:
-        """Each edited weight's name and rows."""
-        return {f"{number}.attn2.to_{role}.weight": rows for number, rows in enumerate(self.rows) for role in "kv"}
-
-
-FAMILIES = {
-    "sd1": Family(768, (320,) * 5 + (640,) * 5 + (1280,) * 6, 1640),
-    "sdxl": Family(2048, (640,) * 10 + (1280,) * 60, 4480),
-}
-PARTS = {"sd1": 4, "sdxl": 10}
 
 
 def main() -> None:
     """Prints each family's figures and, last, all of them as JSON."""
     parser = argparse.ArgumentParser(description="Measure closed-form edits against the published loop.")
-    parser.add_argument("--quick", action="store_true", help="a part of the layers, fewer numbers of targets")
-    parser.add_argument("--family", choices=sorted(FAMILIES), action="append")
+    parser.add_argument("--quick", action="store_true", help="narrow models, fewer numbers of targets")
+    parser.add_argument("--family", choices=sorted(SHAPES), action="append")
+    parser.add_argument("--folder", type=Path, help="where the checkpoints are written; removed at the end")
     given = parser.parse_args()
     results = {}
-    for name in given.family or FAMILIES:
-        family = FAMILIES[name].part(PARTS[name]) if given.quick else FAMILIES[name]
-        with tempfile.TemporaryDirectory() as folder:
-            results[name] = measure(family, Path(folder), quick=given.quick)
-        print(name, results[name])
+    for name in given.family or SHAPES:
+        shape = SHAPES[name].narrow() if given.quick else SHAPES[name]
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            results[name] = measure(shape, Path(folder), quick=given.quick)
+        print(name, json.dumps(results[name]), flush=True)
     print(json.dumps(results))
 
 
-def measure(family: Family, folder: Path, *, quick: bool) -> dict[str, float]:
-    """A family's figures; the job comes first, for the loop's memory would hide its own."""
+def measure(shape: Shape, folder: Path, *, quick: bool) -> dict[str, float]:
+    """A family's figures; the jobs come first, for the loop's memory would hide their own."""
     counts = (1, 1000) if quick else (1, 10, 100, 1000)
     source = folder / "model.safetensors"
-    write_checkpoint(family, source)
-    copy = best(lambda: shutil.copyfile(source, folder / "copy.safetensors"), 2)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak that writing the checkpoint made
-    before = memory_mb("VmRSS")
-    jobs = {count: seconds(lambda count=count: job(family, source, count=count)) for count in counts}
-    peak = memory_mb("VmHWM") - before
-    errors = [error(family, count) for count in (counts if not quick else (1, 10))]
-    ours, theirs = edit_seconds(family), loop_seconds(family)
+    rows, width = write_checkpoint(shape, source)
+    cached, copy = min(copy_seconds(source) for _ in range(1 if quick else 2))
+    jobs = {count: job(source, count=count) for count in counts}
+    ours, theirs = edit_seconds(rows, width), loop_seconds(rows, width)
+    bare = {count: one.total - one.encoding for count, one in jobs.items()}
+    with_encoding = {count: one.total / (copy + one.encoding) for count, one in jobs.items()}
     return {
         "speedup_1000": theirs / ours,
-        "max_relative_error": max(errors),
-        "job_over_copy": jobs[1000] / copy,
-        "peak_extra_mb": peak,
-        "growth_1_to_1000": jobs[1000] / jobs[1],
-        "job_over_copy_1": jobs[1] / copy,
+        "max_relative_error": max(error(rows, width, count) for count in counts),
+        "job_over_copy": max(with_encoding.values()),
+        "job_over_bare_copy": max(bare.values()) / copy,
+        "peak_extra_mb": max(one.peak_mb for one in jobs.values()),
+        "text_encoder_mb": text_encoder_mb(shape),
+        "growth_1_to_1000": bare[1000] / bare[1],
+        "job_seconds_1": bare[1],
+        "job_seconds_1000": bare[1000],
+        "copy_seconds": copy,
+        "copy_to_cache_seconds": cached,
         "edit_seconds_1000": ours,
-        "layers": len(family.names()),
+        "loop_seconds_1000": theirs,
+        "layers": len(rows),
+        "file_mb": source.stat().st_size / 2**20,
     }
+
+
+@dataclass(frozen=True)
+class Job:
+    """Seconds of a whole job and of the encoding in it, and the memory that it took."""
+
+    total: float
+    encoding: float
+    peak_mb: float
+
+
+def job(source: Path, *, count: int) -> Job:
+    """The whole job at so many targets and keeps; its result is removed."""
+    target, peaks = source.with_name("edited.safetensors"), Peak()
+    warm(source)
+    with peaks:
+        begun = time.perf_counter()
+        model = open_model(source)
+        clock = timed_encoding(model, whole=count == 1)
+        method = UCE(tokens="last", keep_tokens="last", protect="none", lamb=LAMB)
+        edit = method(model, task_of(count))
+        checkpoint(model, edit, target)
+        total = time.perf_counter() - begun
+    target.unlink()
+    return Job(total, sum(clock), peaks.mb)
+
+
+def task_of(count: int) -> Task:
+    """So many targets, which become one anchor, and as many keeps, each a number, which CLIP spells by its digits."""
+    targets = tuple(Target(f"old {number}", "object", "new") for number in range(count))
+    return Task(targets, tuple(f"keep {number}" for number in range(count)))
+
+
+def timed_encoding(model: Model, *, whole: bool) -> list[float]:
+    """The seconds of every encoding from now on; unless `whole`, all prompts but the first get random states."""
+    seconds: list[float] = []
+    encode = model.encode
+
+    def timed(prompts: Sequence[str]) -> Encoding:
+        begun = time.perf_counter()
+        found = encode(prompts if whole else prompts[:1])
+        found = found if whole else spread(found, encode_ids(model, prompts), seed=len(seconds))
+        seconds.append(time.perf_counter() - begun)
+        return found
+
+    model.encode = timed  # type: ignore[method-assign]
+    return seconds
+
+
+def encode_ids(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The tokens of prompts and how many each has."""
+    encoder = model._encoders[0]
+    tokens = encoder._tokenizer(
+        list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+    )
+    return tokens["input_ids"], tokens["attention_mask"].sum(1)
+
+
+def spread(one: Encoding, tokens: tuple[Tensor, Tensor], *, seed: int) -> Encoding:
+    """The states of one prompt, with something of each other prompt's own added to all of them."""
+    ids, lengths = tokens
+    part = one.parts[0]
+    own = torch.randn(len(ids), *part.states.shape[1:], generator=torch.Generator().manual_seed(seed))
+    pooled = None if one.pooled is None else one.pooled.expand(len(ids), -1) + own[:, 0, : one.pooled.shape[1]]
+    return Encoding((replace(part, states=part.states + part.states.std() * own, ids=ids, lengths=lengths),), pooled)
+
+
+class Peak:
+    """The most memory that this process holds at a time, in MB beyond what it held before, files mapped included."""
+
+    def __enter__(self) -> Peak:
+        Path("/proc/self/clear_refs").write_text("5")
+        self._before = memory_mb("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.mb = memory_mb("VmHWM") - self._before
+
+
+def memory_mb(key: str) -> float:
+    """Memory that this process holds (`VmRSS`) or has held at most (`VmHWM`), as Linux counts it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
+def copy_seconds(source: Path) -> tuple[float, float]:
+    """Seconds of a plain copy, into the page cache and onto the disk."""
+    target = source.with_name("copy.safetensors")
+    warm(source)
+    begun = time.perf_counter()
+    shutil.copyfile(source, target)
+    cached = time.perf_counter() - begun
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+    total = time.perf_counter() - begun
+    target.unlink()
+    return cached, total
+
+
+def warm(path: Path) -> None:
+    """Reads a file once, so that all that follows finds it in the page cache, and waits for the disk to be idle."""
+    os.sync()
+    with path.open("rb", buffering=0) as file:
+        while file.read(2**24):
+            pass
+
+
+def text_encoder_mb(shape: Shape) -> float:
+    sizes = (torch.Size(one).numel() for name, one in shape.tensors().items() if name.startswith("text_encoder"))
+    return sum(sizes) * 4 / 2**20
 
 
 def random(rows: int, columns: int, *, seed: int) -> Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
-def states(family: Family, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def states(width: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Old, new and kept states as prompts have them, one each: a common mean and their own part, [count, width]."""
-    common = random(1, family.width, seed=0)
-    old, new, keep = (common + random(count, family.width, seed=seed) for seed in (1, 2, 3))
+    common = random(1, width, seed=0)
+    old, new, keep = (common + random(count, width, seed=seed) for seed in (1, 2, 3))
     return old, new, keep
 
 
-def edit(family: Family, count: int) -> TextMap:
+def edit(rows: Sequence[int], width: int, count: int) -> TextMap:
     """The published edit of so many targets with as many keeps, as one map."""
-    old, new, keep = states(family, count)
+    old, new, keep = states(width, count)
     up, down = solve(old, new, gram(keep), erase_scale=1.0, lamb=LAMB)
-    return TextMap(up.float(), down.float(), tuple(family.names()))
+    return TextMap(up.float(), down.float(), tuple(str(number) for number in range(len(rows))))
 
 
 def changed(weight: Tensor, text_map: TextMap) -> Tensor:
     return (weight.double() + text_map.delta(weight)).to(weight.dtype)
 
 
-def job(family: Family, source: Path, *, count: int) -> None:
-    """Copies the checkpoint and rewrites what the edit changes, a tensor at a time."""
-    target = source.with_name("edited.safetensors")
-    text_map = edit(family, count)
-    shutil.copyfile(source, target)
-    for name in family.names():
-        with safe_open(source, framework="pt") as file:  # opened anew: what was read stays mapped until it is closed
-            weight = file.get_tensor(name)
-        rewrite(target, {name: changed(weight, text_map)})
-
-
-def edit_seconds(family: Family) -> float:
+def edit_seconds(rows: Sequence[int], width: int) -> float:
     """Seconds of the edit itself at 1,000 targets: the solve, and the change of every weight."""
-    weights = [random(rows, family.width, seed=4).bfloat16() for rows in sorted(set(family.rows))]
-    solving = seconds(lambda: edit(family, 1000))
-    text_map = edit(family, 1000)
-    each = {len(weight): best(lambda weight=weight: changed(weight, text_map), 2) for weight in weights}
-    return solving + sum(each[rows] for rows in family.names().values())
+    weights = [random(one, width, seed=4).bfloat16() for one in sorted(set(rows))]
+    solving = seconds(lambda: edit(rows, width, 1000))
+    text_map = edit(rows, width, 1000)
+    each = {len(weight): best(partial(changed, weight, text_map), 2) for weight in weights}
+    return solving + sum(each[one] for one in rows)
 
 
-def loop_seconds(family: Family) -> float:
+def loop_seconds(rows: Sequence[int], width: int) -> float:
     """Seconds of the published loop over all layers at 1,000 targets, from one layer of about the mean size."""
-    mean = sum(family.rows) / len(family.rows)
-    rows = min(family.rows, key=lambda one: abs(one - mean))
-    old, new, keep = states(family, 1000)
-    weight = random(rows, family.width, seed=4)
-    one = seconds(lambda: published(weight, old, new, keep=keep))
-    return one * sum(family.names().values()) / rows
+    mean = sum(rows) / len(rows)
+    chosen = min(rows, key=lambda one: abs(one - mean))
+    old, new, keep = states(width, 1000)
+    weight = random(chosen, width, seed=4)
+    return seconds(lambda: published(weight, old, new, keep=keep)) * sum(rows) / chosen
 
 
 def published(weight: Tensor, old: Tensor, new: Tensor, *, keep: Tensor) -> Tensor:
@@ -161,27 +254,12 @@ def published(weight: Tensor, old: Tensor, new: Tensor, *, keep: Tensor) -> Tens
     return mat1 @ torch.linalg.inv(mat2)
 
 
-def error(family: Family, count: int) -> float:
+def error(rows: Sequence[int], width: int, count: int) -> float:
     """How far our edit of the smallest layer is from the published one in float64, relative to its size."""
-    weight = random(min(family.rows), family.width, seed=5)
-    old, new, keep = (state.double() for state in states(family, count))
+    weight = random(min(rows), width, seed=5)
+    old, new, keep = (state.double() for state in states(width, count))
     expected = published(weight.double(), old, new, keep=keep)
-    return float((changed(weight, edit(family, count)).double() - expected).norm() / expected.norm())
-
-
-def write_checkpoint(family: Family, path: Path) -> None:
-    """A bfloat16 checkpoint of the family's shape, the weights that are not edited as one tensor."""
-    tensors = {name: random(rows, family.width, seed=6).bfloat16() for name, rows in family.names().items()}
-    tensors["other.weight"] = torch.randint(0, 2**15, (family.other_mb * 2**19,), dtype=torch.int16).view(
-        torch.bfloat16
-    )
-    save_file(tensors, path)
-
-
-def memory_mb(key: str) -> float:
-    """Memory that this process holds (`VmRSS`) or has held at most (`VmHWM`), as Linux counts it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+    return float((changed(weight, edit(rows, width, count)).double() - expected).norm() / expected.norm())
 
 
 def seconds(action: Callable[[], object]) -> float:

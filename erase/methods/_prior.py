@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -18,12 +19,14 @@ from torch import Tensor
 
 from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
-from erase.methods._states import all_gram
+from erase.methods._ridge import gram
+from erase.methods._states import all_gram, last_states
 from erase.models import Model
 from erase.models._model import canonical, identity_keys
 from erase.models._weights import content_digest
 from erase.task import Task
 
+KeepTokens = Literal["all", "last"]
 METADATA_KEY = "erase.prior"
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz")
 
@@ -95,9 +98,12 @@ def encoder_fingerprint(model: Model) -> str:
     return content_digest(sorted(named, key=lambda pair: pair[0]))
 
 
-def held(model: Model, task: Task, *, preserve_scale: float, prior: str, prior_scale: float) -> Tensor:
+def held(
+    model: Model, task: Task, *, preserve_scale: float, prior: str, prior_scale: float, keep_tokens: KeepTokens = "all"
+) -> Tensor:
     """H of the ridge problem in float64, [width, width]: the keeps' states, and a prior that counts as so many more."""
-    total = preserve_scale * all_gram(model, task.keeps)[0]
+    moment = gram(last_states(model, task.keeps)) if keep_tokens == "last" else all_gram(model, task.keeps)[0]
+    total = preserve_scale * moment
     if prior:
         total += prior_scale * load_prior_mean(prior, model)
     return total
