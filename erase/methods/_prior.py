@@ -19,9 +19,10 @@ from torch import Tensor
 
 from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
+from erase.methods._maps import spaces_of
 from erase.methods._ridge import gram
-from erase.methods._states import all_gram, last_states
-from erase.models import Model
+from erase.methods._states import all_grams, last_states
+from erase.models import Model, Reads
 from erase.models._model import canonical, identity_keys
 from erase.models._weights import content_digest
 from erase.task import Task
@@ -43,20 +44,33 @@ class Source:
 
 @dataclass(frozen=True)
 class Prior:
-    """The sum of r r^T over a corpus's token states, padding included, [width, width] float64."""
+    """The sum of r r^T over a corpus's token states, padding included, [width, width] float64.
+
+    `pooled` is the same of its pooled states, where the model's weights read any.
+    """
 
     gram: Tensor
     source: Source
+    pooled: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
-        """The states' second moment, [width, width]."""
+        """The token states' second moment, [width, width]."""
         return self.gram / self.source.tokens
+
+    @property
+    def means(self) -> dict[Reads, Tensor]:
+        """The second moments of all states that there are."""
+        pooled: dict[Reads, Tensor] = {}
+        if self.pooled is not None:
+            pooled["pooled"] = self.pooled / self.source.captions
+        return {"tokens": self.mean, **pooled}
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file; the same prior gives the same bytes."""
         info = json.dumps(asdict(self.source), sort_keys=True)
-        write_atomically(path, save({"gram": self.gram.contiguous()}, metadata={METADATA_KEY: info}))
+        tensors = {"gram": self.gram} | ({} if self.pooled is None else {"pooled": self.pooled})
+        write_atomically(path, save(tensors, metadata={METADATA_KEY: info}))
 
 
 def build_prior(model: Model, captions: Sequence[str]) -> Prior:
@@ -64,8 +78,9 @@ def build_prior(model: Model, captions: Sequence[str]) -> Prior:
     unique = list(dict.fromkeys(captions))
     if not unique:
         raise BadWeights("there is no caption to build a prior from; give a file with at least one.")
-    total, tokens = all_gram(model, unique)
-    return Prior(total, Source(encoder_fingerprint(model), content_hash(unique), len(unique), tokens))
+    total, tokens = all_grams(model, unique)
+    source = Source(encoder_fingerprint(model), content_hash(unique), len(unique), tokens)
+    return Prior(total["tokens"], source, total.get("pooled"))
 
 
 def load_prior(path: Path, model: Model) -> Prior:
@@ -78,6 +93,7 @@ def load_prior(path: Path, model: Model) -> Prior:
         with safe_open(path, framework="pt") as file:
             source = Source(**json.loads((file.metadata() or {})[METADATA_KEY]))
             total: Tensor = file.get_tensor("gram")
+            pooled: Tensor | None = file.get_tensor("pooled") if "pooled" in file.keys() else None  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadWeights(f"{path} is no prior ({error}); build one with scripts/build_prior.py.") from error
     if source.encoder != (expected := encoder_fingerprint(model)):
@@ -85,7 +101,9 @@ def load_prior(path: Path, model: Model) -> Prior:
             f"prior {path} was built for the text encoder {source.encoder[:12]}, this model's is {expected[:12]}; "
             "build one for this model."
         )
-    return Prior(total, source)
+    if "pooled" in spaces_of(model) and pooled is None:
+        raise BadWeights(f"prior {path} lacks the pooled states that this model reads; build it anew for this model.")
+    return Prior(total, source, pooled)
 
 
 def encoder_fingerprint(model: Model) -> str:
@@ -100,15 +118,17 @@ def encoder_fingerprint(model: Model) -> str:
 
 def held(
     model: Model, task: Task, *, preserve_scale: float, prior: str, prior_scale: float, keep_tokens: KeepTokens = "all"
-) -> Tensor:
-    """H of the ridge problem in float64, [width, width]: the keeps' states, and a prior that counts as so many more."""
-    moment = gram(last_states(model, task.keeps)) if keep_tokens == "last" else all_gram(model, task.keeps)[0]
-    total = preserve_scale * moment
+) -> dict[Reads, Tensor]:
+    """H of the ridge problem of each kind of states, float64 [width, width]: the keeps' states, and a prior's.
+
+    A prior counts as so many more states. Raises what `load_prior` raises.
+    """
+    if keep_tokens == "last":
+        kept = {reads: gram(states) for reads, states in last_states(model, task.keeps).items()}
+    else:
+        kept, _ = all_grams(model, task.keeps)
+    kept = {reads: preserve_scale * moment for reads, moment in kept.items()}
     if prior:
-        total += prior_scale * load_prior_mean(prior, model)
-    return total
-
-
-def load_prior_mean(path: str, model: Model) -> Tensor:
-    """The second moment of the prior in a file, [width, width]; raises what `load_prior` raises."""
-    return load_prior(Path(path), model).mean
+        means = load_prior(Path(prior), model).means
+        kept = {reads: moment + prior_scale * means[reads] for reads, moment in kept.items()}
+    return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from erase.methods._align import align
-from erase.methods._maps import width_of
+from erase.methods._maps import spaces_of, width_of
 from erase.methods._ridge import gram
-from erase.models import Model
+from erase.models import Model, Reads
 from erase.models._encoding import Stretch
 from erase.task import Kind, Target
 
@@ -39,24 +39,37 @@ class Pairs:
 
 
 def edited_pairs(model: Model, prompts: Sequence[tuple[str, str]], tokens: Tokens) -> Pairs:
-    """Old and new states of pairs of prompts.
+    """Old and new token states of pairs of prompts.
 
     `last`: the last word token alone. `aligned`: from the last word token to the end, padding included. `all`: from
     the first token in which the two texts differ to the end, padding included; in these three, texts are matched from
     their last words, empty ones from the start. `whole`: every token, each with its counterpart. `context`: the
     tokens that both texts share, each with its counterpart.
     """
-    old, new, numbers = [], [], []
+    return paired_states(model, prompts, tokens)["tokens"]
+
+
+def paired_states(model: Model, prompts: Sequence[tuple[str, str]], tokens: Tokens) -> dict[Reads, Pairs]:
+    """The pairs of token states, and those of pooled states, one a pair of prompts, where the model reads any."""
+    found: dict[Reads, list[Pairs]] = {reads: [] for reads in spaces_of(model)}
     for begin in range(0, len(prompts), AT_ONCE):
         chunk = prompts[begin : begin + AT_ONCE]
         texts = list(dict.fromkeys(text for pair in chunk for text in pair))
         encoding, row = model.encode(texts), {text: number for number, text in enumerate(texts)}
-        for (number, (before, after)), part in product(enumerate(chunk, start=begin), encoding.parts):
-            positions, becomes = match(part, row[before], row[after], tokens=tokens)
-            old.append(part.states[row[before], positions])
-            new.append(part.states[row[after], becomes])
-            numbers.append(torch.full((len(positions),), number))
-    return Pairs(torch.cat(old), torch.cat(new), torch.cat(numbers))
+        before, after = ([row[pair[side]] for pair in chunk] for side in (0, 1))
+        for number, part in product(range(len(chunk)), encoding.parts):
+            positions, becomes = match(part, before[number], after[number], tokens=tokens)
+            old, new = part.states[before[number], positions], part.states[after[number], becomes]
+            found["tokens"].append(Pairs(old, new, torch.full((len(positions),), begin + number)))
+        if "pooled" in found and encoding.pooled is not None:
+            numbers = torch.arange(begin, begin + len(chunk))
+            found["pooled"].append(Pairs(encoding.pooled[before], encoding.pooled[after], numbers))
+    return {reads: _joined(parts) for reads, parts in found.items()}
+
+
+def _joined(parts: Sequence[Pairs]) -> Pairs:
+    old, new, prompt = zip(*((part.old, part.new, part.prompt) for part in parts), strict=True)
+    return Pairs(torch.cat(old), torch.cat(new), torch.cat(prompt))
 
 
 def prompt_pairs(targets: Sequence[Target], *, expand: bool = False) -> Iterator[tuple[str, str]]:
@@ -107,30 +120,51 @@ def words_of(keeps: Sequence[str]) -> list[str]:
 
 
 def all_states(model: Model, prompts: Sequence[str]) -> Tensor:
-    """Every state of every prompt, padding included, [states, width]."""
+    """Every token state of every prompt, padding included, [states, width]."""
     if not prompts:
         return torch.empty(0, width_of(model))
     return model.encode(list(dict.fromkeys(prompts))).states.flatten(0, 1)
 
 
-def last_states(model: Model, prompts: Sequence[str]) -> Tensor:
-    """The state of each prompt's last word token, [prompts, width]."""
-    if not prompts:
-        return torch.empty(0, width_of(model))
-    parts = []
+def empty_states(model: Model) -> dict[Reads, Tensor]:
+    """Every state of the empty prompt, its start token's first, [states, width] each."""
+    encoding = model.encode([""])
+    return _chosen({"tokens": encoding.states[0], "pooled": encoding.pooled}, model)
+
+
+def last_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
+    """The state of each prompt's last word token, and its pooled state, [prompts, width] each."""
+    tokens, pooled = [torch.empty(0, width_of(model))], [torch.empty(0, width_of(model, "pooled"))]
     for begin in range(0, len(prompts), AT_ONCE):
-        for part in model.encode(prompts[begin : begin + AT_ONCE]).parts:
-            parts.append(part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
-    return torch.cat(parts)
+        encoding = model.encode(prompts[begin : begin + AT_ONCE])
+        for part in encoding.parts:
+            tokens.append(part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
+        if encoding.pooled is not None and pooled[0].shape[1]:
+            pooled.append(encoding.pooled)
+    return _chosen({"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, model)
 
 
 def all_gram(model: Model, prompts: Sequence[str]) -> tuple[Tensor, int]:
-    """The sum of r r^T over every state of every prompt in float64 [width, width], and how many states those are."""
-    width, count = width_of(model), 0
-    total = torch.zeros(width, width, dtype=torch.float64)
+    """The sum of r r^T over every token state of every prompt in float64 [width, width], and how many those are."""
+    grams, count = all_grams(model, prompts)
+    return grams["tokens"], count
+
+
+def all_grams(model: Model, prompts: Sequence[str]) -> tuple[dict[Reads, Tensor], int]:
+    """The sums of r r^T over every token state, and over pooled ones; and how many token states those are."""
+    count = 0
+    total = {reads: gram(torch.empty(0, width_of(model, reads))) for reads in spaces_of(model)}
     unique = list(dict.fromkeys(prompts))
     for begin in range(0, len(unique), AT_ONCE):  # the states of thousands of prompts need not fit into memory
-        states = model.encode(unique[begin : begin + AT_ONCE]).states.flatten(0, 1)
-        total += gram(states)
+        encoding = model.encode(unique[begin : begin + AT_ONCE])
+        states = encoding.states.flatten(0, 1)
+        for reads, found in _chosen({"tokens": states, "pooled": encoding.pooled}, model).items():
+            total[reads] += gram(found)
         count += len(states)
     return total, count
+
+
+def _chosen(found: Mapping[Reads, Tensor | None], model: Model) -> dict[Reads, Tensor]:
+    """Those states that weights of the model read."""
+    there = spaces_of(model)
+    return {reads: states for reads, states in found.items() if reads in there and states is not None}

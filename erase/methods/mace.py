@@ -17,12 +17,12 @@ from typing import Literal
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._maps import map_edit
+from erase.methods._maps import map_both
 from erase.methods._options import check_options
 from erase.methods._prior import held
-from erase.methods._ridge import solve
-from erase.methods._states import edited_pairs, fits
-from erase.models import Model
+from erase.methods._ridge import Factors, solve
+from erase.methods._states import fits, paired_states
+from erase.models import Model, Reads
 from erase.task import Target, Task
 
 PHRASINGS = {
@@ -84,10 +84,13 @@ class MACE:
         asked = [pair for target in task.targets for pair in phrasings(target, target.prompts)]
         ours = [pair for target in task.targets for pair in phrasings(target, PHRASINGS[target.domain])]
         prompts = list(dict.fromkeys([*asked, *(pair for pair in ours if fits(model, *pair))]))
-        pairs = edited_pairs(model, prompts, "context" if self.words == "context" else "whole")
+        pairs = paired_states(model, prompts, "context" if self.words == "context" else "whole")
         kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
-        factors = solve(pairs.old, pairs.new, kept, erase_scale=1.0, lamb=self.lamb)
-        return map_edit(self, model, task, factors=factors)
+
+        def solved(reads: Reads) -> Factors:
+            return solve(pairs[reads].old, pairs[reads].new, kept[reads], erase_scale=1.0, lamb=self.lamb)
+
+        return map_both(self, model, task, solve=solved)
 
 
 def phrasings(target: Target, templates: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -21,18 +21,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._maps import map_edit
+from erase.methods._maps import map_both
 from erase.methods._options import check_options
-from erase.methods._prior import load_prior_mean
+from erase.methods._prior import load_prior
 from erase.methods._ridge import Factors, gram, span
-from erase.methods._states import all_gram, all_states, edited_pairs, fits, prompt_pairs, templates_of, words_of
-from erase.models import Model
+from erase.methods._states import all_grams, empty_states, fits, paired_states, prompt_pairs, templates_of, words_of
+from erase.models import Model, Reads
 from erase.task import Target, Task
 
 TINY = 1e-9  # relative size below which a direction of the targets counts as held
@@ -69,22 +70,32 @@ class Redirect:
     def __call__(self, model: Model, task: Task) -> Edit:
         ours = [pair for pair in beside(task, self.beside) if fits(model, *pair)]
         prompts = [*prompt_pairs(task.targets, expand=self.expand), *ours]
-        pairs = edited_pairs(model, list(dict.fromkeys(prompts)), "all")
-        kept, empty = self.moment(model, task), all_states(model, [""]).double()
-        directions = (main_directions(gram(empty), EMPTY), main_directions(kept, self.hold))
-        fixed = torch.cat([empty[:1], *(main.T for main in directions)])
-        factors = redirect(pairs.old, pairs.new, kept, fixed=fixed, floor=self.floor, reach=self.reach)
-        return map_edit(self, model, task, factors=factors)
+        pairs = paired_states(model, list(dict.fromkeys(prompts)), "all")
+        kept, empty = self.moments(model, task), empty_states(model)
 
-    def moment(self, model: Model, task: Task) -> Tensor:
-        """The second moment of what is to stay, [width, width]: of the keeps in their phrasings, and of the prior."""
+        def solved(reads: Reads) -> Factors:
+            states = empty[reads].double()
+            directions = (main_directions(gram(states), EMPTY), main_directions(kept[reads], self.hold))
+            fixed = torch.cat([states[:1], *(main.T for main in directions)])
+            one = pairs[reads]
+            return redirect(one.old, one.new, kept[reads], fixed=fixed, floor=self.floor, reach=self.reach)
+
+        return map_both(self, model, task, solve=solved)
+
+    def moments(self, model: Model, task: Task) -> dict[Reads, Tensor]:
+        """The second moments of what is to stay, [width, width]: of the keeps in their phrasings, and of the prior."""
         templates = dict.fromkeys(
             template for target in task.targets for template in templates_of(target, expand=self.expand)
         )
         phrased = [text.format(keep) for text, keep in product(templates, words_of(task.keeps))]
-        total, count = all_gram(model, ["", *task.keeps, *(prompt for prompt in phrased if fits(model, prompt))])
-        mean = total / count
-        return mean + self.prior_scale * load_prior_mean(self.prior, model) if self.prior else mean
+        prompts = dict.fromkeys(["", *task.keeps, *(prompt for prompt in phrased if fits(model, prompt))])
+        totals, count = all_grams(model, list(prompts))
+        counts: dict[Reads, int] = {"tokens": count, "pooled": len(prompts)}
+        means = {reads: total / counts[reads] for reads, total in totals.items()}
+        if not self.prior:
+            return means
+        prior = load_prior(Path(self.prior), model).means
+        return {reads: mean + self.prior_scale * prior[reads] for reads, mean in means.items()}
 
 
 def beside(task: Task, count: int) -> Iterator[tuple[str, str]]:

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.methods._maps import Weights, map_edit, square, token_sites
+from erase.methods._maps import Weights, leading, map_both, sites_of, square, width_of
 from erase.methods._options import check_options
 from erase.methods._ridge import Factors, gram, smaller
-from erase.methods._states import Pairs, all_states, edited_pairs, last_states, prompt_pairs
-from erase.models import Model
+from erase.methods._states import Pairs, empty_states, last_states, paired_states, prompt_pairs
+from erase.models import Model, Reads
 from erase.task import Task
 
 
@@ -58,22 +58,31 @@ class SPEED:
         check_options(self, positive=("threshold", "retain_scale"), counts=("centres",))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        pairs = edited_pairs(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
-        keeps = last_states(model, task.keeps).double()
-        empty = all_states(model, [""]).double()
-        fixed = torch.cat([empty[:1], centres(empty[1:], self.centres)])
-        sites = token_sites(model, method=self, weights=self.weights)
+        pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
+        keeps, empty = last_states(model, task.keeps), empty_states(model)
+        sites = sites_of(model, method=self, weights=self.weights)
+
+        def solved(reads: Reads, *, seen: Tensor | None) -> Factors:
+            kept, states = keeps[reads].double(), empty[reads].double()
+            fixed = torch.cat([states[:1], centres(states[1:], self.centres)]) if reads == "tokens" else states
+            return self.erase(
+                pairs[reads], kept if seen is None else influential(kept, pairs[reads], seen=seen), fixed=fixed
+            )
+
         if self.keeps == "layer":
             deltas = {}
-            for name in sites:
-                weight = model.weight(name)
-                up, down = self.erase(pairs, influential(keeps, pairs, seen=gram(weight)), fixed=fixed)
-                deltas[name] = ((weight.double() @ up) @ down).float()
+            for reads, name in ((reads, name) for reads, names in sites.items() for name in names):
+                width, columns = width_of(model, reads), model.weight(name).shape[1]
+                weight = leading(model, name, width)
+                up, down = solved(reads, seen=gram(weight))
+                change = ((weight @ up) @ down).float()
+                deltas[name] = torch.nn.functional.pad(change, (0, columns - width))
             return Edit(describe(self, model, task), deltas=deltas)
-        if self.keeps == "shared":
-            keeps = influential(keeps, pairs, seen=square(model, sites))
-        factors = self.erase(pairs, keeps, fixed=fixed)
-        return map_edit(self, model, task, factors=factors, weights=self.weights)
+
+        def shared(reads: Reads) -> Factors:
+            return solved(reads, seen=square(model, sites[reads]) if self.keeps == "shared" else None)
+
+        return map_both(self, model, task, solve=shared, weights=self.weights)
 
     def erase(self, pairs: Pairs, keeps: Tensor, *, fixed: Tensor) -> Factors:
         """The map in factors, float64; raises BadOption if the keeps leave no direction to edit."""

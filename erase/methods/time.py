@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from erase.edit import Edit
-from erase.methods._maps import Weights, map_edit
+from erase.methods._maps import Weights, map_both
 from erase.methods._options import check_options
 from erase.methods._prior import held
-from erase.methods._ridge import solve
-from erase.methods._states import edited_pairs, prompt_pairs
-from erase.models import Model
+from erase.methods._ridge import Factors, solve
+from erase.methods._states import paired_states, prompt_pairs
+from erase.models import Model, Reads
 from erase.task import Task
 
 
@@ -44,7 +44,10 @@ class TIME:
         check_options(self, positive=("lamb",), not_negative=("preserve_scale", "prior_scale"))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        pairs = edited_pairs(model, list(prompt_pairs(task.targets, expand=self.expand)), "whole")
+        pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), "whole")
         kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
-        factors = solve(pairs.old, pairs.new, kept, erase_scale=1.0, lamb=self.lamb)
-        return map_edit(self, model, task, factors=factors, weights=self.weights)
+
+        def solved(reads: Reads) -> Factors:
+            return solve(pairs[reads].old, pairs[reads].new, kept[reads], erase_scale=1.0, lamb=self.lamb)
+
+        return map_both(self, model, task, solve=solved, weights=self.weights)

@@ -14,6 +14,7 @@ Official code: unified-concept-editing (MIT). Differences from it:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,12 +22,12 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.methods._maps import map_edit, token_sites
+from erase.methods._maps import map_both, sites_of
 from erase.methods._options import check_options
 from erase.methods._prior import KeepTokens, held
-from erase.methods._ridge import gram, responses, solve
-from erase.methods._states import Pairs, all_states, edited_pairs, prompt_pairs
-from erase.models import Model
+from erase.methods._ridge import Factors, gram, responses, solve
+from erase.methods._states import Pairs, empty_states, paired_states, prompt_pairs
+from erase.models import Model, Reads
 from erase.task import Task
 
 
@@ -64,9 +65,8 @@ class UCE:
 
     def __call__(self, model: Model, task: Task) -> Edit:
         targets = [replace(target, anchor="") for target in task.targets] if self.mode == "moderate" else task.targets
-        pairs = edited_pairs(model, list(prompt_pairs(targets, expand=self.expand)), self.tokens)
-        empty = all_states(model, [""])
-        fixed = empty if self.protect == "exact" else None
+        pairs = paired_states(model, list(prompt_pairs(targets, expand=self.expand)), self.tokens)
+        empty = empty_states(model)
         kept = held(
             model,
             task,
@@ -76,16 +76,30 @@ class UCE:
             keep_tokens=self.keep_tokens,
         )
         if self.protect == "kept":
-            kept += self.preserve_scale * gram(empty)
+            kept = {reads: moment + self.preserve_scale * gram(empty[reads]) for reads, moment in kept.items()}
+        fixed = empty if self.protect == "exact" else {}
         if self.technique == "tensor":
-            down = responses(pairs.old, kept, erase_scale=self.erase_scale, lamb=self.lamb, exact=fixed)
-            deltas = {
-                name: (self.erase_scale * removed(model.weight(name), pairs) @ down).float()
-                for name in token_sites(model, method=self)
-            }
-            return Edit(describe(self, model, task), deltas=deltas)
-        factors = solve(pairs.old, pairs.new, kept, erase_scale=self.erase_scale, lamb=self.lamb, exact=fixed)
-        return map_edit(self, model, task, factors=factors)
+            return Edit(describe(self, model, task), deltas=self.deltas(model, pairs, kept, fixed=fixed))
+
+        def solved(reads: Reads) -> Factors:
+            one, scale = pairs[reads], self.erase_scale
+            return solve(one.old, one.new, kept[reads], erase_scale=scale, lamb=self.lamb, exact=fixed.get(reads))
+
+        return map_both(self, model, task, solve=solved)
+
+    def deltas(
+        self, model: Model, pairs: Mapping[Reads, Pairs], kept: Mapping[Reads, Tensor], *, fixed: Mapping[Reads, Tensor]
+    ) -> dict[str, Tensor]:
+        """What each weight changes by under the technique `tensor`, float32 [rows, columns]."""
+        found = {}
+        for reads, names in sites_of(model, method=self).items():
+            one, scale = pairs[reads], self.erase_scale
+            down = responses(one.old, kept[reads], erase_scale=scale, lamb=self.lamb, exact=fixed.get(reads))
+            for name in names:
+                weight = model.weight(name)
+                change = (scale * removed(weight[:, : down.shape[1]], one) @ down).float()
+                found[name] = torch.nn.functional.pad(change, (0, weight.shape[1] - down.shape[1]))
+        return found
 
 
 def removed(weight: Tensor, pairs: Pairs) -> Tensor:

@@ -61,5 +61,5 @@ def test_it_counts_as_so_many_kept_states_beside_the_keeps(model: Model, tmp_pat
     build_prior(model, CAPTIONS).save(file)
     task = Task((Target("noto", "style"),), keeps=("a car",))
     kept = model.encode(["a car"]).states[0].double()
-    both = held(model, task, preserve_scale=2.0, prior=str(file), prior_scale=3.0)
+    both = held(model, task, preserve_scale=2.0, prior=str(file), prior_scale=3.0)["tokens"]
     torch.testing.assert_close(both, 2 * kept.T @ kept + 3 * load_prior(file, model).mean)
