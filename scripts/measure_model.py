@@ -62,7 +62,8 @@ def accuracy(model: Model, images: Sequence[Tensor], labels: Sequence[str], *, d
 def unseen_views(icon: Image.Image, rng: np.random.Generator) -> Image.Image:
     """An icon moved by 5 to 6 pixels, scaled by 0.80 to 0.86 or 1.17 to 1.22, turned, and recoloured in four ways.
 
-    The judge was trained on shifts below 5 pixels, scales of 0.86 to 1.16, and none of these turns and recolourings.
+    The style classifier was trained on shifts and scales below and above these, the object classifier on those below
+    5 pixels and within 16 %; neither on these, nor on any of these turns and recolourings.
     """
     side = SIDE * float(rng.uniform(0.80, 0.86) if rng.random() < 0.5 else rng.uniform(1.17, 1.22))
     down, right = rng.uniform(5, 6, 2) * rng.choice([-1, 1], 2)

@@ -119,3 +119,14 @@ def test_a_disturbed_view_moves_scales_and_stays_a_picture() -> None:
     view = disturbed(icon, np.random.default_rng(0))
     assert view.shape == (3, 64, 64)
     assert float(view.abs().max()) < 1.6
+
+
+def test_the_style_classifier_is_never_trained_on_the_views_that_test_it() -> None:
+    from pictures import JUDGE_SCALES, JUDGE_SHIFTS, within
+
+    rng = np.random.default_rng(0)
+    shifts, scales = ([within(ranges, rng) for _ in range(2000)] for ranges in (JUDGE_SHIFTS, JUDGE_SCALES))
+    assert not [shift for shift in shifts if 5 <= shift <= 6]
+    assert not [scale for scale in scales if 0.80 <= scale <= 0.86 or 1.17 <= scale <= 1.22]
+    assert min(shifts) < 1 < 7 < max(shifts)
+    assert min(scales) < 0.75 < 1.3 < max(scales)
