@@ -18,7 +18,8 @@ With Q an orthonormal basis of what C leaves, Q^T H Q = L L^T and S = L^-1 Q^T O
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -49,7 +50,8 @@ class Redirect:
     away at all; more erases further and touches more.
     `hold`: the share of the keeps' energy that does not move at all; more keeps better and leaves less to erase by.
     `floor`: how much of the average direction every direction counts as kept; more changes less of what no keep names.
-    `beside`: with how many keeps of one word each target is combined, so that they stay where both are named.
+    `beside`: in how many of the keeps each target is learned too, so that they stay where both are named: in the
+    prompts that name its anchor, whose place it takes, and beside keeps of one word.
     `expand`: also edits five common phrasings around each target.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment.
     """
@@ -99,13 +101,31 @@ class Redirect:
 
 
 def beside(task: Task, count: int) -> Iterator[tuple[str, str]]:
-    """Prompts that name a target and a keep, and the same with the anchor; as many keeps as asked, evenly chosen."""
-    words = words_of(task.keeps)
-    chosen = words[:: max(1, -(-len(words) // count))] if count else []
-    for target, keep in product(task.targets, chosen):
-        template = combined(target, keep)
-        for word in target.words:
+    """Prompts that name a target among what is kept, and what they become; for each target as many as asked.
+
+    A keep that names the target's anchor is one once its anchor is the target; a keep of one word stands beside it.
+    """
+    for target in task.targets:
+        whole = [keep for keep in task.keeps if " " in keep and template_in(keep, target.anchor)]
+        for keep, word in product(evenly(whole, count), target.words):
+            yield template_in(keep, target.anchor).format(word), keep
+        for keep, word in product(evenly(words_of(task.keeps), count), target.words):
+            template = combined(target, keep)
             yield template.format(word), template.format(target.anchor) if target.anchor else f"a {keep}"
+
+
+def template_in(prompt: str, word: str) -> str:
+    """The prompt with `{}` in the word's place, or nothing if it does not name it just once."""
+    places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt)] if word else []
+    if len(places) != 1 or "{" in prompt or "}" in prompt:
+        return ""
+    start, end = places[0]
+    return f"{prompt[:start]}{{}}{prompt[end:]}"
+
+
+def evenly(items: Sequence[str], count: int) -> Sequence[str]:
+    """At most so many of the items, evenly chosen."""
+    return items[:: max(1, -(-len(items) // count))] if count else []
 
 
 def combined(target: Target, keep: str) -> str:
