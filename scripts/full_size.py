@@ -12,9 +12,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from erase.export._keys import TEXTS, Family, slots
 from erase.export._writing import Entry, write_tensors
 from erase.models._clip_tokens import VOCABULARY
+from erase.models._ldm import TEXTS, slots
 from erase.models._model import canonical
 
 CLIP = {"vocab_size": VOCABULARY, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
@@ -31,7 +31,7 @@ AUTOENCODER = {
 class Shape:
     """A family's published settings: of its UNet, and of each text encoder with its class."""
 
-    family: Family
+    family: str
     unet: dict[str, Any]
     texts: tuple[tuple[str, dict[str, Any]], ...]
 
@@ -58,7 +58,7 @@ class Shape:
 
 SHAPES = {
     "sd1": Shape(
-        "sd1",
+        "stable-diffusion",
         {
             "block_out_channels": (320, 640, 1280, 1280),
             "cross_attention_dim": 768,
@@ -67,7 +67,7 @@ SHAPES = {
         (("CLIPTextModel", CLIP),),
     ),
     "sdxl": Shape(
-        "xl",
+        "stable-diffusion-xl",
         {
             "block_out_channels": (320, 640, 1280),
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -92,7 +92,7 @@ def write_checkpoint(shape: Shape, path: Path) -> tuple[list[int], int]:
     noise = (0.02 * torch.randn(2**22, generator=torch.Generator().manual_seed(6))).bfloat16()
     grouped: dict[str, list[Tensor]] = {}
     entries = {}
-    for name in sorted(tensors, key=lambda name: where[name].third):
+    for name in sorted(tensors, key=lambda name: where[name].third or 0):
         grouped.setdefault(where[name].key, []).append(torch.empty(tensors[name], device="meta"))
     for number, (key, parts) in enumerate(sorted(grouped.items())):
         stored = where[next(name for name in tensors if where[name].key == key)].stored(torch.cat(parts))

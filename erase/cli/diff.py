@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def diff(
     *,
     one: Annotated[Path, typer.Argument(help="A model's folder or a safetensors file.")],
-    other: Annotated[Path, typer.Argument(help="Another of the same kind.")],
+    other: Annotated[Path, typer.Argument(help="Another; a folder and a single-file checkpoint fit each other.")],
     rank: Annotated[bool, typer.Option(help="Estimate the rank of each change; takes longer.")] = True,
 ) -> None:
     """Show which tensors differ, and by how much.
@@ -28,7 +28,8 @@ def diff(
     found = compare(one, other, ranks=rank)
     for difference in found.differences:
         typer.echo(_line(difference))
-    typer.secho(f"{len(found.differences)} tensors differ, {found.same} are the same bit for bit", bold=True)
+    beside = f"; {found.beside} of the single file have no place in a folder" if found.beside else ""
+    typer.secho(f"{len(found.differences)} tensors differ, {found.same} are the same bit for bit{beside}", bold=True)
 
 
 def _line(one: Difference) -> str:

@@ -12,21 +12,10 @@ from torch import Tensor
 
 from erase.errors import BadModel
 from erase.export._inspection import read_keys
+from erase.models._checkpoint import open_checkpoint
+from erase.models._ldm import current
 from erase.models._model import canonical
-from erase.models._weights import Weights
-
-
-@dataclass(frozen=True)
-class Place:
-    """A tensor's file and its key there."""
-
-    file: Path
-    key: str
-
-    def read(self) -> Tensor:
-        with safe_open(self.file, framework="pt") as opened:
-            value: Tensor = opened.get_tensor(self.key)
-        return value
+from erase.models._weights import Place, Weights, shapes_in
 
 
 @dataclass(frozen=True)
@@ -45,40 +34,55 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All tensors that differ, sorted by name, and how many are the same bit for bit."""
+    """All tensors that differ, sorted by name, and how many are the same bit for bit.
+
+    `beside`: how many of a single file's tensors have no place in a folder, so that nothing is said of them.
+    """
 
     differences: tuple[Difference, ...]
     same: int
+    beside: int = 0
 
 
 def compare(one: Path, other: Path, *, ranks: bool = True) -> Comparison:
-    """The comparison of two safetensors files or diffusers folders.
+    """The comparison of two safetensors files, two diffusers folders, or a folder and a single file.
 
     Raises BadModel if they have no tensor in common, BadWeights.
     """
-    left, right = places_in(one), places_in(other)
+    is_mixed = one.is_dir() != other.is_dir()
+    (left, beside), (right, more) = (places_in(path, is_mixed=is_mixed) for path in (one, other))
     if not left.keys() & right.keys():
-        raise BadModel(f"{one} and {other} have no tensor in common; compare two folders, or two files of one kind.")
+        raise BadModel(f"{one} and {other} have no tensor in common; compare two models, or two files of one kind.")
     names = sorted(left.keys() | right.keys())
     found = [difference(name, left.get(name), right.get(name), ranks=ranks) for name in names]
     differences = tuple(one for one in found if one is not None)
-    return Comparison(differences, len(names) - len(differences))
+    return Comparison(differences, len(names) - len(differences), beside + more)
 
 
-def places_in(path: Path) -> dict[str, Place]:
-    """Where each tensor lies, by its name: in a folder with the part in front and without `text_model.`."""
-    if not path.is_dir():
-        return {key: Place(path, key) for key in read_keys(path)[1]}
-    if not (path / "model_index.json").is_file():
-        raise BadModel(f"{path} is no diffusers folder: expected one with a model_index.json in it.")
-    return {name: place for part in sorted(path.iterdir()) for name, place in _part(part)}
+def places_in(path: Path, *, is_mixed: bool) -> tuple[dict[str, Place], int]:
+    """Where each tensor lies, by its name: in a folder with the part in front and without `text_model.`.
+
+    A file's tensors have their own names, or those of a folder if it is compared with one; the number says how many
+    have none there.
+    """
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise BadModel(f"{path} is no diffusers folder: expected one with a model_index.json in it.")
+        return {name: place for part in sorted(path.iterdir()) for name, place in _part(part)}, 0
+    read_keys(path)
+    if not is_mixed:
+        return {key: Place(path, key, shape) for key, shape in shapes_in(path).items()}, 0
+    model = open_checkpoint(path)
+    parts = ("unet", "vae", *model.text_components)
+    found = {f"{part}.{name}": place for part in parts for name, place in model.weights(part).places.items()}
+    return found, len(shapes_in(path).keys() - {place.key for place in found.values()})
 
 
 def difference(name: str, one: Place | None, other: Place | None, *, ranks: bool) -> Difference | None:
     """How a tensor differs; None if it does not, bit for bit."""
     if one is None or other is None:
         return Difference(name, why="only in the second" if one is None else "only in the first")
-    before, after = one.read(), other.read()
+    before, after = _read(one), _read(other)
     if before.shape != after.shape:
         return Difference(name, why=f"{list(before.shape)} and {list(after.shape)}")
     if before.dtype == after.dtype and torch.equal(before.view(-1).view(torch.uint8), after.view(-1).view(torch.uint8)):
@@ -106,8 +110,13 @@ def rank_of(change: Tensor, stored: Tensor) -> int:
 
 def _part(folder: Path) -> Iterator[tuple[str, Place]]:
     if folder.is_dir() and any(folder.glob("*.safetensors")):
-        for key, file in Weights(folder).where.items():
-            yield f"{folder.name}.{canonical(key)}", Place(file, key)
+        for key, place in Weights(folder).places.items():
+            yield f"{folder.name}.{current(folder.name, canonical(key))}", place
+
+
+def _read(place: Place) -> Tensor:
+    with safe_open(place.file, framework="pt") as opened:
+        return place.read(opened)
 
 
 def _plain(dtype: torch.dtype) -> str:

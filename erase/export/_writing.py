@@ -70,22 +70,31 @@ class Entry:
         """The entry of a tensor that is in memory."""
         return Entry(tensor.dtype, tuple(tensor.shape), lambda: tensor)
 
+    @staticmethod
+    def made(read: Callable[[], Tensor]) -> Entry:
+        """The entry of a tensor that is made now for its dtype and shape, let go, and made again to be written."""
+        tensor = read()
+        return Entry(tensor.dtype, tuple(tensor.shape), read)
 
-def write_tensors(path: Path, entries: Mapping[str, Entry], *, metadata: Mapping[str, str]) -> None:
-    """Writes the file, whole or not at all; ModelSpec's hash is over the tensors' bytes and is added here.
+
+def write_tensors(
+    path: Path, entries: Mapping[str, Entry], *, metadata: Mapping[str, str], hashed: bool = True
+) -> None:
+    """Writes the file, whole or not at all; ModelSpec's hash is over the tensors' bytes and is added here if `hashed`.
 
     Raises BadWeights if a dtype has no name in the format or a tensor is not what its entry says, DiskFull.
     """
     # Larger numbers first, as the library does: every tensor then begins at a multiple of its own size.
     order = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
-    header = _header(entries, order, metadata=dict(metadata) | {HASH_KEY: _NO_HASH})
+    header = _header(entries, order, metadata=dict(metadata) | ({HASH_KEY: _NO_HASH} if hashed else {}))
     with replacing(path) as partial, partial.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         with _Stream(file) as stream:
             for name in order:
                 for block in _blocks(name, entries[name]):
                     stream.write(block)
-        _fill_in(file, header, stream.digest.hexdigest())
+        if hashed:
+            _fill_in(file, header, stream.digest.hexdigest())
 
 
 class _Stream:

@@ -1,7 +1,7 @@
 """The edited model as a single-file checkpoint, in the LDM layout that A1111 and ComfyUI load.
 
 A source that is itself a single file keeps every tensor and all metadata but those that the edit changes. A diffusers
-folder is converted (`_keys` holds the names); it can be given its single file as `original`, which is then patched.
+folder is converted (`models/_ldm` holds the names), or its own single file is patched, if given as `original`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,16 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadModel, ModelMismatch, RunConflict
 from erase.export._inspection import read_keys
-from erase.export._keys import TEXTS, Family, Slot, slots
 from erase.export._modelspec import architecture, modelspec
 from erase.export._patching import read_header
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export._writing import DTYPES, Entry, write_tensors
 from erase.models import Model
+from erase.models._checkpoint import open_checkpoint
+from erase.models._ldm import TEXTS, Slot, slots
 from erase.models._model import canonical
+from erase.models._weights import Place
 
-_FAMILIES: Mapping[str, Family] = {
-    "stable-diffusion-v1": "sd1",
-    "stable-diffusion-v2-512": "sd2",
-    "stable-diffusion-v2-768-v": "sd2",
-    "stable-diffusion-xl-v1-base": "xl",
-}
 Members = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file's holds
 _BUFFERS = "position_ids"  # counts from 0; some versions of transformers store it and others do not
 
@@ -58,21 +54,21 @@ def checkpoint(model: Model, edit: Edit, target: Path, *, original: str = "", re
             said["modelspec.title"] = title
     else:
         kind = architecture(model)
-        metadata, entries = modelspec(kind, title=title), converted(model, edit, _FAMILIES[kind.name])
+        metadata, entries = modelspec(kind, title=title), converted(model, edit)
         entries |= _markers(kind.name, kind.prediction)
     write_tensors(target, entries, metadata=metadata | said)
     return target
 
 
-def converted(model: Model, edit: Edit, family: Family) -> dict[str, Entry]:
+def converted(model: Model, edit: Edit) -> dict[str, Entry]:
     """The edited model's tensors from a folder, under the file's keys, each made when it is written."""
-    names = {name for part in ("unet", "vae", *TEXTS[family]) for name in names_in(model, part)}
+    names = {name for part in ("unet", "vae", *TEXTS[model.family]) for name in names_in(model, part)}
     grouped: dict[str, list[tuple[str, Slot]]] = {}
-    for name, slot in slots(names, family).items():
+    for name, slot in slots(names, model.family).items():
         grouped.setdefault(slot.key, []).append((name, slot))
     entries, touched = {}, set(edit.touches)
     for key, members in grouped.items():
-        members.sort(key=lambda pair: pair[1].third)
+        members.sort(key=lambda pair: pair[1].third or 0)
         entries[key] = _entry(model, edit, members, touched=touched)
     return entries
 
@@ -86,30 +82,26 @@ def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dic
     header, begin = read_header(source)
     header.pop("__metadata__", None)
     entries = {key: _stored_entry(source, key, entry, begin=begin) for key, entry in header.items()}
-    family = family_of(header)
-    names = {name for part in ("unet", *TEXTS[family]) for name in names_in(model, part)}
-    by_key: dict[str, list[tuple[str, Slot]]] = {}
-    where = slots(names, family)
+    whole = open_checkpoint(source)
+    by_key: dict[str, list[tuple[str, Place]]] = {}
     for name in edit.touches:
-        by_key.setdefault(where[name].key, []).append((name, where[name]))
-    for key, members in by_key.items():
-        if key not in entries:
-            raise ModelMismatch(f"{source} has no {key}; it is not the single file of {model.path.name}.")
-        stored = entries[key]
+        place = _place_in(whole, name)
+        if place is None:
+            raise ModelMismatch(f"{source} has no {name}; it is not the single file of {model.path.name}.")
         if source != model.path:  # told now, and not when half of the file is written
-            _with_changes(model, edit, members, stored=stored.read, only_check=True)
+            _check_same(name, model.weight(name), whole.weight(name), source=source)
+        by_key.setdefault(place.key, []).append((name, place))
+    for key, members in by_key.items():
+        stored = entries[key]
         read = partial(_with_changes, model, edit, members, stored=stored.read)
         entries[key] = Entry(stored.dtype, stored.shape, read)
     return metadata, entries
 
 
-def family_of(keys: Mapping[str, Any]) -> Family:
-    """The family of a single file; raises BadModel if it is none of these."""
-    for family in ("xl", "sd2", "sd1"):
-        prefixes = [prefix for prefix, _ in TEXTS[family].values()]
-        if all(any(key.startswith(prefix) for key in keys) for prefix in prefixes):
-            return family
-    raise BadModel("the file holds no text encoder of Stable Diffusion 1, 2 or XL; expected a whole checkpoint.")
+def _place_in(whole: Model, name: str) -> Place | None:
+    component, _, key = name.partition(".")
+    parts = (whole.backbone, *whole.text_components)
+    return whole.weights(component).places.get(key) if component in parts else None
 
 
 def names_in(model: Model, part: str) -> list[str]:
@@ -118,30 +110,29 @@ def names_in(model: Model, part: str) -> list[str]:
     return [f"{part}.{canonical(key)}" for key in keys if not key.endswith(_BUFFERS)]
 
 
+def _check_same(name: str, ours: Tensor, theirs: Tensor, *, source: Path) -> None:
+    """Raises ModelMismatch if a file does not hold the model's own value."""
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape or not torch.equal(ours, theirs):
+        raise ModelMismatch(
+            f"{name} in {source} is not what the model has ({theirs.dtype}, {list(theirs.shape)} against {ours.dtype}, "
+            f"{list(ours.shape)}); give the single file that the model was made from, in the same precision."
+        )
+
+
 def _with_changes(
-    model: Model, edit: Edit, members: Members, *, stored: Callable[[], Tensor], only_check: bool = False
+    model: Model, edit: Edit, members: Sequence[tuple[str, Place]], *, stored: Callable[[], Tensor]
 ) -> Tensor:
-    """What a file holds with the edit's values in it; raises ModelMismatch if it does not hold the model's own."""
-    value = stored().clone()
-    for name, slot in members:
-        old, place = model.weight(name), value
-        if slot.form == "joined":
-            place = value[slot.third * len(old) : (slot.third + 1) * len(old)]
-        before = slot.stored(old)
-        if place.dtype != before.dtype or place.shape != before.shape or not torch.equal(place, before):
-            raise ModelMismatch(
-                f"{slot.key} is not what the model has ({place.dtype}, {list(place.shape)} against {before.dtype}, "
-                f"{list(before.shape)}); give the single file that the model was made from, in the same precision."
-            )
-        if not only_check:
-            place.copy_(slot.stored(edit.changed_tensor(name, old)))
+    """What a file holds at a key, with the edit's values in it."""
+    value = stored()
+    for name, place in members:
+        value = place.put(edit.changed_tensor(name, model.weight(name)), value)
     return value
 
 
 def _gather(model: Model, edit: Edit, members: Members, *, touched: set[str]) -> Tensor:
     values = ((name, slot, model.weight(name)) for name, slot in members)
     parts = [slot.stored(edit.changed_tensor(name, own) if name in touched else own) for name, slot, own in values]
-    if members[0][1].form == "joined" and len(parts) != 3:
+    if members[0][1].third is not None and len(parts) != 3:
         raise BadModel(f"{members[0][0]} lacks its companions among query, key and value; get the model anew.")
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
 

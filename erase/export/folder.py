@@ -1,5 +1,7 @@
 """The edited model as a diffusers folder: the source byte for byte, but for the tensors that the edit changes.
 
+A single file is first laid out as a folder, with the settings and tokenizers of its family or those it was opened with.
+
 A model card is put in, and the source's own kept beside it. `manifest.json`, written last, tells what was done: the
 edit, the base, every file's hash, every changed tensor's.
 Other copies of edited weights (a second variant, a pickle, a whole checkpoint beside the parts) are left out, and named
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,10 @@ from erase.export._card import read_about, write_card
 from erase.export._patching import rewrite
 from erase.export._recipe import MANIFEST, recipe, title_of
 from erase.export._undo import reversal_place, write_reversal
+from erase.export._writing import Entry, write_tensors
 from erase.files import building_folder, sha256_of
 from erase.models import Model
-from erase.models._weights import content_digest
+from erase.models._weights import Weights, content_digest
 
 LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".index.json")
@@ -54,19 +58,13 @@ def folder(
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.
     """
-    if not model.path.is_dir():
-        raise BadModel(f"{model.path} is a single file; export it as a checkpoint, or convert it to a folder first.")
     changed = list(edit.changed(model))
-    files = source_files(model.path)
-    stale = [file for file in files if holds_unedited(model, edit, file)]
     said = recipe(edit, redact=redact)
     with building_folder(target) as build:
-        for file in (file for file in files if file not in stale):
-            (build / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(model.path / file, build / file)
+        stale = copy_folder(model, edit, build) if model.path.is_dir() else lay_out(model, build)
+        more: dict[str, Any] = {"edit": said, "rewritten": hashes_before(build, changed)}
         records = write_changes(model, changed, build)
-        more: dict[str, Any] = {"edit": said, "rewritten": source_hashes(model, records)}
-        more["left_out"] = [file.as_posix() for file in stale]
+        more["left_out"] = stale
         if card:
             about = read_about(model.path, base_model=base_model, licence=licence, scores=scores)
             more |= write_card(build, said, about, title=title_of(edit, model.path.name, redact=redact))
@@ -75,6 +73,42 @@ def folder(
     if reversal:
         write_reversal(model, edit, reversal_place(target))
     return target
+
+
+def copy_folder(model: Model, edit: Edit, build: Path) -> list[str]:
+    """Copies the source, and names what of it was left out."""
+    files = source_files(model.path)
+    stale = [file for file in files if holds_unedited(model, edit, file)]
+    for file in (file for file in files if file not in stale):
+        (build / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.path / file, build / file)
+    return [file.as_posix() for file in stale]
+
+
+def lay_out(model: Model, build: Path) -> list[str]:
+    """Writes a single file as the folder that diffusers would make of it; nothing in it is left out."""
+    with model.source.settings() as settings:
+        for part in sorted({*model.parts(), "feature_extractor"}):
+            for file in (settings / part).glob("*"):
+                if file.is_file() and not file.name.endswith(_WEIGHTS):
+                    (build / part).mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, build / part / file.name)
+        index = json.loads((settings / "model_index.json").read_text(encoding="utf-8"))
+    for part in (name for name, kind in index.items() if isinstance(kind, list) and not (build / name).is_dir()):
+        index[part] = [None, None]  # a safety checker, whose weights a single file does not hold
+        index |= {"requires_safety_checker": False} if part == "safety_checker" else {}
+    (build / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    for part in (model.backbone, "vae", *model.text_components):
+        is_text, weights = part in model.text_components, model.weights(part)
+        entries = {
+            f"text_model.{name}" if is_text and not name.startswith("text_projection") else name: Entry.made(
+                partial(weights.tensor, name)
+            )
+            for name in weights.places
+        }
+        file = build / part / ("model.safetensors" if is_text else "diffusion_pytorch_model.safetensors")
+        write_tensors(file, entries, metadata={"format": "pt"}, hashed=False)
+    return []
 
 
 def source_files(path: Path) -> list[Path]:
@@ -105,15 +139,22 @@ def write_changes(model: Model, changed: list[tuple[str, Tensor]], build: Path) 
     """What changed in which tensor, after the copies of the weight files were rewritten."""
     by_file: dict[Path, dict[str, Tensor]] = {}
     records = []
-    for name, value in changed:
-        component, _, key = name.partition(".")
-        stored = model.weights(component).stored_key(key)
-        source = model.weights(component).where[stored]
-        by_file.setdefault(build / source.relative_to(model.path), {})[stored] = value
-        records.append(_record(name, model.weight(name), value, file=str(source.relative_to(model.path))))
+    for (name, value), (file, stored) in zip(changed, stored_in(build, changed), strict=True):
+        by_file.setdefault(file, {})[stored] = value
+        records.append(_record(name, model.weight(name), value, file=file.relative_to(build).as_posix()))
     for file, tensors in by_file.items():
         rewrite(file, tensors)
     return records
+
+
+def stored_in(build: Path, changed: list[tuple[str, Tensor]]) -> Iterator[tuple[Path, str]]:
+    """The file of each changed tensor in a folder, and its key there."""
+    parts: dict[str, Weights] = {}
+    for name, _ in changed:
+        component, _, key = name.partition(".")
+        weights = parts.setdefault(component, Weights(build / component))
+        stored = weights.stored_key(key)
+        yield weights.where[stored], stored
 
 
 def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,9 +168,10 @@ def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> d
     }
 
 
-def source_hashes(model: Model, records: list[dict[str, Any]]) -> dict[str, str]:
-    """The source's hash of each file in which tensors were rewritten: what undoing has to give."""
-    return {file: sha256_of(model.path / file) for file in sorted({record["file"] for record in records})}
+def hashes_before(build: Path, changed: list[tuple[str, Tensor]]) -> dict[str, str]:
+    """The unedited hash of each file in which tensors are to be rewritten: what undoing has to give."""
+    files = sorted({file for file, _ in stored_in(build, changed)})
+    return {file.relative_to(build).as_posix(): sha256_of(file) for file in files}
 
 
 def _hashes(build: Path) -> Iterator[tuple[str, dict[str, Any]]]:

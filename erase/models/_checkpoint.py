@@ -1,24 +1,28 @@
 """Single-file checkpoints (SD 1.x, 2.x and XL) as sources of the same tensors that a diffusers folder holds.
 
 Edits are made and named as for the folder, so an edit made on one fits the other. A checkpoint holds no settings:
-those of the text encoders follow from the tensors' shapes and the family, their tokenizer is CLIP's.
+those of the text encoders follow from the tensors' shapes and the family, their tokenizer is CLIP's. All others are
+the family's published ones if its shapes are, or those of a folder that is given as `config`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from erase.errors import BadModel
 from erase.models._clip_tokens import VOCABULARY, clip_tokenizer
-from erase.models._ldm import UNET, clip_places, open_clip_layers, open_clip_places, unet_places
+from erase.models._ldm import TEXTS, UNET, places
 from erase.models._model import Model
-from erase.models._text import Text, build_encoder
+from erase.models._published import published, shapes_of
+from erase.models._source import Folder
+from erase.models._text import Text, build_encoder, first_line
 from erase.models._weights import Place, Tensors, shapes_in
 from erase.models.stable_diffusion import StableDiffusion
 from erase.models.stable_diffusion_2 import StableDiffusion2
@@ -27,31 +31,7 @@ from erase.models.stable_diffusion_xl import StableDiffusionXL
 _HEAD = 64  # columns of an attention head in every CLIP that the families use
 
 
-@dataclass(frozen=True)
-class Inner:
-    """A text encoder inside a checkpoint: where it begins, whether it is OpenCLIP's, and how many layers go unused."""
-
-    prefix: str
-    open_clip: bool = False
-    unused: int = 0
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a family's checkpoints are recognised and where their text encoders lie."""
-
-    family: type[Model]
-    marks: tuple[str, ...]
-    texts: Mapping[str, Inner]
-
-
-_XL_1, _XL_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
-_SD_1, _SD_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
-LAYOUTS = (
-    Layout(StableDiffusionXL, (_XL_1, _XL_2), {"text_encoder": Inner(_XL_1), "text_encoder_2": Inner(_XL_2, True)}),
-    Layout(StableDiffusion2, (_SD_2,), {"text_encoder": Inner(_SD_2, True, unused=1)}),
-    Layout(StableDiffusion, (_SD_1,), {"text_encoder": Inner(_SD_1)}),
-)
+FAMILIES: tuple[type[Model], ...] = (StableDiffusionXL, StableDiffusion2, StableDiffusion)
 # What else a file can be, told by how a key of it begins.
 _STRANGERS = {
     "model.diffusion_model.joint_blocks.": "a Stable Diffusion 3 checkpoint",
@@ -68,30 +48,23 @@ _STRANGERS = {
 
 
 class Checkpoint:
-    """A single-file checkpoint of a known layout."""
+    """A single-file checkpoint of a family, and the folder that says what it does not, if one is given."""
 
-    def __init__(self, path: Path, layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.path, self._layout, self._shapes = path, layout, shapes
+    def __init__(
+        self, path: Path, family: type[Model], shapes: Mapping[str, tuple[int, ...]], *, config: Path | None = None
+    ) -> None:
+        self.path, self._family, self._shapes = path, family, shapes
+        self._texts, self.config = TEXTS[family.family], Folder(config) if config else None
 
     def has(self, part: str) -> bool:
         """Whether there is such a part; tokenizers and the scheduler are never stored, and never missing."""
-        if part == "unet":
-            return any(key.startswith(UNET) for key in self._shapes)
-        inner = self._layout.texts.get(part)
-        return inner is None or any(key.startswith(inner.prefix) for key in self._shapes)
+        prefixes = {"unet": UNET} | {name: inner.prefix for name, inner in self._texts.items()}
+        return any(key.startswith(prefixes.get(part, "")) for key in self._shapes)
 
     @cached_property
     def _parts(self) -> dict[str, Tensors]:
-        found = {"unet": unet_places(self.path, self._shapes)}
-        for name, inner in self._layout.texts.items():
-            if inner.open_clip:
-                layers = open_clip_layers(self._shapes, prefix=inner.prefix) - inner.unused
-                found[name] = open_clip_places(self.path, self._shapes, prefix=inner.prefix, layers=layers)
-            else:
-                found[name] = clip_places(self.path, self._shapes, prefix=inner.prefix)
-            if self._projection_of(name) is None:
-                found[name].pop("text_projection.weight", None)
-        return {name: WeightsOfFile(places) for name, places in found.items()}
+        found = places(self.path, self._shapes, self._family.family)
+        return {name: WeightsOfFile(tensors) for name, tensors in found.items()}
 
     def weights(self, component: str) -> Tensors:
         if component not in self._parts:
@@ -99,17 +72,19 @@ class Checkpoint:
         return self._parts[component]
 
     def tokenizer(self, text: Text) -> Any:
+        if self.config is not None:
+            return self.config.tokenizer(text)
         words = self.weights(text.encoder).shape("embeddings.token_embedding.weight")[0]
         if words != VOCABULARY:
             raise BadModel(
                 f"{self.path}'s {text.encoder} knows {words} tokens, CLIP's tokenizer {VOCABULARY}; "
                 "convert the file to a diffusers folder with its own tokenizer."
             )
-        return clip_tokenizer(pad="!") if self._layout.texts[text.encoder].open_clip else clip_tokenizer()
+        return clip_tokenizer(pad="!") if self._texts[text.encoder].open_clip else clip_tokenizer()
 
     def text_encoder(self, text: Text) -> Any:
         weights = self.weights(text.encoder)
-        config = self._text_config(text, weights)
+        config = self._text_config(text, weights) if self.config is None else self.config.text_config(text)
         return build_encoder(text, config, weights, where=f"{self.path}'s {text.encoder}")
 
     def _text_config(self, text: Text, weights: Tensors) -> Any:
@@ -117,6 +92,7 @@ class Checkpoint:
 
         words, width = weights.shape("embeddings.token_embedding.weight")
         layers = {key.split(".")[2] for key in weights.places if key.startswith("encoder.layers.")}
+        projection = "text_projection.weight"
         return CLIPTextConfig(
             vocab_size=words,
             hidden_size=width,
@@ -124,29 +100,66 @@ class Checkpoint:
             num_hidden_layers=len(layers),
             num_attention_heads=width // _HEAD,
             max_position_embeddings=weights.shape("embeddings.position_embedding.weight")[0],
-            projection_dim=self._projection_of(text.encoder) or width,
-            hidden_act="gelu" if self._layout.texts[text.encoder].open_clip else "quick_gelu",
+            projection_dim=weights.shape(projection)[0] if projection in weights.places else width,
+            hidden_act="gelu" if self._texts[text.encoder].open_clip else "quick_gelu",
             bos_token_id=words - 2,
             eos_token_id=words - 1,
             pad_token_id=words - 1,
         )
 
-    def _projection_of(self, encoder: str) -> int | None:
-        """How wide a text encoder's projected state is, if the family reads it."""
-        kinds = {text.encoder: text.kind for text in self._layout.family.texts}
-        key = f"{self._layout.texts[encoder].prefix}text_projection"
-        shape = self._shapes.get(key)
-        return shape[1] if shape and kinds[encoder] == "CLIPTextModelWithProjection" else None
+    @contextlib.contextmanager
+    def settings(self) -> Iterator[Path]:
+        """A folder of the settings and tokenizers that belong to the file, there for the block.
+
+        Raises BadModel if the file's tensors are not those of these settings.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.config is None:
+                folder = stack.enter_context(published(self._family.family, self._prediction()))
+            else:
+                folder = self.config.path
+            parts = ("unet", "vae", *self._texts)
+            for part in parts:
+                self._check_shapes(part, shapes_of(folder / part / "config.json"))
+            yield folder
+
+    def _prediction(self) -> str | None:
+        """What the file says that it predicts."""
+        with safe_open(self.path, framework="pt") as file:
+            said = dict(file.metadata() or {})
+        if "v_pred" in self._shapes or said.get("modelspec.architecture", "").endswith("-v"):
+            return "v_prediction"
+        kind = said.get("modelspec.prediction_type")
+        return {"v": "v_prediction"}.get(kind, kind) if kind else None
+
+    def _check_shapes(self, part: str, expected: Mapping[str, tuple[int, ...]]) -> None:
+        places = self.weights(part).places
+        where = f"those of {self.config.path}" if self.config else f"the published ones of a {self._family.family}"
+        for name, shape in expected.items():
+            found = places[name].shape if name in places else None
+            if found != shape:
+                what = "has none" if found is None else f"has it as {list(found)}"
+                raise BadModel(
+                    f"{self.path} is a single file, which holds no settings, and {where} do not fit it: they ask for "
+                    f"{part}.{name} as {list(shape)}, the file {what}; convert it once with diffusers' "
+                    "`from_single_file(config=...)` and `save_pretrained`, or give `open_model` a folder of its "
+                    "settings as config."
+                )
 
     def check_whole(self) -> None:
-        """Raises BadModel: a single file has no settings of UNet, autoencoder and scheduler."""
-        raise BadModel(
-            f"{self.path} is a single file, which can be edited and exported but holds no settings to make images "
-            "with; convert it once with diffusers' `from_single_file` and `save_pretrained`, and give that folder."
-        )
+        with self.settings():
+            return
 
     def pipeline(self, name: str, dtype: torch.dtype, options: Mapping[str, Any]) -> Any:
-        self.check_whole()
+        import diffusers
+
+        with self.settings() as folder:
+            try:
+                return getattr(diffusers, name).from_single_file(
+                    str(self.path), config=str(folder), local_files_only=True, dtype=dtype, **options
+                )
+            except (OSError, ValueError, RuntimeError) as error:
+                raise BadModel(f"{self.path} cannot be loaded: {first_line(error)}") from error
 
 
 class WeightsOfFile(Tensors):
@@ -160,16 +173,17 @@ class WeightsOfFile(Tensors):
         return self._places
 
 
-def open_checkpoint(path: Path) -> Model:
+def open_checkpoint(path: Path, *, config: Path | None = None) -> Model:
     """A view of a single-file checkpoint; raises BadModel, which names what the file is instead, and BadWeights."""
     shapes = shapes_in(path)
-    for layout in LAYOUTS:
-        if all(any(key.startswith(mark) for key in shapes) for mark in layout.marks):
-            return layout.family(Checkpoint(path, layout, shapes))
+    for family in FAMILIES:
+        prefixes = [inner.prefix for inner in TEXTS[family.family].values()]
+        if all(any(key.startswith(prefix) for key in shapes) for prefix in prefixes):
+            return family(Checkpoint(path, family, shapes, config=config))
     stranger = next((what for begin, what in _STRANGERS.items() if any(key.startswith(begin) for key in shapes)), None)
     raise BadModel(
         f"{path} is {stranger or f'no checkpoint that is known here (its keys are {_sample(shapes)})'}; expected one "
-        f"of {', '.join(layout.family.family for layout in LAYOUTS)} with its text encoders, or a diffusers folder."
+        f"of {', '.join(family.family for family in FAMILIES)} with its text encoders, or a diffusers folder."
     )
 
 

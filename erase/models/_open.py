@@ -21,9 +21,10 @@ FAMILIES: tuple[type[Model], ...] = (StableDiffusion, StableDiffusion2, StableDi
 _MARKS = ("cross_attention_dim", "use_linear_projection", "addition_embed_type")  # of a UNet, named in errors
 
 
-def open_model(name_or_path: str | Path) -> Model:
+def open_model(name_or_path: str | Path, *, config: str | Path | None = None) -> Model:
     """A view of an embedded model (by name), or of a diffusers folder or a single-file checkpoint (by path).
 
+    `config`: a diffusers folder with a single file's settings and tokenizers; the family's published ones if not given.
     Raises UnknownName, BadModel, BadWeights, PickleRefused.
     """
     path = Path(name_or_path)
@@ -36,7 +37,11 @@ def open_model(name_or_path: str | Path) -> Model:
             f"{path} is a pickle, which can run code when it is read; expected a diffusers folder: "
             "convert it once with diffusers' `from_single_file` and `save_pretrained` in an environment you trust."
         )
-    return open_checkpoint(path) if path.suffix == ".safetensors" else _open_folder(path)
+    if path.suffix == ".safetensors":
+        return open_checkpoint(path, config=None if config is None else Path(config))
+    if config is not None:
+        raise BadModel(f"{path} is a folder, which has its own settings; config is for a single file: leave it out.")
+    return _open_folder(path)
 
 
 def _open_folder(path: Path) -> Model:

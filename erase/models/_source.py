@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class Source(Protocol):
 
     def text_encoder(self, text: Text) -> Any:
         """The text encoder, ready to run; raises BadModel, BadWeights."""
+
+    def settings(self) -> AbstractContextManager[Path]:
+        """A folder with the settings and tokenizers of all parts, there for the block; raises BadModel."""
 
     def check_whole(self) -> None:
         """Raises BadModel if there is only what an edit needs, and not what a pipeline does."""
@@ -66,15 +70,22 @@ class Folder:
         except (OSError, ValueError, TypeError) as error:
             raise BadModel(f"{self.path / text.tokenizer} cannot be loaded: {first_line(error)}") from error
 
-    def text_encoder(self, text: Text) -> Any:
+    def text_config(self, text: Text) -> Any:
+        """A text encoder's settings; raises BadWeights."""
         import transformers
 
         folder, kind = self.path / text.encoder, getattr(transformers, text.kind).config_class
         try:
-            config = kind.from_pretrained(folder, local_files_only=True)
+            return kind.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
             raise BadWeights(f"{folder} cannot be loaded: {first_line(error)}") from error
-        return build_encoder(text, config, self.weights(text.encoder), where=str(folder))
+
+    def text_encoder(self, text: Text) -> Any:
+        config, where = self.text_config(text), str(self.path / text.encoder)
+        return build_encoder(text, config, self.weights(text.encoder), where=where)
+
+    def settings(self) -> AbstractContextManager[Path]:
+        return nullcontext(self.path)
 
     def check_whole(self) -> None:
         return  # its parts were looked for when the model was opened

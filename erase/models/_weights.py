@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,18 +22,28 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _STEMS = ("diffusion_pytorch_model", "model")
 
 
+Form = Literal["same", "convolution", "transposed"]  # how a file holds a tensor
+
+
+def laid(value: Tensor, form: Form) -> Tensor:
+    """A tensor in the form in which a file holds it."""
+    if form == "convolution":
+        return value.reshape(*value.shape, 1, 1) if value.dim() == 2 else value
+    return value.T.contiguous() if form == "transposed" else value
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: in a file, under a key, of a shape.
+    """Where a tensor of a shape lies: in a file, under a key, in a form.
 
-    `rows`: it is only these rows, first and end, of what lies there. `transposed`: it lies there transposed.
+    `rows`: it is only these rows, first and end, of what lies there.
     """
 
     file: Path
     key: str
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
-    transposed: bool = False
+    form: Form = "same"
 
     def read(self, file: Any) -> Tensor:
         """The tensor, out of its opened file."""
@@ -41,13 +51,13 @@ class Place:
             part: Tensor = file.get_slice(self.key)[self.rows[0] : self.rows[1]]
             return part
         tensor: Tensor = file.get_tensor(self.key)
-        return tensor.T.contiguous() if self.transposed else tensor
+        return tensor.T.contiguous() if self.form == "transposed" else tensor.reshape(self.shape)
 
     def put(self, value: Tensor, stored: Tensor) -> Tensor:
         """What lies at the key, with this tensor's new value in it."""
         if self.rows is not None:
             return torch.cat([stored[: self.rows[0]], value, stored[self.rows[1] :]])
-        return value.T.contiguous() if self.transposed else value
+        return laid(value, self.form).reshape(stored.shape)
 
 
 class Tensors(ABC):

@@ -67,7 +67,10 @@ def test_what_is_on_one_side_only_or_of_another_kind_is_said(capsys: Capture, tm
 
 
 def test_two_things_with_nothing_in_common_are_refused(capsys: Capture, model: Model, tmp_path: Path) -> None:
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    for name in ("a", "b"):
+        save_file({name: torch.zeros(1)}, tmp_path / f"{name}.safetensors")
     with pytest.raises(BadModel, match="no tensor in common"):
+        compare(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    with pytest.raises(BadModel, match="no checkpoint that is known here"):
         compare(model.path, tmp_path / "a.safetensors")
     assert "model_index.json" in refused(capsys, "diff", tmp_path, model.path)

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
-import socket
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, EditInfo, TextMap
 from erase.errors import BadModel
+from erase.export._difference import compare
+from erase.export._manifest import verify
+from erase.export._undo import undo
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
 from erase.export.lora import lora
 from erase.models import Model, open_model
+from tests.recipes import contents
+from tests.tiny_checkpoints import tiny_checkpoint
 
-tiny = pytest.importorskip("tests.tiny_families", reason="only Stable Diffusion 1 is here")
+pytestmark = pytest.mark.usefixtures("no_network")
 WITH_UNET = ("stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl")
 
 
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **more: object) -> None:
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-@pytest.fixture(scope="module", params=WITH_UNET)
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return open_model(tiny.tiny_family(request.param, tmp_path_factory.mktemp("family") / request.param))
+@pytest.fixture(params=WITH_UNET)
+def opened(request: pytest.FixtureRequest, family_model: Callable[[str], Model]) -> Model:
+    return family_model(request.param)
 
 
 def edit_of(model: Model) -> Edit:
@@ -54,18 +50,35 @@ def parts(pipe: Any, model: Model) -> dict[str, torch.Tensor]:
     return {f"{part}.{key}": value for part in components for key, value in getattr(pipe, part).state_dict().items()}
 
 
+def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
+    """The names of the weights that are not the same bit for bit; both must have the same names."""
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
 def test_a_single_file_is_the_edited_folder_tensor_for_tensor(opened: Model, tmp_path: Path) -> None:
     edit = edit_of(opened)
     base, whole = opened.pipeline(), open_model(folder(opened, edit, tmp_path / "folder")).pipeline()
     file = checkpoint(opened, edit, tmp_path / "single")
     single = type(whole).from_single_file(str(file), config=str(opened.path), local_files_only=True)
     before, ours, theirs = (parts(pipe, opened) for pipe in (base, single, whole))
-    assert ours.keys() == theirs.keys()
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
-    assert sum(not torch.equal(before[key], theirs[key]) for key in theirs) == len(edit.touches)
+    assert differing(ours, theirs) == []
+    assert len(differing(before, theirs)) == len(edit.touches)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="diffusers loads a LoRA through peft")
+def test_a_single_file_is_the_same_however_the_folders_text_encoders_are_stored(opened: Model, tmp_path: Path) -> None:
+    written = {}
+    for spelling in ("text_model.", ""):
+        copy = Path(shutil.copytree(opened.path, tmp_path / f"folder{len(spelling)}" / "model"))
+        for part in opened.text_components:
+            file = copy / part / "model.safetensors"
+            flat = {key.removeprefix("text_model."): value for key, value in load_file(file).items()}
+            save_file({key if "project" in key else spelling + key: value for key, value in flat.items()}, file)
+        model = open_model(copy)
+        written[spelling] = checkpoint(model, edit_of(model), copy.parent / "single").read_bytes()
+    assert written["text_model."] == written[""]
+
+
 def test_base_and_lora_are_the_edited_folder(opened: Model, tmp_path: Path) -> None:
     edit = edit_of(opened)
     whole = parts(open_model(folder(opened, edit, tmp_path / "folder")).pipeline(), opened)
@@ -78,8 +91,8 @@ def test_base_and_lora_are_the_edited_folder(opened: Model, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
-def test_what_has_no_such_form_is_one_line(family: str, tmp_path: Path) -> None:
-    model = open_model(tiny.tiny_family(family, tmp_path / "model"))
+def test_what_has_no_such_form_is_one_line(family: str, family_model: Callable[[str], Model], tmp_path: Path) -> None:
+    model = family_model(family)
     name = model.sites()[0].name
     info = EditInfo("uce", {}, {}, model.family, model.fingerprint)
     edit = Edit(info, (), {name: torch.ones(model.weight(name).shape)})
@@ -89,15 +102,76 @@ def test_what_has_no_such_form_is_one_line(family: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.fixture
+def from_file(opened: Model, tmp_path: Path) -> Model:
+    """The same model as a single file, opened with the folder's settings."""
+    file = checkpoint(opened, edit_of(opened).scaled(0.0), tmp_path / "base")
+    return open_model(file, config=opened.path)
+
+
+def test_what_was_written_as_a_single_file_is_opened_as_the_same_model(opened: Model, from_file: Model) -> None:
+    assert (from_file.family, from_file.fingerprint) == (opened.family, opened.fingerprint)
+    states, theirs = (model.encode(["a cat in noto style", ""]).states for model in (from_file, opened))
+    assert torch.equal(states, theirs)
+    assert differing(parts(from_file.pipeline(), opened), parts(opened.pipeline(), opened)) == []
+
+
+def test_a_single_files_folder_is_the_edited_folder_and_undoes_to_the_source(
+    opened: Model, from_file: Model, tmp_path: Path
+) -> None:
+    edit = edit_of(opened)
+    assert edit_of(from_file).content == edit.content
+    made = folder(from_file, edit, tmp_path / "made", reversal=True)
+    ours = open_model(made)
+    theirs = open_model(folder(opened, edit, tmp_path / "folder"))
+    assert differing(parts(ours.pipeline(), opened), parts(theirs.pipeline(), opened)) == []
+    assert len(verify(made).changed) == len(edit.touches)
+    plain = open_model(undo(made, tmp_path / "from-file", base=from_file.path))
+    assert differing(parts(plain.pipeline(), opened), parts(opened.pipeline(), opened)) == []
+    assert contents(undo(made, tmp_path / "reversed")) == contents(plain.path)
+
+
+def test_a_safety_checker_that_a_single_file_does_not_hold_is_not_promised(
+    family_model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    model = family_model("stable-diffusion")
+    settings = Path(shutil.copytree(model.path, tmp_path / "settings"))
+    index = (settings / "model_index.json").read_text()
+    checker = '"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]'
+    kept = "\n".join(line for line in index.splitlines() if "requires_safety" not in line)
+    (settings / "model_index.json").write_text(
+        kept.replace('"safety_checker": [\n    null,\n    null\n  ]', f'{checker},\n  "requires_safety_checker": true')
+    )
+    assert checker in (settings / "model_index.json").read_text()
+    file = checkpoint(model, edit_of(model).scaled(0.0), tmp_path / "base")
+    out = folder(open_model(file, config=settings), edit_of(model), tmp_path / "out")
+    assert open_model(out).pipeline().safety_checker is None
+    assert type(model.pipeline()).from_pretrained(out, local_files_only=True).safety_checker is None
+
+
+def test_a_folder_and_a_single_file_are_compared_by_the_folders_names(
+    opened: Model, from_file: Model, tmp_path: Path
+) -> None:
+    edit = edit_of(opened)
+    assert compare(opened.path, from_file.path).differences == ()
+    found = compare(checkpoint(from_file, edit, tmp_path / "edited"), opened.path, ranks=False)
+    assert [difference.name for difference in found.differences] == list(edit.touches)
+    tensors = sum(len(opened.weights(part).places) for part in ("unet", "vae", *opened.text_components))
+    assert (found.same, found.beside) == (tensors - len(edit.touches), 0)
+
+
+def test_what_a_single_file_holds_beside_is_told(tmp_path: Path) -> None:
+    settings, source = tiny_checkpoint("stable-diffusion-2", tmp_path)
+    found = compare(settings, source)
+    assert {one.name.partition(".")[0] for one in found.differences} == {"vae"}  # the tests' file has none
+    layer = sum(".resblocks.23." in key for key in load_file(source))
+    assert found.beside == layer + len(["logit_scale", "text_projection"])
+
+
 @pytest.mark.parametrize("family", WITH_UNET)
 def test_an_opened_single_file_is_patched_and_keeps_all_else(family: str, tmp_path: Path) -> None:
-    files = pytest.importorskip("tests.tiny_checkpoints")
-    _, source = files.tiny_checkpoint(family, tmp_path)
+    _, source = tiny_checkpoint(family, tmp_path)
     model = open_model(source)
     edit = edit_of(model)
     old, new = load_file(source), load_file(checkpoint(model, edit, tmp_path / "out"))
-    assert old.keys() == new.keys()
-    differ = {key for key in old if not torch.equal(old[key], new[key])}
-    assert len(differ) == len(edit.touches)
-    with pytest.raises(BadModel, match="as a checkpoint"):
-        folder(model, edit, tmp_path / "folder")
+    assert len(differing(old, new)) == len(edit.touches)

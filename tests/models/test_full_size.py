@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from erase.models._ldm import UNET, unet_places
+from erase.models._ldm import UNET, places
 from erase.models._open import FAMILIES
 from erase.models._sites import Site, find_sites
 from tests.tiny_checkpoints import ldm_unet_tensors
@@ -114,7 +114,7 @@ def test_every_weight_of_a_published_unet_is_found_in_a_single_file(family: str,
     stored = ldm_unet_tensors(expected)
     shapes = {name: tuple(value.shape) for name, value in stored.items()}
     assert all(name.startswith(UNET) for name in shapes)
-    places = unet_places(tmp_path / "model.safetensors", shapes)
-    assert set(places) == set(expected)
-    assert all(place.shape == tuple(expected[name].shape) for name, place in places.items())
-    assert all(stored[place.key] is expected[name] for name, place in places.items())
+    found = places(tmp_path / "model.safetensors", shapes, family)["unet"]
+    assert set(found) == set(expected)
+    assert all(place.shape == tuple(expected[name].shape) for name, place in found.items())
+    assert all(stored[place.key] is expected[name] for name, place in found.items())
