@@ -144,6 +144,20 @@ def last_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
     return _chosen({"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, model)
 
 
+def own_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
+    """The states of each prompt's words, its first end token and its last padding, and its pooled state."""
+    tokens, pooled = [torch.empty(0, width_of(model))], [torch.empty(0, width_of(model, "pooled"))]
+    for begin in range(0, len(prompts), AT_ONCE):
+        encoding = model.encode(prompts[begin : begin + AT_ONCE])
+        for part in encoding.parts:
+            own = part.mask.clone()
+            own[:, : part.starts], own[:, -1] = False, True
+            tokens.append(part.states[own])
+        if encoding.pooled is not None and pooled[0].shape[1]:
+            pooled.append(encoding.pooled)
+    return _chosen({"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, model)
+
+
 def all_gram(model: Model, prompts: Sequence[str]) -> tuple[Tensor, int]:
     """The sum of r r^T over every token state of every prompt in float64 [width, width], and how many those are."""
     grams, count = all_grams(model, prompts)

@@ -6,17 +6,25 @@ the keeps' second moment is below a threshold, M = (C_t P + s I)^-1 and K the co
 
     W' - W = W (C_a - C_t) P (I - M K (K^T P M K)^-1 K^T P) M,
 
-the keeps being those that a plain ridge edit W (C_a - C_t)(I + C_t)^-1 moves at least as far as the average.
+the keeps being those that a plain ridge edit E = W (C_a - C_t)(I + C_t)^-1 moves at least as far as the average, and
+copies of these with noise along the direction that W sees least, if E moves them further than that. It is solved in a
+basis F V of the free directions, where P = F F^T and F^T C_t F = V diag(l) V^T: there P M is diag(1 / (l + s)).
 Differences:
-- that selection is made for all layers at once by default (`keeps: shared`), by the sum of squares over the layers, so
-  that one map serves all; `layer` is the paper, whose layers differ;
-- keeps are not augmented by noise; the inverse in the constraint is a pseudo-inverse, for P can cancel a constraint;
+- keeps are chosen for all layers at once by default (`keeps: shared`), by the sum of squares over the layers, so that
+  one map serves all; `layer` is the paper, whose layers differ;
+- s is found by default: C_t is a mean, so that with many targets a fixed s outweighs each of them (with s = 1, eight
+  targets of `emoji` at once keep two thirds of the distance to their anchors);
+- all states of a prompt are edited by default, and then a keep's are its own tokens and its last padding;
+- the threshold is a share of the average direction's moment, about 1 in CLIP and far less in T5;
+- the inverse in the constraint is a pseudo-inverse, for P can cancel a constraint;
 - keys and values are edited, where officially values alone are by default.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -27,56 +35,68 @@ from erase.errors import BadOption
 from erase.methods._maps import Weights, leading, map_both, sites_of, square, width_of
 from erase.methods._options import check_options
 from erase.methods._ridge import Factors, gram, smaller
-from erase.methods._states import Pairs, empty_states, last_states, paired_states, prompt_pairs
+from erase.methods._states import Pairs, empty_states, last_states, own_states, paired_states, prompt_pairs
 from erase.models import Model, Reads
 from erase.task import Task
+
+LEAST = 1e-3  # smallest s that is found, as a share of the largest size: below it, small differences are blown up
 
 
 @dataclass(frozen=True)
 class SPEED:
     """Options of SPEED.
 
-    `threshold`: directions in which the keeps' second moment is below it may change; more erases further.
-    `retain_scale`: more changes less of everything.
+    `threshold`: directions in which the keeps' second moment is below this share of the average may change; more
+    erases further.
+    `retain_scale`: s, of which more changes less of everything; 0 takes the largest that meets `reach`.
+    `reach`: how much of the targets' distance to their anchors goes, as a share of its square, of what the free
+    directions allow at all.
     `keeps`: which keeps count: `all`, or those that an edit would move most, over all layers (`shared`) or in each
     (`layer`).
+    `augment`: how many noisy copies there are of each keep that counts so; 0 for none.
     `centres`: by how many states the empty prompt's padding is held exactly.
-    `tokens`: which token states are edited (`last`, `aligned`, `all`); officially `last`, and `all` for nudity.
+    `tokens`: which token states are edited (`last`, `aligned`, `all`); officially `last`, and all for nudity.
     `weights`: what is edited: `values`, `keys` or `both`.
     `expand`: also edits five common phrasings around each target.
     """
 
     threshold: float = 0.1
-    retain_scale: float = 1.0
+    retain_scale: float = 0.0
+    reach: float = 0.95
     keeps: Literal["all", "shared", "layer"] = "shared"
+    augment: int = 10
     centres: int = 3
-    tokens: Literal["last", "aligned", "all"] = "last"
+    tokens: Literal["last", "aligned", "all"] = "all"
     weights: Weights = "both"
     expand: bool = False
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("threshold", "retain_scale"), counts=("centres",))
+        check_options(
+            self,
+            positive=("threshold",),
+            not_negative=("retain_scale", "augment"),
+            shares=("reach",),
+            counts=("centres",),
+        )
 
     def __call__(self, model: Model, task: Task) -> Edit:
         pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
-        keeps, empty = last_states(model, task.keeps), empty_states(model)
-        sites = sites_of(model, method=self, weights=self.weights)
+        keeps = (last_states if self.tokens == "last" else own_states)(model, task.keeps)
+        empty, sites = empty_states(model), sites_of(model, method=self, weights=self.weights)
 
         def solved(reads: Reads, *, seen: Tensor | None) -> Factors:
-            kept, states = keeps[reads].double(), empty[reads].double()
+            states = empty[reads].double()
             fixed = torch.cat([states[:1], centres(states[1:], self.centres)]) if reads == "tokens" else states
-            return self.erase(
-                pairs[reads], kept if seen is None else influential(kept, pairs[reads], seen=seen), fixed=fixed
-            )
+            moment = kept_moment(keeps[reads].double(), pairs[reads], seen=seen, augment=self.augment)
+            return self.erase(pairs[reads], moment, fixed=fixed)
 
         if self.keeps == "layer":
             deltas = {}
             for reads, name in ((reads, name) for reads, names in sites.items() for name in names):
-                width, columns = width_of(model, reads), model.weight(name).shape[1]
-                weight = leading(model, name, width)
+                weight, columns = leading(model, name, width_of(model, reads)), model.weight(name).shape[1]
                 up, down = solved(reads, seen=gram(weight))
                 change = ((weight @ up) @ down).float()
-                deltas[name] = torch.nn.functional.pad(change, (0, columns - width))
+                deltas[name] = torch.nn.functional.pad(change, (0, columns - change.shape[1]))
             return Edit(describe(self, model, task), deltas=deltas)
 
         def shared(reads: Reads) -> Factors:
@@ -84,45 +104,104 @@ class SPEED:
 
         return map_both(self, model, task, solve=shared, weights=self.weights)
 
-    def erase(self, pairs: Pairs, keeps: Tensor, *, fixed: Tensor) -> Factors:
-        """The map in factors, float64; raises BadOption if the keeps leave no direction to edit."""
-        free = null_space(keeps, self.threshold)
-        if not bool(free.any()):
+    def erase(self, pairs: Pairs, moment: Tensor, *, fixed: Tensor) -> Factors:
+        """The map in factors, float64; raises BadOption if the keeps leave no direction to edit.
+
+        `moment` is the keeps' second moment [width, width], `fixed` what must not move [states, width].
+        """
+        basis = free_directions(moment, self.threshold)
+        if not basis.shape[1]:
             raise BadOption(f"speed: no direction has a keep moment below {self.threshold}; raise the threshold.")
-        old, new = pairs.old.double(), pairs.new.double()
-        inverse = torch.linalg.inv(
-            gram(old) / len(old) @ free + self.retain_scale * torch.eye(len(free), dtype=torch.float64)
-        )
-        constraint = torch.linalg.pinv(fixed @ free @ inverse @ fixed.T, rtol=1e-12)
-        down = old @ free
-        down = (down - down @ inverse @ fixed.T @ constraint @ fixed @ free) @ inverse
-        return smaller((new - old).T / len(old), down)
+        old, way = pairs.old.double(), (pairs.new.double() - pairs.old.double()).T / len(pairs.old)
+        sizes, turned = torch.linalg.eigh(gram(old @ basis) / len(old))
+        basis = basis @ turned
+        space = Space(sizes.clamp(min=0), old @ basis, way, fixed @ basis)
+        scale = self.retain_scale or space.largest_scale(self.reach)
+        if len(old) < basis.shape[1]:
+            return smaller(way, space.responses(scale) @ basis.T)
+        return space.change(scale), basis.T
 
 
-def influential(keeps: Tensor, pairs: Pairs, *, seen: Tensor) -> Tensor:
-    """The keeps [kept, width] whose outputs a plain ridge edit moves at least as far as the average.
+@dataclass(frozen=True)
+class Space:
+    """The problem in the basis F V: the sizes l, old states, (N - O)^T / n, and the constrained states."""
+
+    sizes: Tensor
+    old: Tensor
+    way: Tensor
+    fixed: Tensor
+
+    def responses(self, scale: float) -> Tensor:
+        """O P (I - M K (K^T P M K)^-1 K^T P) M, [pairs, directions], with s = `scale`."""
+        return self._constrained(self.old, scale)
+
+    def change(self, scale: float) -> Tensor:
+        """The map's factor, [width, directions]."""
+        return self._constrained(self._moved, scale)
+
+    def _constrained(self, rows: Tensor, scale: float) -> Tensor:
+        weighed = rows / (self.sizes + scale)
+        held = self.fixed / (self.sizes + scale)
+        inner = torch.linalg.pinv(held @ self.fixed.T, rtol=1e-12)
+        found: Tensor = weighed - (weighed @ self.fixed.T) @ inner @ held
+        return found
+
+    @cached_property
+    def _moved(self) -> Tensor:
+        return self.way @ self.old
+
+    def left(self, scale: float) -> float:
+        """The mean squared distance of the old states from their anchors after the edit."""
+        change, moved = self.change(scale), self._moved
+        gone = 2 * (change * moved).sum() - (change.square() * self.sizes).sum()
+        return float(self.way.square().sum() * self.way.shape[1] - gone)
+
+    def largest_scale(self, reach: float) -> float:
+        """The largest s with which the asked share of what can be moved at all still is, by bisection."""
+        largest = max(float(self.sizes[-1]), 1e-12)
+        low, high = math.log(LEAST * largest), math.log(largest / LEAST)
+        whole, least = float(self.way.square().sum() * self.way.shape[1]), self.left(math.exp(low))
+        for _ in range(40):
+            middle = (low + high) / 2
+            near = self.left(math.exp(middle)) <= least + (1 - reach) * (whole - least)
+            low, high = (middle, high) if near else (low, middle)
+        return math.exp(low)
+
+
+def kept_moment(keeps: Tensor, pairs: Pairs, *, seen: Tensor | None, augment: int) -> Tensor:
+    """The second moment of the keeps that count, [width, width]; of all of them where nothing tells (`seen` None).
 
     `seen` is W^T W, of one weight or summed over several.
     """
-    if not len(keeps):
-        return keeps
+    if seen is None or not len(keeps):
+        return gram(keeps) / max(1, len(keeps))
+    distances = moved_by(keeps, pairs, seen=seen)
+    bound, chosen = distances.mean(), keeps[distances >= distances.mean()]
+    total, count = gram(chosen), len(chosen)
+    unseen = torch.linalg.eigh(seen)[1][:, 0]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(augment):
+        near = chosen + torch.randn(len(chosen), 1, generator=generator, dtype=torch.float64) * unseen
+        near = near[moved_by(near, pairs, seen=seen) > bound]
+        total, count = total + gram(near), count + len(near)
+    return total / count
+
+
+def moved_by(keeps: Tensor, pairs: Pairs, *, seen: Tensor) -> Tensor:
+    """How far a plain ridge edit moves the outputs of each keep, [kept]."""
     old, new = pairs.old.double(), pairs.new.double()
     count = len(old)
     change = torch.linalg.solve(torch.eye(old.shape[1], dtype=torch.float64) + gram(old) / count, keeps.T)
-    moved = (new - old).T @ (old @ change) / count
-    distances = (moved * (seen @ moved)).sum(0).clamp(min=0).sqrt()
-    return keeps[distances >= distances.mean()]
+    moved = ((new - old).T @ old) @ change / count
+    distances: Tensor = (moved * (seen @ moved)).sum(0).clamp(min=0).sqrt()
+    return distances
 
 
-def null_space(keeps: Tensor, threshold: float) -> Tensor:
-    """The projector on directions in which the keeps' second moment is below a threshold, [width, width]."""
-    width = keeps.shape[1]
-    if not len(keeps):
-        return torch.eye(width, dtype=torch.float64)
-    sizes, directions = torch.linalg.eigh(gram(keeps) / len(keeps))
-    free = directions[:, sizes < threshold]
-    projector: Tensor = free @ free.T
-    return projector
+def free_directions(moment: Tensor, threshold: float) -> Tensor:
+    """The principal directions in which a moment is below a share of its average, [width, directions]."""
+    sizes, directions = torch.linalg.eigh(moment)
+    free: Tensor = directions[:, sizes < threshold * sizes.mean()] if bool(moment.any()) else directions
+    return free
 
 
 def centres(states: Tensor, count: int) -> Tensor:

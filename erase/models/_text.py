@@ -97,19 +97,32 @@ class TextEncoder:
 
 
 def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> Any:
-    """A text encoder in float32 from its settings and tensors; raises BadWeights."""
+    """A text encoder in float32 from its settings and tensors, each read when its turn comes; raises BadWeights."""
     import transformers
 
-    tensors = dict(weights.tensors())  # each is checked to be whole and finite
     try:
-        encoder, report = getattr(transformers, text.kind).from_pretrained(
-            None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
-        )
+        with torch.device("meta"):  # takes no memory until its tensors are put in
+            encoder = getattr(transformers, text.kind)(config)
+        spelled: dict[str, list[str]] = {}
+        for name in encoder.state_dict():
+            spelled.setdefault(_canonical(name), []).append(name)
+        for key, tensor in weights.tensors():  # each is checked to be whole and finite
+            value = tensor.to(torch.float32, copy=True)
+            encoder.load_state_dict(dict.fromkeys(spelled.pop(_canonical(key), ()), value), strict=False, assign=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise BadWeights(f"{where} cannot be loaded: {first_line(error)}") from error
-    if report["missing_keys"]:  # else they would be random numbers
-        raise BadWeights(f"{where} lacks the tensor {min(report['missing_keys'])}; get the model anew.")
-    return encoder.eval()
+    if spelled:
+        raise BadWeights(f"{where} lacks the tensor {min(spelled)}; get the model anew.")
+    for name, buffer in encoder.named_buffers():
+        if buffer.is_meta:  # the positions, which are counted and not stored
+            module, _, last = name.rpartition(".")
+            encoder.get_submodule(module).register_buffer(last, torch.arange(buffer.numel())[None], persistent=False)
+    return encoder.requires_grad_(True).eval()
+
+
+def _canonical(key: str) -> str:
+    """A tensor's name, whichever way it is spelled: some files and versions put a prefix in front, T5 has two names."""
+    return "shared.weight" if key == "encoder.embed_tokens.weight" else key.removeprefix("text_model.")
 
 
 def first_line(error: Exception) -> str:

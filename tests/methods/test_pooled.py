@@ -81,14 +81,14 @@ def test_the_tensor_technique_reaches_it_too(model: Model, protect: str) -> None
 @pytest.mark.parametrize("method", METHODS)
 def test_every_closed_form_brings_a_targets_pooled_state_nearer_to_its_anchors(method: str, model: Model) -> None:
     build: Any = names.load("methods", method)
-    options: dict[str, Any] = {"speed": {"threshold": 1.0}, "mace": {"lamb": 1e-4}, "time": {"lamb": 1e-4}}
+    options: dict[str, Any] = {"mace": {"lamb": 1e-4}, "time": {"lamb": 1e-4}}
     matrix = map_of(build(**options.get(method, {}))(model, TASK), site_of(model)).matrix()
     old, new = pooled(model, "a cat in noto style", "a cat in blob style")
     assert (old @ matrix.T - new).norm() < 0.95 * (old - new).norm()
 
 
 def test_the_layers_own_choice_of_keeps_reaches_it(model: Model) -> None:
-    delta = SPEED(keeps="layer", threshold=1.0)(model, TASK).deltas[site_of(model).name]
+    delta = SPEED(keeps="layer")(model, TASK).deltas[site_of(model).name]
     assert delta.any()
 
 

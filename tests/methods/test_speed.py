@@ -8,7 +8,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods._ridge import gram
 from erase.methods._states import Pairs
-from erase.methods.speed import SPEED, centres, influential, null_space
+from erase.methods.speed import LEAST, SPEED, centres, free_directions, kept_moment, moved_by
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, relative, states
@@ -21,7 +21,9 @@ def pairs(count: int = 3) -> Pairs:
     return Pairs(states(count, 1), states(count, 2), torch.zeros(count))
 
 
-def published(weight: torch.Tensor, given: Pairs, keeps: torch.Tensor, *, fixed: torch.Tensor) -> torch.Tensor:
+def published(
+    weight: torch.Tensor, given: Pairs, keeps: torch.Tensor, *, fixed: torch.Tensor, noise: torch.Tensor
+) -> torch.Tensor:
     """One layer after the update, in the paper's letters and with the sums of its moments written out."""
     count = len(given.old)
     C_t = sum(torch.outer(old, old) for old in given.old) / count
@@ -30,29 +32,69 @@ def published(weight: torch.Tensor, given: Pairs, keeps: torch.Tensor, *, fixed:
     distances = torch.stack([(E @ keep).norm() for keep in keeps])
     chosen = keeps[distances >= distances.mean()]
     assert 0 < len(chosen) < len(keeps)
-    U, S, _ = torch.linalg.svd(sum(torch.outer(keep, keep) for keep in chosen) / len(chosen))
-    P = U[:, S < 0.1] @ U[:, S < 0.1].T
+    _, _, right = torch.linalg.svd(weight)
+    P_0 = torch.outer(right[-1], right[-1])
+    copies = [keep + (numbers[number] * right[-1]) @ P_0 for numbers in noise for number, keep in enumerate(chosen)]
+    near = [copy for copy in copies if (E @ copy).norm() > distances.mean()]
+    assert bool(near) == bool(copies)
+    moment = sum(torch.outer(keep, keep) for keep in [*chosen, *near]) / (len(chosen) + len(near))
+    U, S, _ = torch.linalg.svd(moment)
+    free = 0.1 * S.mean() > S
+    P = U[:, free] @ U[:, free].T
     M, K = torch.linalg.inv(C_t @ P + 0.7 * EYE), fixed.T
     inner = torch.linalg.inv(K.T @ P @ M @ K)
     return weight + weight @ (C_a - C_t) @ P @ (EYE - M @ K @ inner @ K.T @ P) @ M
 
 
-def test_every_layer_is_the_papers_equation() -> None:
-    given, keeps, fixed, method = pairs(), states(12, 3), states(4, 4), SPEED(retain_scale=0.7, keeps="layer")
-    for rows, seed in ((8, 5), (40, 6)):
-        weight = states(rows, seed)
-        up, down = method.erase(given, influential(keeps, given, seen=gram(weight)), fixed=fixed)
-        expected = published(weight, given, keeps, fixed=fixed)
-        assert relative(weight, expected) > 1e-2
-        assert relative(weight + weight @ up @ down, expected) < 1e-6
+def drawn(count: int, keeps: int) -> torch.Tensor:
+    """The noise along one direction that the method draws for each copy of each of so many keeps."""
+    generator = torch.Generator().manual_seed(0)
+    numbers = [torch.randn(keeps, 1, generator=generator, dtype=torch.float64)[:, 0] for _ in range(count)]
+    return torch.stack(numbers) if count else torch.empty(0, keeps)
+
+
+@pytest.mark.parametrize("augment", [0, 3])
+@pytest.mark.parametrize("count", [3, 2 * WIDTH])
+def test_every_layer_is_the_papers_equation(augment: int, count: int) -> None:
+    given, keeps, fixed = pairs(count), states(14, 3), states(4, 4)
+    method = SPEED(retain_scale=0.7, keeps="layer", augment=augment)
+    for seed in (5, 6):  # a square weight sees every direction, one of them least
+        weight = states(WIDTH, seed)
+        seen = gram(weight)
+        distances = moved_by(keeps, given, seen=seen)
+        chosen = int((distances >= distances.mean()).sum())
+        moment = kept_moment(keeps, given, seen=seen, augment=augment)
+        up, down = method.erase(given, moment, fixed=fixed)
+        assert up.shape[1] <= min(count, WIDTH)
+        noise = drawn(augment, chosen)
+        # The sign of the direction is free in both, so both signs of the noise are tried.
+        expected = [published(weight, given, keeps, fixed=fixed, noise=sign * noise) for sign in (1, -1)]
+        assert min(relative(weight, one) for one in expected) > 1e-2
+        assert min(relative(weight + weight @ up @ down, one) for one in expected) < 1e-6
 
 
 def test_fixed_states_and_kept_ones_do_not_move_but_the_targets_do() -> None:
     given, keeps, fixed = pairs(), states(10, 3), states(4, 4)
-    up, down = SPEED().erase(given, keeps, fixed=fixed)
+    up, down = SPEED().erase(given, gram(keeps) / 10, fixed=fixed)
     assert (fixed @ (up @ down).T).abs().max() < 1e-9
     assert (keeps @ (up @ down).T).abs().max() < 1e-9
     assert (given.old @ (up @ down).T).norm() > 0.1 * (given.new - given.old).norm()
+
+
+@pytest.mark.parametrize("count", [3, 2 * WIDTH])
+@pytest.mark.parametrize("reach", [0.5, 0.9])
+def test_the_scale_that_is_found_moves_the_share_that_is_asked_of_what_can_be_moved(count: int, reach: float) -> None:
+    given, moment, fixed = pairs(count), gram(states(10, 3)) / 10, states(4, 4)
+    way = given.new - given.old
+
+    def left(method: SPEED) -> float:
+        up, down = method.erase(given, moment, fixed=fixed)
+        return float((way - given.old @ (up @ down).T).square().sum())
+
+    basis = free_directions(moment, 0.1)
+    largest = float(torch.linalg.eigvalsh(gram(given.old @ basis) / count)[-1])
+    least, whole = left(SPEED(retain_scale=LEAST * largest)), float(way.square().sum())
+    assert left(SPEED(reach=reach)) == pytest.approx(least + (1 - reach) * (whole - least), rel=1e-6)
 
 
 def test_a_layer_edit_of_a_model_holds_the_start_token_in_every_layer(model: Model) -> None:
@@ -65,12 +107,22 @@ def test_a_layer_edit_of_a_model_holds_the_start_token_in_every_layer(model: Mod
 
 def test_keeps_that_leave_no_direction_are_an_error() -> None:
     with pytest.raises(BadOption, match="raise the threshold"):
-        SPEED(threshold=1e-9).erase(pairs(), states(3 * WIDTH, 3), fixed=states(1, 4))
+        SPEED(threshold=1e-9).erase(pairs(), gram(states(3 * WIDTH, 3)), fixed=states(1, 4))
 
 
 def test_without_keeps_every_direction_is_free() -> None:
-    assert torch.equal(null_space(states(0, 1), 0.1), EYE)
-    assert len(influential(states(0, 1), pairs(), seen=EYE)) == 0
+    moment = kept_moment(states(0, 1), pairs(), seen=EYE, augment=3)
+    assert free_directions(moment, 0.1).shape == (WIDTH, WIDTH)
+
+
+def test_many_targets_at_once_come_as_near_as_one_does(model: Model) -> None:
+    several = Task(tuple(Target(name, "object", anchor="dog") for name in ("cat", "bomb", "kitty")), keeps=("a rose",))
+    for task in (TASK, several):
+        names = [word for target in task.targets for word in (target.name, target.anchor)]
+        states_of = model.encode(names).states[:, 1:].double()
+        matrix = SPEED(reach=0.99)(model, task).text_maps[0].matrix()
+        old, new = states_of[::2], states_of[1::2]
+        assert (old @ matrix.T - new).norm() < 0.5 * (old - new).norm()
 
 
 def test_centres_are_the_means_of_states_that_lie_together() -> None:
@@ -83,6 +135,6 @@ def test_centres_are_the_means_of_states_that_lie_together() -> None:
 
 
 def test_an_option_out_of_range_is_refused_by_name() -> None:
-    for name in ("threshold", "retain_scale", "centres"):
+    for name in ("threshold", "retain_scale", "centres", "augment"):
         with pytest.raises(BadOption, match=name):
-            SPEED(**{name: 0})
+            SPEED(**{name: -1})
