@@ -21,6 +21,8 @@ from erase.prompts import Row
 from erase.task import Task
 
 if TYPE_CHECKING:
+    from erase.evaluate.ranks import Place
+    from erase.evaluate.readings import Readings
     from erase.models import Model
 
 RUNS = Path("runs")
@@ -52,6 +54,20 @@ class Run:
         from erase.models import open_model
 
         return open_model(self.recipe.model)
+
+    @cached_property
+    def readings(self) -> Readings:
+        """What the judge's networks have said of the run's images in this process."""
+        from erase.evaluate.readings import Readings
+
+        return Readings()
+
+    @cached_property
+    def place(self) -> Place:
+        """Which of the processes at work on the run this one is."""
+        from erase.evaluate.ranks import this_place
+
+        return this_place(self.folder)
 
     @cached_property
     def task(self) -> Task:
@@ -186,8 +202,12 @@ def _is_at_work(process: int) -> bool:
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether nothing is in a folder but what a killed start may have left."""
-    return folder.is_dir() and all(path.name.endswith(".partial") for path in folder.iterdir())
+    """Whether nothing is in a folder but what a killed start left, or what other processes of this run make."""
+    if not folder.is_dir():
+        return False
+    found = [path.name for path in folder.iterdir()]
+    theirs = SIDES if any(name.endswith(".lock") for name in found) else ()
+    return all(name.endswith((".partial", ".lock")) or name in theirs for name in found)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
 from erase.options import check_can_edit, export_with, make_edit, method_with
-from erase.runs import Planned, Run
+from erase.runs import SIDES, Planned, Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -89,6 +88,16 @@ def do(name: str, run: Run, watch: Watch) -> None:
     """Does one step, whether or not its result is there."""
     watch.begin(name, STEPS[name].text)
     STEPS[name].do(run, watch)
+
+
+def help_out(run: Run) -> None:
+    """Makes this process's share of a run's images, where it is not the first of several."""
+    from erase.evaluate.making import make_share
+
+    rows, sampler = run.recipe.make_rows(), run.recipe.make_sampler()
+    folders = {side: run.images(side) for side in SIDES}
+    with run.place.present():
+        make_share(run.model, rows, folders, edit_file=run.edit_file, sampler=sampler, place=run.place)
 
 
 def load_edit(run: Run) -> Edit:
@@ -177,22 +186,24 @@ def _edit(run: Run, watch: Watch) -> None:
 
 
 def _generate(run: Run, watch: Watch) -> None:
-    from erase.evaluate.generate import generate
+    from erase.evaluate.making import Reader, make_pairs
+    from erase.evaluate.score import networks_of
 
     rows, sampler, edit = run.recipe.make_rows(), run.recipe.make_sampler(), load_edit(run)
     edit.check_base(run.model.fingerprint)
-    make = partial(generate, run.model, rows, sampler=sampler)
-    before = make(run.images("before"), progress=partial(watch.count, "before"))
-    after = make(run.images("after"), edit=edit, progress=partial(watch.count, "after"))
-    pairs = zip(rows, before, after, strict=True)
-    run.write_plan(tuple(Planned(row, old.stem, new.stem) for row, old, new in pairs))
+    folders = {side: run.images(side) for side in SIDES}
+    reader = Reader(run.model.judge_folder, networks_of(run.recipe.score), run.readings)
+    pairs = make_pairs(
+        run.model, rows, folders, edit=edit, sampler=sampler, reader=reader, count=watch.count, place=run.place
+    )
+    run.write_plan(tuple(Planned(row, old.stem, new.stem) for row, (old, new) in zip(rows, pairs, strict=True)))
 
 
 def _score(run: Run, watch: Watch) -> None:
     from erase.evaluate.score import score
 
     shots = [shot for pair in _shots(run) for shot in pair]
-    scores = score(run.task, shots, scorers=run.recipe.score, judge=run.model.judge_folder)
+    scores = score(run.task, shots, scorers=run.recipe.score, judge=run.model.judge_folder, readings=run.readings)
     write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
 
 

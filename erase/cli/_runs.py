@@ -17,25 +17,32 @@ DEFAULT_RUN = Path("erase-style")
 
 
 def begin(pipeline: str, folder: Path | None) -> Run:
-    """The run of a pipeline, begun or taken up again; what is wrong with it is found before anything is written."""
+    """The run of a pipeline, begun or taken up again; what is wrong with it is found before anything is written.
+
+    Only the first of several processes begins it.
+    """
     from erase import steps
     from erase.pipeline import load_pipeline, resolve
     from erase.runs import run_in
 
     run = run_in(resolve(load_pipeline(pipeline)), folder)
-    if not run.is_begun:
-        steps.check(run)
-    run.begin()
+    if run.place.is_first:
+        if not run.is_begun:
+            steps.check(run)
+        run.begin()
     return run
 
 
 def do_step(folder: Path, name: str) -> Run:
-    """The run, after one of its steps was done anew."""
+    """The run, after one of its steps was done anew; of several processes the others help with its images and end."""
     from erase import steps
     from erase.cli._watch import ShownWatch
     from erase.runs import open_run
 
     run = open_run(folder)
-    with ShownWatch() as watch:
+    if not run.place.is_first:
+        steps.help_out(run)
+        raise typer.Exit
+    with ShownWatch() as watch, run.place.present():
         steps.do(name, run, watch)
     return run

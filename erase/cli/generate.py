@@ -86,7 +86,7 @@ def generate_sides(
     """The folders of the images that were made: before, and after where there is an edit."""
     from erase.cli._watch import ShownWatch
     from erase.edit import Edit
-    from erase.evaluate.generate import generate as make_images
+    from erase.evaluate.ranks import stream_share, this_place
     from erase.models import open_model
 
     opened = open_model(model)
@@ -95,8 +95,13 @@ def generate_sides(
         loaded = Edit.load(edit)
         loaded.check_base(opened.fingerprint)
         sides["after"] = loaded.scaled(strength)
-    with ShownWatch() as watch:
+    place = this_place(out)
+    with ShownWatch() as watch, place.present():
         watch.begin("generate", "making the images")
         for side, applied in sides.items():
-            make_images(opened, rows, out / side, edit=applied, sampler=sampler, progress=partial(watch.count, side))
+            progress = partial(watch.count, side) if place.is_first else None
+            for _ in stream_share(
+                opened, rows, out / side, place=place, edit=applied, sampler=sampler, progress=progress
+            ):
+                pass
     return [out / side for side in sides]

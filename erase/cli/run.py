@@ -30,6 +30,7 @@ def run(
     [bold]erase run[/]                                 erase a style from the embedded model
     [bold]erase run erase-object[/]                    another of `erase list pipelines`
     [bold]erase run mine.yaml --out runs/mine[/]       a pipeline of your own
+    [bold]torchrun --nproc-per-node 2 -m erase run[/]  the images by two processes, the same ones
     """
     from rich.console import Console
 
@@ -39,7 +40,10 @@ def run(
 
     started = time.monotonic()
     current = begin(pipeline, out)
-    with ShownWatch() as watch:
+    if not current.place.is_first:  # another process of several, which tells nothing
+        steps.help_out(current)
+        return
+    with ShownWatch() as watch, current.place.present():
         worked = steps.do_all(current, watch)
     seconds = time.monotonic() - started
     outcome = f"finished in {seconds:.0f} s" if worked else "was finished already; nothing was left to do"

@@ -72,7 +72,7 @@ def _verify(
     from erase.evaluate.ranks import this_place
     from erase.models import open_model
 
-    chosen, model, place = load_protocol(protocol), open_model(base), this_place()
+    chosen, model, place = load_protocol(protocol), open_model(base), this_place(out)
     opened = verifying.open_edited(edited, model)
     kind, targets, synonyms, keeps = named
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
@@ -80,7 +80,7 @@ def _verify(
     if not place.is_first:
         verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
         return None
-    with ShownWatch() as watch:
+    with ShownWatch() as watch, place.present():
         watch.begin("verify", chosen.title)
         return verifying.verify(
             model, opened, chosen, task=task, given=judged, folder=out, count=watch.count, place=place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from erase.errors import ScoreFailed
-from erase.evaluate.shots import in_batches
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,15 @@ class ClipTowers:
             raise ScoreFailed(f"the CLIP in {self.folder} gives NaN or infinite vectors; its weights are damaged.")
         return normalize(vectors)
 
+    @property
+    def side(self) -> int:
+        """Pixels of a picture's edge."""
+        return int(self._model.config.vision_config.image_size)
+
     @torch.inference_mode()
-    def images(self, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each image's unit vector, [width]."""
-        side = int(self._model.config.vision_config.image_size)
-        parts = [
-            self._model.get_image_features(pixel_values=batch).pooler_output
-            for batch in in_batches(list(pixels.values()), side=side)
-        ]
-        return dict(zip(pixels, self._unit(torch.cat(parts)), strict=True)) if parts else {}
+    def batch(self, pixels: Tensor) -> Tensor:
+        """The unit vectors [pictures, width] of pictures [pictures, 3, side, side] in -1 .. 1."""
+        return self._unit(self._model.get_image_features(pixel_values=pixels).pooler_output)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> dict[str, Tensor]:

@@ -46,6 +46,11 @@ def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> 
     return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
 
 
+def image_path(model: Model, row: Row, folder: Path, *, sampler: Sampler, edit: Edit | None) -> Path:
+    """Where a row's image lies in a folder."""
+    return folder / f"{image_id(model, row, sampler, edit=edit)}.png"
+
+
 def generate(
     model: Model,
     rows: Sequence[Row],
@@ -60,21 +65,42 @@ def generate(
     Raises PromptTooLong, or BadModel for a family that cannot be sampled, before anything is made; BadWeights,
     ModelMismatch, DiskFull.
     """
+    made = {
+        row_key(row): path for row, path in stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
+    }
+    return tuple(made[row_key(row)] for row in rows)
+
+
+def stream(
+    model: Model,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    edit: Edit | None = None,
+    sampler: Sampler | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Row, Path]]:
+    """Each different row with its image's path, in the rows' order, each as soon as its image is there.
+
+    Raises what `generate` raises, when the first one is asked for.
+    """
     sampler = sampler or Sampler()
     model.check_sampling()
     model.check_prompts([row.prompt for row in rows])
-    paths = {row_key(row): folder / f"{image_id(model, row, sampler, edit=edit)}.png" for row in rows}
     unique = {row_key(row): row for row in rows}
-    missing = [row for key, row in unique.items() if not is_whole(paths[key])]
+    paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
+    missing = {key: row for key, row in unique.items() if not is_whole(paths[key])}
     done = len(unique) - len(missing)
     report = progress or (lambda done, total: None)
     report(done, len(unique))
-    if missing:
-        for row, image in sample(model, missing, sampler, edit=edit):
-            write_atomically(paths[row_key(row)], png(image, row))
+    images = sample(model, list(missing.values()), sampler, edit=edit) if missing else iter(())
+    for key, row in unique.items():
+        if key in missing:
+            _, image = next(images)
+            write_atomically(paths[key], png(image, row))
             done += 1
             report(done, len(unique))
-    return tuple(paths[row_key(row)] for row in rows)
+        yield row, paths[key]
 
 
 def row_key(row: Row) -> tuple[str, int]:

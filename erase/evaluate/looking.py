@@ -11,8 +11,10 @@ from typing import Any
 from erase import documents, names
 from erase.errors import BadProtocol, ScoreFailed
 from erase.evaluate.cases import concepts_of
-from erase.evaluate.detections import ANYTHING, Detector, Findings, Policy, count, counted, examine
+from erase.evaluate.detections import ANYTHING, AT_ONCE, Detector, Findings, Policy, count, counted, examine
+from erase.evaluate.gate import Role
 from erase.evaluate.protocol import Case, DetectorForm, Protocol
+from erase.evaluate.stream import batched
 from erase.task import Task
 
 Key = tuple[str, int]  # prompt and seed
@@ -84,32 +86,69 @@ class Look:
     score: float | None = None
 
 
+Found = Mapping[Key, Findings | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Watcher:
+    """One detector of a protocol, the roles whose cases it answers, and the images that it looks at."""
+
+    form: DetectorForm
+    detector: Detector
+    roles: tuple[Role, ...]
+    keys: frozenset[Key]
+
+    def examine(self, images: Sequence[tuple[Key, Path]]) -> Found:
+        """What it finds in those of the images that it looks at."""
+        named = {f"{key[0]}\n{key[1]}": (key, path) for key, path in images if key in self.keys}
+        found = examine(self.detector, {name: path for name, (_, path) in named.items()}, name=self.form.name)
+        return {named[name][0]: findings for name, findings in found.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Looker:
+    """The detectors of a protocol over the cases of a task."""
+
+    task: Task
+    cases: tuple[Case, ...]
+    watchers: tuple[Watcher, ...]
+
+    def examine(self, images: Sequence[tuple[Key, Path]]) -> tuple[Found, ...]:
+        """What each detector finds in a batch of images; raises ScoreFailed if one fails."""
+        return tuple(watcher.examine(images) for watcher in self.watchers)
+
+    def looks(self, parts: Sequence[Sequence[Found]]) -> list[Look]:
+        """What is seen for each case in its image, from what was found in all batches."""
+        found: list[dict[Key, Findings | None]] = [{} for _ in self.watchers]
+        for part in parts:
+            for one, more in zip(found, part, strict=True):
+                one |= more
+        pairs = list(zip(self.watchers, found, strict=True))
+        return [
+            _look_at(case, self.task, [(w.form.policy, one[_key(case)]) for w, one in pairs if case.role in w.roles])
+            for case in self.cases
+        ]
+
+
+def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], given: Given) -> Looker:
+    """The looker of a protocol, its detectors built; raises what `build_detector` raises."""
+    both: tuple[Role, ...] = ("erased", "kept")
+    shared = protocol.detectors("erased") == protocol.detectors("kept")
+    watchers = []
+    for roles in [both] if shared else [both[:1], both[1:]]:
+        chosen = [case for case in cases if case.role in roles]
+        labels, keys = concepts_of(chosen, task), frozenset(map(_key, chosen))
+        forms = protocol.detectors(roles[0])
+        watchers += [Watcher(form, build_detector(form, labels, given), roles, keys) for form in forms]
+    return Looker(task, tuple(cases), tuple(watchers))
+
+
 def look(
     protocol: Protocol, task: Task, cases: Sequence[Case], *, images: Mapping[Key, Path], given: Given
 ) -> list[Look]:
-    """What is seen for each case in its image.
-
-    Raises ScoreFailed if a detector fails.
-    """
-    answers: dict[int, Look] = {}
-    erased, kept = protocol.detectors("erased"), protocol.detectors("kept")
-    for forms in [erased] if erased == kept else [erased, kept]:
-        chosen = {number: case for number, case in enumerate(cases) if protocol.detectors(case.role) == forms}
-        labels = concepts_of(list(chosen.values()), task)
-        wanted = {_key(case): images[_key(case)] for case in chosen.values()}
-        found = [_find(form, labels, wanted, given=given) for form in forms]
-        for number, case in chosen.items():
-            of_case = [(form.policy, one[_key(case)]) for form, one in zip(forms, found, strict=True)]
-            answers[number] = _look_at(case, task, of_case)
-    return [answers[number] for number in range(len(cases))]
-
-
-def _find(
-    form: DetectorForm, labels: Sequence[str], images: Mapping[Key, Path], *, given: Given
-) -> dict[Key, Findings | None]:
-    named = {f"{prompt}\n{seed}": path for (prompt, seed), path in images.items()}
-    found = examine(build_detector(form, labels, given), named, name=form.name)
-    return dict(zip(images, found.values(), strict=True))
+    """What is seen for each case in its image; raises ScoreFailed if a detector fails."""
+    looker = looker_of(protocol, task, cases, given)
+    return looker.looks([looker.examine(batch) for batch in batched(images.items(), AT_ONCE)])
 
 
 def _look_at(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> Look:

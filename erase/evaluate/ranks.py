@@ -2,29 +2,37 @@
 
 Images are files that depend on their row alone, so a process that dies loses nothing: the first one, or the same
 command later, makes what it left. Started by `torchrun`, `accelerate launch` or anything that sets RANK, WORLD_SIZE.
+While one lives it holds a lock on a file, which the system lets go however it ends; so the first one waits for others
+that are at work, and never for one that is dead.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from erase.edit import Edit
-from erase.errors import BadOption
-from erase.evaluate.generate import Progress, generate
+from erase.errors import BadOption, RunConflict
+from erase.evaluate.generate import Progress, image_path, stream
 from erase.evaluate.sampler import Sampler
 from erase.models import Model
 from erase.prompts import Row
 
+GRACE = 30.0  # seconds in which a process that was not seen yet may still be starting
+PAUSE = 0.2  # seconds between two looks
+
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many processes this is."""
+    """Which of how many processes this is; `desk` is the folder in which they see of each other who lives."""
 
     rank: int = 0
     world: int = 1
+    desk: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -39,8 +47,43 @@ class Place:
         """Every `world`-th row of the whole plan; not of what is missing, which each process sees otherwise."""
         return tuple(rows[self.rank :: self.world])
 
+    @contextlib.contextmanager
+    def present(self) -> Iterator[None]:
+        """Tells the others that this process lives, until the block or the process ends.
 
-def this_place(environment: Mapping[str, str] | None = None) -> Place:
+        Raises RunConflict if another process of this rank lives there.
+        """
+        if self.world == 1 or self.desk is None:
+            yield
+            return
+        self.desk.mkdir(parents=True, exist_ok=True)
+        path = _lock_of(self.desk, self.rank)
+        with path.open("a") as file:
+            if not _take(file.fileno(), seconds=1.0):
+                raise RunConflict(
+                    f"another process with RANK {self.rank} is at work in {self.desk}; wait for its end, or end it."
+                )
+            yield
+            if self.is_first:  # nobody looks any more
+                for left in self.desk.glob(_lock_of(self.desk, "*").name):
+                    left.unlink(missing_ok=True)
+
+    def wait_for(self, rank: int, is_done: Callable[[], bool], *, grace: float = GRACE) -> bool:
+        """Whether another process did what it has to; waits until it has, or is dead.
+
+        One that was not seen yet may take `grace` seconds to start.
+        """
+        began, seen = time.monotonic(), False
+        while not is_done():
+            lives = self.desk is not None and _is_held(_lock_of(self.desk, rank))
+            if not lives and (seen or self.desk is None or time.monotonic() - began > grace):
+                return is_done()
+            seen = seen or lives
+            time.sleep(PAUSE)
+        return True
+
+
+def this_place(desk: Path | None = None, environment: Mapping[str, str] | None = None) -> Place:
     """The place that the launcher gave this process; the only one, if it was not launched.
 
     Raises BadOption if what the launcher said is no place.
@@ -49,10 +92,10 @@ def this_place(environment: Mapping[str, str] | None = None) -> Place:
     rank, world = said.get("RANK", "0"), said.get("WORLD_SIZE", "1")
     if not (rank.isdigit() and world.isdigit()):
         raise BadOption(f'RANK is "{rank}" and WORLD_SIZE "{world}"; expected whole numbers, as torchrun sets them.')
-    return Place(int(rank), int(world))
+    return Place(int(rank), int(world), desk)
 
 
-def generate_share(
+def stream_share(
     model: Model,
     rows: Sequence[Row],
     folder: Path,
@@ -61,14 +104,57 @@ def generate_share(
     edit: Edit | None = None,
     sampler: Sampler | None = None,
     progress: Progress | None = None,
-) -> tuple[Path, ...]:
-    """Paths of this process's images, made if they are missing; the first process's are all of the plan's.
+) -> Iterator[tuple[Row, Path]]:
+    """This process's rows with their images' paths, made if they are missing; the first one's are all of the plan's.
 
-    Raises what `generate` raises.
+    The first one makes its own share, waits for those that are at work, and makes what the dead left. Raises what
+    `stream` raises.
     """
-    if place.world > 1:
-        model.check_prompts([row.prompt for row in rows])
-        mine = generate(model, place.share(rows), folder, edit=edit, sampler=sampler, progress=progress)
-        if not place.is_first:
-            return mine
-    return generate(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
+    if place.world == 1:
+        yield from stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
+        return
+    model.check_prompts([row.prompt for row in rows])
+    mine = stream(model, place.share(rows), folder, edit=edit, sampler=sampler, progress=progress)
+    if not place.is_first:
+        yield from mine
+        return
+    for _ in mine:
+        pass
+    sampled = sampler or Sampler()
+    for rank in range(1, place.world):
+        share = Place(rank, place.world).share(rows)
+        paths = [image_path(model, row, folder, sampler=sampled, edit=edit) for row in share]
+        place.wait_for(rank, lambda paths=paths: all(path.is_file() for path in paths))  # type: ignore[misc]
+    yield from stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
+
+
+def _lock_of(desk: Path, rank: int | str) -> Path:
+    return desk / f".rank-{rank}.lock"
+
+
+def _take(file: int, *, seconds: float) -> bool:
+    """Whether the lock on an open file was got; others hold it for a moment to see whether it is free."""
+    import fcntl
+
+    until = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process holds the lock on a file."""
+    import fcntl
+
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True

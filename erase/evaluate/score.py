@@ -10,6 +10,7 @@ from typing import Any
 from erase import names
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Figure
+from erase.evaluate.readings import Readings
 from erase.evaluate.shots import Shot, split_readable
 from erase.task import Task
 
@@ -51,8 +52,16 @@ class Scores:
             raise ScoreFailed(f"scores are damaged ({error}); run `erase score` anew.") from error
 
 
-def score(task: Task, shots: Sequence[Shot], *, scorers: Sequence[str], judge: Path | None) -> Scores:
-    """The scores of the images by the scorers of these names.
+def networks_of(scorers: Sequence[str]) -> tuple[str, ...]:
+    """The judge's networks, by their folders in it, that scorers of these names ask; raises UnknownName."""
+    asked = [network for name in scorers for network in _class(name).reads]
+    return tuple(dict.fromkeys(asked))
+
+
+def score(
+    task: Task, shots: Sequence[Shot], *, scorers: Sequence[str], judge: Path | None, readings: Readings | None = None
+) -> Scores:
+    """The scores of the images by the scorers of these names; what `readings` hold is not read again.
 
     Raises UnknownName, and ScoreFailed if there is nothing to score with, no image, or a scorer fails.
     """
@@ -64,7 +73,8 @@ def score(task: Task, shots: Sequence[Shot], *, scorers: Sequence[str], judge: P
     if not readable:
         raise ScoreFailed(f"none of the {len(shots)} images can be read; run `erase generate` anew.")
     pixels = {shot.id: one for shot, one in readable}
-    measured = [_scorer(name, judge)(task, shots, pixels) for name in scorers]
+    readings = readings or Readings()
+    measured = [_class(name)(judge, readings)(task, shots, pixels) for name in scorers]
     return Scores(
         figures=tuple(figure for part in measured for figure in part.figures),
         verdicts={name: seen for part in measured for name, seen in part.verdicts.items()},
@@ -72,6 +82,5 @@ def score(task: Task, shots: Sequence[Shot], *, scorers: Sequence[str], judge: P
     )
 
 
-def _scorer(name: str, judge: Path) -> Any:
-    build: Any = names.load("scores", name)
-    return build(judge)
+def _class(name: str) -> Any:
+    return names.load("scores", name)

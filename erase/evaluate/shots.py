@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,13 +70,8 @@ def split_readable(shots: Sequence[Shot]) -> tuple[list[tuple[Shot, Tensor]], li
     ]
 
 
-def in_batches(pixels: Sequence[Tensor], *, side: int, size: int = 64) -> Iterator[Tensor]:
-    """The pictures in batches [size, 3, side, side], resized where they are of another size."""
-    for start in range(0, len(pixels), size):
-        yield torch.stack([_resized(one, side) for one in pixels[start : start + size]])
-
-
-def _resized(pixels: Tensor, side: int) -> Tensor:
+def resized(pixels: Tensor, side: int) -> Tensor:
+    """The picture, [3, side, side], resized if it is of another size."""
     if pixels.shape[-2:] == (side, side):
         return pixels
     grown = torch.nn.functional.interpolate(pixels[None], (side, side), mode="bicubic", antialias=True)

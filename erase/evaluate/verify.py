@@ -6,7 +6,7 @@ An image is named by all that it depends on: nothing is made twice, and no other
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,15 @@ from erase.edit import Edit
 from erase.errors import BadEdit, BadTask
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import make_cases, rows_of
-from erase.evaluate.detections import curve
+from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.gate import Outcome, Verdict, judge
 from erase.evaluate.generate import row_key
-from erase.evaluate.looking import Given, Key, Look, look
+from erase.evaluate.looking import Given, Key, Look, Looker, looker_of
 from erase.evaluate.protocol import Case, Protocol
-from erase.evaluate.quality import clip_scores, set_distances
-from erase.evaluate.ranks import Place, generate_share
+from erase.evaluate.quality import Eyes, Vectors, clip_scores, eyes_of, set_distances
+from erase.evaluate.ranks import Place, stream_share
 from erase.evaluate.shots import read_picture
+from erase.evaluate.stream import follow
 from erase.files import write_atomically
 from erase.models import Model, open_model
 from erase.task import Target, Task
@@ -106,23 +107,47 @@ def verify(
     Raises BadProtocol, BadPrompts, PromptTooLong, ScoreFailed, DiskFull; what was made is kept and not made again.
     """
     cases = make_cases(protocol, task, given.paths)
+    looker, eyes = looker_of(protocol, task, cases, given), eyes_of(protocol, cases, given)
     count = count or (lambda text, done, total: None)
-    sides = {"before": Edited(base, None, None), "after": edited}
-    images = {
-        name: draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
-        for name, side in sides.items()
-    }
-    seen = {name: look(protocol, task, cases, images=paths, given=given) for name, paths in images.items()}
-    quality = clip_scores(protocol, cases, images, given=given)
+    sides = {}
+    for name, side in (("before", Edited(base, None, None)), ("after", edited)):
+        drawn = draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
+        sides[name] = see(drawn, looker, eyes)
+    before, after = sides["before"], sides["after"]
+    images = {name: side.images for name, side in sides.items()}
+    quality = clip_scores(protocol, cases, eyes, before=before.vectors, after=after.vectors)
     outcomes = [
-        outcome(case, (seen["before"][number], seen["after"][number]), images, quality=quality.get(number))
+        outcome(case, (before.looks[number], after.looks[number]), images, quality=quality.get(number))
         for number, case in enumerate(cases)
     ]
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
-    totals += set_distances(protocol, cases, images, given=given)
+    totals += set_distances(protocol, eyes, before=before.vectors, after=after.vectors)
     result = Result(protocol, task, cases, tuple(outcomes), totals, judge(outcomes, protocol.limits), folder)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
     return result
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One side: its images, what is seen for each case, and the vectors of what must stay."""
+
+    images: Mapping[Key, Path]
+    looks: Sequence[Look]
+    vectors: Vectors
+
+
+def see(drawn: Iterable[tuple[Key, Path]], looker: Looker, eyes: Eyes) -> Seen:
+    """What is seen in images, each batch looked at while the next is made."""
+    images: dict[Key, Path] = {}
+
+    def noted() -> Iterator[tuple[Key, Path]]:
+        for key, path in drawn:
+            images[key] = path
+            yield key, path
+
+    seen = follow(noted(), lambda batch: (looker.examine(batch), eyes.vectors(batch)), size=AT_ONCE)
+    vectors = {key: vector for _, part in seen for key, vector in part.items()}
+    return Seen(images, looker.looks([found for found, _ in seen]), vectors)
 
 
 def draw(
@@ -133,14 +158,19 @@ def draw(
     folder: Path,
     count: Callable[[int, int], None] | None = None,
     place: Place | None = None,
-) -> dict[Key, Path]:
-    """Each row's image of one side; of the rows that are this process's share, where there are several."""
-    rows, place = rows_of(cases), place or Place()
-    paths = generate_share(
-        side.model, rows, folder, place=place, edit=side.edit, sampler=protocol.sampler, progress=count
+) -> Iterator[tuple[Key, Path]]:
+    """Each image of one side as soon as it is there; of the rows that are this process's share, if there are others."""
+    made = stream_share(
+        side.model,
+        rows_of(cases),
+        folder,
+        place=place or Place(),
+        edit=side.edit,
+        sampler=protocol.sampler,
+        progress=count,
     )
-    made = rows if place.is_first else place.share(rows)
-    return dict(zip(map(row_key, made), paths, strict=True))
+    for row, path in made:
+        yield row_key(row), path
 
 
 def draw_share(
@@ -148,8 +178,10 @@ def draw_share(
 ) -> None:
     """Makes another process's share of the images of both sides and scores nothing."""
     cases = make_cases(protocol, task, given.paths)
-    for side in (Edited(base, None, None), edited):
-        draw(side, protocol, cases, folder=folder / "images", place=place)
+    with place.present():
+        for side in (Edited(base, None, None), edited):
+            for _ in draw(side, protocol, cases, folder=folder / "images", place=place):
+                pass
 
 
 def outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from erase.errors import ScoreFailed
+from erase.evaluate.aggregate import Total
 from erase.evaluate.distances import cmmd
 from erase.evaluate.looking import Given, Key
 from erase.evaluate.protocol import Case, Protocol, load_protocol
-from erase.evaluate.quality import clip_scores, set_distances
+from erase.evaluate.quality import Vectors, clip_scores, eyes_of, set_distances
 from erase.prompts import Row
 
 CAPTIONS = ("a cat", "a dog", "a car")
@@ -52,11 +54,31 @@ def vectors(folder: Path, paths: list[Path]) -> torch.Tensor:
         return CLIPModel.from_pretrained(folder).eval().get_image_features(torch.stack(pixels)).pooler_output.double()
 
 
+Sides = dict[str, dict[Key, Path]]
+
+
+def seen(asked: Protocol, cases: list[Case], images: Sides, judge: Path | None) -> tuple[Any, dict[str, Vectors]]:
+    """Who looks, and the vectors of both sides, looked at in two batches."""
+    eyes = eyes_of(asked, cases, Given(judge=judge))
+    shown = {side: list(paths.items()) for side, paths in images.items()}
+    return eyes, {side: {**eyes.vectors(pairs[:2]), **eyes.vectors(pairs[2:])} for side, pairs in shown.items()}
+
+
+def scored(asked: Protocol, cases: list[Case], images: Sides, judge: Path) -> dict[int, tuple[float, float]]:
+    eyes, vectors = seen(asked, cases, images, judge)
+    return clip_scores(asked, cases, eyes, **vectors)
+
+
+def distances(asked: Protocol, cases: list[Case], images: Sides, judge: Path) -> tuple[Total, ...]:
+    eyes, vectors = seen(asked, cases, images, judge)
+    return set_distances(asked, eyes, **vectors)
+
+
 def test_scores_are_a_hundred_cosines_of_kept_cases_alone(
     tiny_model: Path, tmp_path: Path, cases: list[Case], images: dict[str, dict[Key, Path]]
 ) -> None:
     folder = tiny_model / "judge/clip"
-    found = clip_scores(protocol(tmp_path, "clip"), cases, images, given=Given(judge=tiny_model / "judge"))
+    found = scored(protocol(tmp_path, "clip"), cases, images, tiny_model / "judge")
     assert list(found) == [1, 2, 3]
     tokens = CLIPTokenizer.from_pretrained(folder)(list(CAPTIONS), padding=True, return_tensors="pt")
     with torch.inference_mode():
@@ -71,7 +93,7 @@ def test_a_missing_image_scores_nought(
     tiny_model: Path, tmp_path: Path, cases: list[Case], images: dict[str, dict[Key, Path]]
 ) -> None:
     images["after"][("a dog", 0)].unlink()
-    found = clip_scores(protocol(tmp_path, "clip"), cases, images, given=Given(judge=tiny_model / "judge"))
+    found = scored(protocol(tmp_path, "clip"), cases, images, tiny_model / "judge")
     assert found[2][1] == 0.0
     assert found[2][0] != 0.0
 
@@ -80,7 +102,7 @@ def test_distances_are_of_the_kept_images(
     tiny_model: Path, tmp_path: Path, cases: list[Case], images: dict[str, dict[Key, Path]]
 ) -> None:
     asked = protocol(tmp_path, "cmmd", "kid")
-    totals = set_distances(asked, cases, images, given=Given(judge=tiny_model / "judge"))
+    totals = distances(asked, cases, images, tiny_model / "judge")
     before, after = (vectors(tiny_model / "judge/clip", list(images[side].values())[1:]) for side in images)
     assert totals[0].after == pytest.approx(cmmd(before.numpy(), after.numpy()), abs=1e-4)
     assert "to the base model's images" in totals[0].name
@@ -92,18 +114,18 @@ def test_a_distance_of_incomplete_sets_is_a_failed_run(
 ) -> None:
     images["after"][("a dog", 0)].unlink()
     with pytest.raises(ScoreFailed, match="1 of 3 images are missing"):
-        set_distances(protocol(tmp_path, "cmmd"), cases, images, given=Given(judge=tiny_model / "judge"))
+        distances(protocol(tmp_path, "cmmd"), cases, images, tiny_model / "judge")
 
 
 def test_what_is_not_asked_for_is_not_scored(
     tmp_path: Path, cases: list[Case], images: dict[str, dict[Key, Path]]
 ) -> None:
-    assert clip_scores(protocol(tmp_path), cases, images, given=Given()) == {}
-    assert set_distances(protocol(tmp_path), cases, images, given=Given()) == ()
+    eyes, vectors = seen(protocol(tmp_path), cases, images, None)
+    assert vectors == {"before": {}, "after": {}}
+    assert clip_scores(protocol(tmp_path), cases, eyes, **vectors) == {}
+    assert set_distances(protocol(tmp_path), eyes, **vectors) == ()
 
 
-def test_without_a_clip_it_is_said_what_to_give(
-    tmp_path: Path, cases: list[Case], images: dict[str, dict[Key, Path]]
-) -> None:
+def test_without_a_clip_it_is_said_what_to_give(tmp_path: Path, cases: list[Case]) -> None:
     with pytest.raises(ScoreFailed, match="give it as clip=PATH"):
-        clip_scores(protocol(tmp_path, "clip"), cases, images, given=Given())
+        eyes_of(protocol(tmp_path, "clip"), cases, Given())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from erase.evaluate.shots import group_of, in_batches, read_pixels, split_readable
+from erase.evaluate.shots import group_of, read_pixels, resized, split_readable
 from erase.prompts import Row
 from erase.task import Kind, Target, Task
 from tests.evaluate.pictures import noisy, plain, shot
@@ -70,15 +70,16 @@ def test_readable_and_missing_pictures_are_told_apart(tmp_path: Path) -> None:
     assert [one.id for one in unreadable] == ["missing", "text"]
 
 
-def test_batches_hold_every_picture_in_order_at_the_asked_size() -> None:
-    pictures = [torch.full((3, side, side), number / 10) for number, side in enumerate((64, 64, 16, 64, 100))]
-    batches = list(in_batches(pictures, side=64, size=2))
-    assert [batch.shape for batch in batches] == [(2, 3, 64, 64), (2, 3, 64, 64), (1, 3, 64, 64)]
-    torch.testing.assert_close(torch.cat(batches).mean((1, 2, 3)), torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4]))
+def test_a_picture_of_another_size_is_resized_and_stays_in_range() -> None:
+    for side in (16, 100):
+        grown = resized(torch.full((3, side, side), 0.25), 64)
+        assert grown.shape == (3, 64, 64)
+        torch.testing.assert_close(grown, torch.full((3, 64, 64), 0.25))
+    assert resized(torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).expand(3, 2, 2), 64).abs().max() <= 1
 
 
 def test_a_picture_of_the_right_size_keeps_every_bit(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "#123456").save(tmp_path / "a.png")
     pixels = read_pixels(tmp_path / "a.png")
     assert pixels is not None
-    assert torch.equal(next(in_batches([pixels], side=64))[0], pixels)
+    assert torch.equal(resized(pixels, 64), pixels)

@@ -94,8 +94,7 @@ def run(
     """The verdict when the judge answers by a function of prompt and side (0 before, 1 after)."""
     cases, known = make_cases(protocol, TASK), {}
     for side, drawn in enumerate((Edited(model, None, None), edited)):
-        paths = draw(drawn, protocol, cases, folder=folder / "images", count=lambda done, total: None)
-        for (prompt, _), path in paths.items():
+        for (prompt, _), path in draw(drawn, protocol, cases, folder=folder / "images"):
             with Image.open(path) as image:
                 known.setdefault(image.convert("RGB").tobytes(), (prompt, side))
     judge = Given(detectors={"judge": answering(answer, known)})
@@ -194,18 +193,39 @@ def test_nothing_is_drawn_twice_and_the_verdict_is_the_same(
     assert again.verdict == first.verdict
 
 
-def test_a_damaged_image_that_comes_back_is_drawn_anew_and_one_that_is_gone_counts_against(
+def test_images_are_looked_at_while_the_next_are_made_and_the_verdict_is_that_of_looking_at_the_end(
     model: Model, edit: Edit, protocol: Protocol, tmp_path: Path
 ) -> None:
-    edited = Edited(model, edit, TASK)
+    edited, there = Edited(model, edit, TASK), []
+
+    def looking(pictures: Sequence[Image.Image]) -> list[list[Finding]]:
+        there.append(len(list((tmp_path / "images").glob("*.png"))))
+        return [[Finding("noto", int(np.asarray(picture).sum()) % 997 / 997, "style")] for picture in pictures]
+
+    given = Given(detectors={"judge": looking})
+    streamed = verify(model, edited, protocol, task=TASK, given=given, folder=tmp_path)
+    assert there[0] < 48 < there[-1]  # 48 images a side
+    text = (tmp_path / "verdict.json").read_text()
+    again = verify(model, edited, protocol, task=TASK, given=given, folder=tmp_path)
+    assert there[4:] == [96] * 4
+    assert again.outcomes == streamed.outcomes
+    assert (tmp_path / "verdict.json").read_text() == text
+
+
+def test_images_that_get_lost_count_against_the_edit_and_are_made_anew_next_time(
+    model: Model, edit: Edit, protocol: Protocol, tmp_path: Path
+) -> None:
+    edited, lost = Edited(model, edit, TASK), []
+    run(model, edited, protocol, folder=tmp_path, answer=good)
 
     def losing(pictures: Sequence[Image.Image]) -> list[list[Finding]]:
-        for path in sorted((tmp_path / "images").rglob("*.png")):
-            path.unlink()  # after the first batch was read, everything is gone
+        for path in [] if lost else sorted((tmp_path / "images").rglob("*.png")):
+            path.unlink()  # after the first 32 were read
+            lost.append(path)
         return [[Finding("blob", 0.9)] for _ in pictures]
 
     result = verify(model, edited, protocol, task=TASK, given=Given(detectors={"judge": losing}), folder=tmp_path)
-    assert len(result.verdict.unscored) == 48
+    assert len(result.verdict.unscored) == 16
     assert result.verdict.exit_code == 3
     whole = run(model, edited, protocol, folder=tmp_path, answer=good)
     assert whole.verdict.exit_code == 0

@@ -31,12 +31,9 @@ class ClipFolder:
         """What the network multiplies cosines by to get its logits."""
         return float(self._towers._model.logit_scale.detach().exp())
 
-    @torch.inference_mode()
     def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Each picture's unit vector, [pictures, width]."""
-        model = self._towers._model
-        prepared = preparation_of(self.folder, side=int(model.config.vision_config.image_size))(pictures)
-        return self._towers._unit(model.get_image_features(pixel_values=prepared).pooler_output)
+        return self._towers.batch(preparation_of(self.folder, side=self._towers.side)(pictures))
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Each text's unit vector, [texts, width]."""

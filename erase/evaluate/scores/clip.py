@@ -7,13 +7,14 @@ lower is better.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate._clip import ClipTowers
 from erase.evaluate.figures import Direction, Measured, mean
+from erase.evaluate.readings import Readings
 from erase.evaluate.shots import GROUPS, SIDES, Shot
 from erase.task import Task
 
@@ -25,10 +26,14 @@ class Clip:
     """Mean CLIP score by group and side."""
 
     folder: Path
+    readings: Readings = field(default_factory=Readings)
+
+    reads: ClassVar = ("clip",)
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
-        towers = ClipTowers(self.folder / "clip")
-        images, texts = towers.images(pixels), towers.texts([shot.row.prompt for shot in shots])
+        network = self.folder / "clip"
+        images = self.readings.vectors(network, pixels)
+        texts = self.readings.towers(network).texts([shot.row.prompt for shot in shots])
         figures = []
         for group in GROUPS:
             direction: Direction = "lower" if group == "erased" else "higher"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate._clip import ClipTowers
 from erase.evaluate.figures import Measured, rate
+from erase.evaluate.readings import Readings
 from erase.evaluate.shots import SIDES, Shot
 from erase.prompts import Row
 from erase.task import Target, Task
@@ -26,13 +27,16 @@ class ClipAccuracy:
     """Share of erased images nearer to the target than to its anchor."""
 
     folder: Path
+    readings: Readings = field(default_factory=Readings)
+
+    reads: ClassVar = ("clip",)
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
         erased = [shot for shot in shots if shot.group == "erased"]
         pairs = {shot.id: text_pair(shot.row, target_of(shot.row, task)) for shot in erased}
-        towers = ClipTowers(self.folder / "clip")
-        images = towers.images({shot.id: pixels[shot.id] for shot in erased if shot.id in pixels})
-        texts = towers.texts([text for pair in pairs.values() for text in pair])
+        network = self.folder / "clip"
+        images = self.readings.vectors(network, {shot.id: pixels[shot.id] for shot in erased if shot.id in pixels})
+        texts = self.readings.towers(network).texts([text for pair in pairs.values() for text in pair])
         figures = []
         for side in SIDES:
             chosen = [shot for shot in erased if shot.side == side]

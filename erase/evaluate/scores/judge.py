@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from erase import names
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Direction, Figure, Measured, rate
-from erase.evaluate.shots import GROUPS, SIDES, Shot, in_batches
+from erase.evaluate.readings import Readings
+from erase.evaluate.shots import GROUPS, SIDES, Shot
 from erase.prompts import Row
 from erase.task import Task
 
@@ -34,10 +34,13 @@ class Judge:
     """Accuracies of a judge's style and object classifiers, and UA, IRA, CRA."""
 
     folder: Path
+    readings: Readings = field(default_factory=Readings)
+
+    reads: ClassVar = DOMAINS
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
         check_labels(self.folder, [shot.row for shot in shots])
-        labels = {domain: classify(self.folder / domain, pixels) for domain in DOMAINS}
+        labels = {domain: self.readings.labels(self.folder / domain, pixels) for domain in DOMAINS}
         verdicts = {name: {domain: labels[domain][name] for domain in DOMAINS} for name in pixels}
         figures = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)]
         return Measured(tuple(figures), verdicts)
@@ -61,21 +64,9 @@ def known_labels(folder: Path) -> list[str]:
         raise ScoreFailed(f"the judge in {folder} cannot be loaded: {type(error).__name__}, {error}") from error
 
 
-@torch.inference_mode()
 def classify(folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
     """The label that a classifier gives each image; raises ScoreFailed if the classifier cannot be loaded."""
-    from transformers import AutoModelForImageClassification
-
-    try:
-        network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ScoreFailed(f"the judge in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    network.eval()
-    logits = torch.cat([network(pixel_values=batch).logits for batch in in_batches(list(pixels.values()), side=64)])
-    if not bool(torch.isfinite(logits).all()):
-        raise ScoreFailed(f"the judge in {folder} gives NaN or infinite scores; its weights are damaged.")
-    best = logits.argmax(1).tolist()
-    return {name: network.config.id2label[number] for name, number in zip(pixels, best, strict=True)}
+    return Readings().labels(folder, pixels)
 
 
 def canvas(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure]:

@@ -1,0 +1,79 @@
+"""What a judge's networks say of images: each network is loaded once, and reads each image once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from erase.errors import ScoreFailed
+from erase.evaluate._clip import ClipTowers
+from erase.evaluate.shots import resized
+from erase.evaluate.stream import batched
+
+AT_ONCE = 32  # images
+SIDE = 64  # pixels, of what the judge's classifiers take
+
+
+class Readings:
+    """Labels and CLIP vectors of images by their names, kept from the first time they are asked for.
+
+    Images are read in batches of one size, the last filled up, so that what is said of one does not depend on those
+    beside it, nor on when it is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[Path, dict[str, Tensor]] = {}
+        self._classifiers: dict[Path, Any] = {}
+        self._towers: dict[Path, ClipTowers] = {}
+
+    def labels(self, folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
+        """The label that the classifier in a folder gives each image; raises ScoreFailed if it cannot."""
+        if folder not in self._classifiers:
+            self._classifiers[folder] = load_classifier(folder)
+        network = self._classifiers[folder]
+        logits = self._read(folder, pixels, lambda batch: network(pixel_values=batch).logits, side=SIDE)
+        if not all(bool(torch.isfinite(row).all()) for row in logits.values()):
+            raise ScoreFailed(f"the judge in {folder} gives NaN or infinite scores; its weights are damaged.")
+        return {name: str(network.config.id2label[int(row.argmax())]) for name, row in logits.items()}
+
+    def vectors(self, folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The unit vector, [width], that the CLIP in a folder gives each image; raises ScoreFailed if it cannot."""
+        towers = self.towers(folder)
+        return self._read(folder, pixels, towers.batch, side=towers.side)
+
+    def towers(self, folder: Path) -> ClipTowers:
+        """The CLIP in a folder."""
+        return self._towers.setdefault(folder, ClipTowers(folder))
+
+    @torch.inference_mode()
+    def _read(
+        self, folder: Path, pixels: Mapping[str, Tensor], network: Callable[[Tensor], Tensor], *, side: int
+    ) -> dict[str, Tensor]:
+        said = self._said.setdefault(folder, {})
+        for names in batched([name for name in pixels if name not in said], AT_ONCE):
+            filled = [*names, *names[:1] * (AT_ONCE - len(names))]
+            rows = network(torch.stack([resized(pixels[name], side) for name in filled]))
+            said |= dict(zip(names, rows[: len(names)], strict=True))
+        return {name: said[name] for name in pixels}
+
+
+def load_classifier(folder: Path) -> Any:
+    """The image classifier in a folder; raises ScoreFailed."""
+    from transformers import AutoModelForImageClassification
+
+    try:
+        network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ScoreFailed(f"the judge in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return network.eval()
+
+
+def read_ahead(readings: Readings, judge: Path, networks: Sequence[str], pixels: Mapping[str, Tensor]) -> None:
+    """Reads images by the judge's networks of these names, so that scores find it done."""
+    for name in networks:
+        (readings.vectors if name == "clip" else readings.labels)(judge / name, pixels)
