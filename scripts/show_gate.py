@@ -40,7 +40,7 @@ NEIGHBOURS = ("blob", "twemoji")
 UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
 Weights = dict[str, torch.Tensor]
 # Aspect: prompts asked of it by --quick, and by the case of too few images.
-QUICK = {"name": 20, "synonyms": 20, "others": 42, "same prompt": 20, "other domain": 20}
+QUICK = {"name": 40, "synonyms": 40, "others": 42, "same prompt": 40, "other domain": 40}
 FEW = dict.fromkeys(QUICK, 4)
 
 

@@ -76,6 +76,27 @@ def touched(run: Run, before: Stamps) -> set[str]:
     return {Path(name).parts[0] for name, stamp in stamps(run.folder).items() if before.get(name) != stamp}
 
 
+def test_scoring_while_images_are_made_gives_the_scores_of_scoring_at_the_end_bit_for_bit(
+    finished: Run, run: Run
+) -> None:
+    assert run.readings is not finished.readings
+    run.scores_file.unlink()
+    steps.do("score", run, Seen())
+    assert run.scores_file.read_bytes() == finished.scores_file.read_bytes()
+
+
+def test_the_judge_has_read_the_images_before_they_are_scored(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(recipe, tmp_path)
+    steps.do("edit", run, Seen())
+    steps.do("generate", run, Seen())
+    monkeypatch.setattr("erase.evaluate.readings.load_classifier", None)  # none is loaded any more
+    monkeypatch.setattr("erase.evaluate._clip.ClipTowers.batch", None)
+    steps.do("score", run, Seen())
+    assert run.scores_file.is_file()
+
+
 def test_a_run_leaves_every_result(finished: Run) -> None:
     rows = finished.recipe.make_rows()
     assert set(steps.results(finished)) == {"grid", "report", "scores", "edit", "model"}

@@ -130,7 +130,7 @@ class Looker:
         ]
 
 
-def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], given: Given) -> Looker:
+def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: Given) -> Looker:
     """The looker of a protocol, its detectors built; raises what `build_detector` raises."""
     both: tuple[Role, ...] = ("erased", "kept")
     shared = protocol.detectors("erased") == protocol.detectors("kept")
@@ -147,7 +147,7 @@ def look(
     protocol: Protocol, task: Task, cases: Sequence[Case], *, images: Mapping[Key, Path], given: Given
 ) -> list[Look]:
     """What is seen for each case in its image; raises ScoreFailed if a detector fails."""
-    looker = looker_of(protocol, task, cases, given)
+    looker = looker_of(protocol, task, cases, given=given)
     return looker.looks([looker.examine(batch) for batch in batched(images.items(), AT_ONCE)])
 
 

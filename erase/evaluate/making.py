@@ -11,7 +11,7 @@ from erase.edit import Edit
 from erase.errors import BadEdit
 from erase.evaluate.generate import row_key
 from erase.evaluate.ranks import Place, stream_share
-from erase.evaluate.readings import AT_ONCE, Readings, read_ahead
+from erase.evaluate.readings import AT_ONCE, Readings
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import SIDES, Side, read_pixels
 from erase.evaluate.stream import follow
@@ -33,7 +33,7 @@ class Reader:
         if self.judge is not None and self.networks:
             pixels = {path.stem: read_pixels(path) for path in paths}
             whole = {name: one for name, one in pixels.items() if one is not None}
-            read_ahead(self.readings, self.judge, self.networks, whole)
+            self.readings.ahead(self.judge, self.networks, whole)
 
 
 def make_pairs(

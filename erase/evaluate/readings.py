@@ -46,6 +46,11 @@ class Readings:
         towers = self.towers(folder)
         return self._read(folder, pixels, towers.batch, side=towers.side)
 
+    def ahead(self, judge: Path, networks: Sequence[str], pixels: Mapping[str, Tensor]) -> None:
+        """Reads images by the networks of these names in a judge's folder, so that scores find it done."""
+        for name in networks:
+            (self.vectors if name == "clip" else self.labels)(judge / name, pixels)
+
     def towers(self, folder: Path) -> ClipTowers:
         """The CLIP in a folder."""
         return self._towers.setdefault(folder, ClipTowers(folder))
@@ -71,9 +76,3 @@ def load_classifier(folder: Path) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ScoreFailed(f"the judge in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     return network.eval()
-
-
-def read_ahead(readings: Readings, judge: Path, networks: Sequence[str], pixels: Mapping[str, Tensor]) -> None:
-    """Reads images by the judge's networks of these names, so that scores find it done."""
-    for name in networks:
-        (readings.vectors if name == "clip" else readings.labels)(judge / name, pixels)

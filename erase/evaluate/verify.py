@@ -107,7 +107,7 @@ def verify(
     Raises BadProtocol, BadPrompts, PromptTooLong, ScoreFailed, DiskFull; what was made is kept and not made again.
     """
     cases = make_cases(protocol, task, given.paths)
-    looker, eyes = looker_of(protocol, task, cases, given), eyes_of(protocol, cases, given)
+    looker, eyes = looker_of(protocol, task, cases, given=given), eyes_of(protocol, cases, given)
     count = count or (lambda text, done, total: None)
     sides = {}
     for name, side in (("before", Edited(base, None, None)), ("after", edited)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import yaml
 
 from erase.errors import BadPrompts, BadProtocol
 from erase.evaluate.cases import concepts_of, evenly, make_cases, rows_of
+from erase.evaluate.intervals import wilson
 from erase.evaluate.protocol import Protocol, load_protocol
-from erase.task import Target, Task
+from erase.pipeline import load_pipeline
+from erase.prompts import load_prompts
+from erase.task import Kind, Target, Task
 
 STYLE = Task((Target("noto", "style", anchor="fluent", synonyms=("google",)),), keeps=("blob",))
 OBJECT = Task((Target("cat", "object", anchor="dog", synonyms=("kitty", "feline")),))
@@ -39,6 +43,25 @@ def test_the_embedded_protocols_ask_enough_of_every_kind_of_task(name: str, task
     assert all(case.concept in task.names for case in erased)
     assert {case.domain for case in erased} == {task.domain}
     assert not any(case.concept in task.names for case in cases if case.role == "kept")
+
+
+def gate_tasks() -> list[Task]:
+    square = load_prompts("emoji-square")
+    singles: list[tuple[Kind, str]] = [("style", name) for name in square.words("style")]
+    singles += [("object", name) for name in square.words("object")]
+    unsafe = load_pipeline("erase-unsafe").make_task()
+    return [unsafe, *(Task((Target(name, kind, synonyms=("another word",)),)) for kind, name in singles)]
+
+
+def test_the_gate_asks_so_many_that_four_wrong_answers_prove_four_fifths() -> None:
+    protocol = load_protocol("gate")
+    tasks = gate_tasks()
+    assert len(tasks) == 59
+    for task in tasks:
+        aspects = Counter(case.aspect for case in make_cases(protocol, task))
+        assert len(aspects) == 5 + (task.domain == "object")
+        proved = {aspect: wilson(count - 4, count)[0] for aspect, count in aspects.items()}
+        assert min(proved.values()) >= protocol.limits.gone, (task.names, aspects)
 
 
 @pytest.mark.parametrize("task", [STYLE, OBJECT])
