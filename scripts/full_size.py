@@ -34,6 +34,7 @@ class Shape:
     family: str
     unet: dict[str, Any]
     texts: tuple[tuple[str, dict[str, Any]], ...]
+    hashed: bool = False
 
     def narrow(self) -> Shape:
         """The same with an eighth of the UNet's channels and two layers a text encoder."""
@@ -81,6 +82,7 @@ SHAPES = {
             "projection_class_embeddings_input_dim": 2816,
         },
         (("CLIPTextModel", CLIP), ("CLIPTextModelWithProjection", BIG_CLIP)),
+        hashed=True,
     ),
 }
 
@@ -98,7 +100,8 @@ def write_checkpoint(shape: Shape, path: Path) -> tuple[list[int], int]:
         stored = where[next(name for name in tensors if where[name].key == key)].stored(torch.cat(parts))
         size = tuple(stored.shape)
         entries[key] = Entry(torch.bfloat16, size, partial(filled, noise, size, start=977 * number, mean=is_norm(key)))
-    write_tensors(path, entries, metadata={})
+    # The published file of SDXL tells the hash of its tensors, which an edited one tells anew; that of 1.5 does not.
+    write_tensors(path, entries, metadata={}, hashed=shape.hashed)
     sites = [shape for name, shape in tensors.items() if ".attn2.to_k." in name or ".attn2.to_v." in name]
     return [rows for rows, _ in sites], sites[0][1]
 

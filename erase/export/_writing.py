@@ -1,24 +1,27 @@
 """A safetensors file written tensor by tensor, whose bytes depend on its content alone.
 
 The library writes metadata in no fixed order, and only tensors that are all in memory; here keys are sorted and each
-tensor is made when its turn comes. What is taken over from another file is not made at all but copied, block by block;
-hashing and flushing to the disk go on beside the writing.
+tensor is made shortly before its turn comes. What is taken over from another file is not made at all but copied by the
+system; making tensors and hashing go on beside the writing.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +31,9 @@ from erase.files import replacing
 
 HASH_KEY = "modelspec.hash_sha256"
 _NO_HASH = "0x" + 64 * "0"
-_BLOCK = 2**23  # bytes that are copied at once
-_FLUSHED = 2**27  # bytes after which the disk is set to work
-_WAITING = 4  # blocks that hashing may be behind
+_BLOCK = 2**23  # bytes that are read or hashed at once
+_PART = 2**26  # bytes that are copied at once
+_AHEAD = 4  # tensors that are made before their turn, or wait to be hashed
 _CHANGED = "the file has changed while it was read."
 _NAMES = {
     torch.float64: "F64",
@@ -87,34 +90,49 @@ def write_tensors(
     # Larger numbers first, as the library does: every tensor then begins at a multiple of its own size.
     order = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
     header = _header(entries, order, metadata=dict(metadata) | ({HASH_KEY: _NO_HASH} if hashed else {}))
-    with replacing(path) as partial, partial.open("wb") as file:
+    to_make = [(name, entries[name]) for name in order if entries[name].stored is None]
+    with replacing(path) as partial, partial.open("wb", buffering=0) as file, _ahead(to_make) as made:
         file.write(struct.pack("<Q", len(header)) + header)
-        with _Stream(file) as stream:
+        with _Stream(file, hashed=hashed) as stream:
             for name in order:
-                for block in _blocks(name, entries[name]):
-                    stream.write(block)
+                if (stored := entries[name].stored) is None:
+                    stream.write(tensor_bytes(next(made)))
+                else:
+                    stream.copy(name, *stored, count=entries[name].bytes)
         if hashed:
             _fill_in(file, header, stream.digest.hexdigest())
 
 
 class _Stream:
-    """A file that is written, hashed and flushed at the same time, each by a thread of its own."""
+    """A file that is written and hashed at the same time."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: FileIO, *, hashed: bool) -> None:
         self.file, self.digest = file, hashlib.sha256()
-        self._hashing, self._flushing = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        self._hashed: deque[Future[None]] = deque()
-        self._flushed: Future[None] | None = None
-        self._unflushed = 0
+        self._hashing = ThreadPoolExecutor(1) if hashed else None
+        self._waiting: deque[Future[None]] = deque()
 
-    def write(self, block: bytes | memoryview) -> None:
-        self._hashed.append(self._hashing.submit(self.digest.update, block))
-        self.file.write(block)
-        if len(self._hashed) > _WAITING:
-            self._hashed.popleft().result()
-        self._unflushed += len(block)
-        if self._unflushed >= _FLUSHED and (self._flushed is None or self._flushed.done()):
-            self._unflushed, self._flushed = 0, self._flushing.submit(os.fsync, self.file.fileno())
+    def write(self, block: memoryview) -> None:
+        """Writes these bytes."""
+        self._hash(self.digest.update, block)
+        while block:
+            block = block[self.file.write(block) :]
+
+    def copy(self, name: str, path: Path, begin: int, *, count: int) -> None:
+        """Writes a tensor's bytes as they lie in another file; raises BadWeights if that ends before they do."""
+        with path.open("rb", buffering=0) as source:
+            if os.fstat(source.fileno()).st_size < begin + count:
+                raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
+        self._hash(_hash_part, self.digest, path, begin, count)
+        with path.open("rb", buffering=0) as source:
+            for start in range(begin, begin + count, _PART):
+                _copy_part(source, self.file, start, min(_PART, begin + count - start))
+
+    def _hash(self, work: Callable[..., None], *what: Any) -> None:
+        if self._hashing is None:
+            return
+        self._waiting.append(self._hashing.submit(work, *what))
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
 
     def __enter__(self) -> _Stream:
         return self
@@ -122,10 +140,70 @@ class _Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hashing.shutdown()
-        self._flushing.shutdown()
-        if self._flushed is not None and kind is None:
-            self._flushed.result()  # a disk that has failed says so here
+        if self._hashing is not None:
+            self._hashing.shutdown(cancel_futures=kind is not None)
+        for one in self._waiting if kind is None else ():
+            one.result()
+
+
+def _copy_part(source: FileIO, target: FileIO, begin: int, count: int) -> None:
+    """Appends a part of a file to another, within the system where that can."""
+    while count and hasattr(os, "copy_file_range"):
+        try:
+            done = os.copy_file_range(source.fileno(), target.fileno(), count, offset_src=begin)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            break  # two file systems, or one that cannot
+        if not done:
+            break
+        begin, count = begin + done, count - done
+    source.seek(begin)
+    while count:
+        block = source.read(min(count, _BLOCK))
+        if not block:
+            raise BadWeights(f"{source.name} ends too early; {_CHANGED}")
+        target.write(block)
+        count -= len(block)
+
+
+def _hash_part(digest: Any, path: Path, begin: int, count: int) -> None:
+    """Adds a part of a file to a digest."""
+    block = memoryview(bytearray(min(count, _BLOCK)))
+    with path.open("rb", buffering=0) as source:
+        source.seek(begin)
+        while count:
+            size = source.readinto(block[: min(count, len(block))])
+            digest.update(block[:size])
+            count -= size
+
+
+@contextmanager
+def _ahead(entries: Sequence[tuple[str, Entry]]) -> Iterator[Iterator[Tensor]]:
+    """The entries' tensors in their order, a few of which are made while others are written."""
+    maker = ThreadPoolExecutor(1)
+
+    def made() -> Iterator[Tensor]:
+        waiting: deque[Future[Tensor]] = deque()
+        for number in range(len(entries) + _AHEAD):
+            if number < len(entries):
+                waiting.append(maker.submit(_make, *entries[number]))
+            if number >= _AHEAD:
+                yield waiting.popleft().result()
+
+    try:
+        yield made()
+    finally:
+        maker.shutdown(cancel_futures=True)
+
+
+def _make(name: str, entry: Entry) -> Tensor:
+    """An entry's tensor; raises BadWeights if it is not what the entry says."""
+    tensor = entry.read()
+    if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
+        found = f"{tensor.dtype} {list(tensor.shape)}"
+        raise BadWeights(f"{name} is {found}; expected {entry.dtype} {list(entry.shape)}: {_CHANGED}")
+    return tensor
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
@@ -147,28 +225,7 @@ def _header(entries: Mapping[str, Entry], order: list[str], *, metadata: Mapping
     return text + b" " * (-len(text) % 8)
 
 
-def _blocks(name: str, entry: Entry) -> Iterator[bytes | memoryview]:
-    """The tensor's bytes; raises BadWeights if they are not what the entry says."""
-    if entry.stored is None:
-        tensor = entry.read()
-        if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
-            found = f"{tensor.dtype} {list(tensor.shape)}"
-            raise BadWeights(f"{name} is {found}; expected {entry.dtype} {list(entry.shape)}: {_CHANGED}")
-        yield tensor_bytes(tensor)
-        return
-    path, begin = entry.stored
-    with path.open("rb", buffering=0) as source:
-        source.seek(begin)
-        left = entry.bytes
-        while left:
-            block = source.read(min(left, _BLOCK))
-            if not block:
-                raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
-            left -= len(block)
-            yield block
-
-
-def _fill_in(file: BinaryIO, header: bytes, digest: str) -> None:
+def _fill_in(file: FileIO, header: bytes, digest: str) -> None:
     file.seek(8 + header.index(_NO_HASH.encode()))
     file.write(f"0x{digest}".encode())
 

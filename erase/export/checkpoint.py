@@ -22,7 +22,7 @@ from erase.export._inspection import read_keys
 from erase.export._modelspec import architecture, modelspec
 from erase.export._patching import read_header
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
-from erase.export._writing import DTYPES, Entry, write_tensors
+from erase.export._writing import DTYPES, HASH_KEY, Entry, write_tensors
 from erase.models import Model
 from erase.models._checkpoint import open_checkpoint
 from erase.models._ldm import TEXTS, Slot, slots
@@ -56,7 +56,8 @@ def checkpoint(model: Model, edit: Edit, target: Path, *, original: str = "", re
         kind = architecture(model)
         metadata, entries = modelspec(kind, title=title), converted(model, edit)
         entries |= _markers(kind.name, kind.prediction)
-    write_tensors(target, entries, metadata=metadata | said)
+    # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
+    write_tensors(target, entries, metadata=metadata | said, hashed=HASH_KEY in metadata or source.is_dir())
     return target
 
 
