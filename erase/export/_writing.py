@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -113,7 +114,7 @@ class _Stream:
 
     def write(self, block: memoryview) -> None:
         """Writes these bytes."""
-        self._hash(self.digest.update, block)
+        self._hash(partial(self.digest.update, block))
         while block:
             block = block[self.file.write(block) :]
 
@@ -122,15 +123,14 @@ class _Stream:
         with path.open("rb", buffering=0) as source:
             if os.fstat(source.fileno()).st_size < begin + count:
                 raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
-        self._hash(_hash_part, self.digest, path, begin, count)
-        with path.open("rb", buffering=0) as source:
+            self._hash(partial(_hash_part, self.digest, path, begin=begin, count=count))
             for start in range(begin, begin + count, _PART):
-                _copy_part(source, self.file, start, min(_PART, begin + count - start))
+                _copy_part(source, self.file, begin=start, count=min(_PART, begin + count - start))
 
-    def _hash(self, work: Callable[..., None], *what: Any) -> None:
+    def _hash(self, work: Callable[[], None]) -> None:
         if self._hashing is None:
             return
-        self._waiting.append(self._hashing.submit(work, *what))
+        self._waiting.append(self._hashing.submit(work))
         if len(self._waiting) > _AHEAD:
             self._waiting.popleft().result()
 
@@ -146,7 +146,7 @@ class _Stream:
             one.result()
 
 
-def _copy_part(source: FileIO, target: FileIO, begin: int, count: int) -> None:
+def _copy_part(source: FileIO, target: FileIO, *, begin: int, count: int) -> None:
     """Appends a part of a file to another, within the system where that can."""
     while count and hasattr(os, "copy_file_range"):
         try:
@@ -167,7 +167,7 @@ def _copy_part(source: FileIO, target: FileIO, begin: int, count: int) -> None:
         count -= len(block)
 
 
-def _hash_part(digest: Any, path: Path, begin: int, count: int) -> None:
+def _hash_part(digest: Any, path: Path, *, begin: int, count: int) -> None:
     """Adds a part of a file to a digest."""
     block = memoryview(bytearray(min(count, _BLOCK)))
     with path.open("rb", buffering=0) as source:
