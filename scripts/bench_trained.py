@@ -1,8 +1,10 @@
 """ESD from a bank of trajectories against the published loop, on one model and style: cost, and what it erases.
 
 The published loop is written out below as its authors run it: a second, frozen network; one trajectory sampled up to a
-random step for each iteration; the frozen predictions asked anew at its end; one tuple a step. Both sides take equally
-many optimiser steps at the same rate. Prints one JSON object, and writes it to `--out`.
+random step for each iteration; the frozen predictions asked anew at its end; one tuple a step, of one of the concept's
+prompts, as their first code draws one of several. Both sides take equally many optimiser steps at the same rate on the
+same prompts, which name objects beside the style: learnt under its bare name, a small model's style does not go from
+whole prompts. Seconds count from the loading of the weights on. Prints one JSON object, and writes it to `--out`.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from erase.evaluate.score import score
 from erase.evaluate.shots import Shot, group_of
 from erase.methods._denoiser import Denoiser
 from erase.methods._layers import chosen_parameters
+from erase.methods._session import target_texts
 from erase.methods._training import draws
 from erase.methods._work import Work
 from erase.methods.esd import ESD
 from erase.models import Model, open_model
+from erase.pipeline import load_pipeline
 from erase.prompts import Row, load_prompts
 from erase.task import Target, Task
 
@@ -45,10 +49,12 @@ def published(method: ESD, model: Model, task: Task) -> tuple[Edit, int]:
     student, teacher = Denoiser.of(model), Denoiser.of(model)
     parameters = chosen_parameters(student.network, method.layers)
     optimiser = torch.optim.Adam(parameters.values(), lr=method.learning_rate)
-    prompt = task.targets[0].name
-    states = model.encode(["", prompt]).states.clone()
+    texts = target_texts(task)
+    encoded = model.encode(["", *texts]).states.clone()
     for step in range(method.steps):
         generator = draws(method.seed, step)
+        chosen = int(torch.randint(len(texts), (1,), generator=generator)) if len(texts) > 1 else 0
+        states = torch.stack([encoded[0], encoded[1 + chosen]])
         inputs, times = partial_trajectory(teacher, states, method=method, generator=generator)
         with torch.no_grad():
             empty = teacher.predict(inputs, times, states[:1])
@@ -83,6 +89,8 @@ def partial_trajectory(
 
 def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -> None:
     """Makes one side's edit and writes what it took; run in a process of its own, for its peak of memory."""
+    import diffusers.pipelines.stable_diffusion  # noqa: F401  importing libraries is no part of either side
+
     started = time.perf_counter()
     if side == "literal":
         edit, evaluations = published(method, model, task)
@@ -99,8 +107,10 @@ def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -
 def rows_for(style: str, *, quick: bool) -> tuple[Row, ...]:
     """Prompts that name the style, another style, and none."""
     square, objects = load_prompts("emoji-square"), load_prompts("emoji-objects")
-    words = list(square.axes["object"])[:: 25 if quick else 5]
-    erased = square.rows(seeds=[0] if quick else [0, 1, 2], where={"style": [style], "object": words})
+    every = list(square.axes["object"])
+    words = every[:: 25 if quick else 5]
+    named = words if quick else every[::2]
+    erased = square.rows(seeds=[0] if quick else [0, 1, 2, 3], where={"style": [style], "object": named})
     others = [word for word in square.axes["style"] if word != style][: 2 if quick else 7]
     kept = square.rows(seeds=[0], where={"style": others, "object": words[: 2 if quick else 6]})
     unrelated = objects.rows(seeds=[0] if quick else [0, 1, 2], where={"object": words})
@@ -110,13 +120,8 @@ def rows_for(style: str, *, quick: bool) -> tuple[Row, ...]:
 def figures(model: Model, task: Task, edit: Edit, *, folder: Path, quick: bool) -> dict[str, Any]:
     """UA, IRA and CRA of an edit with their intervals, by the model's own judge."""
     rows = rows_for(task.targets[0].name, quick=quick)
-    sampler = Sampler(steps=5 if quick else 25)
-    shots = []
-    for side, applied in (("before", None), ("after", edit)):
-        where = folder.parent / side if side == "before" else folder / side
-        paths = generate(model, rows, where, edit=applied, sampler=sampler)
-        for row, path in zip(rows, paths, strict=True):
-            shots.append(Shot(path.stem, row, side, group_of(row, task), path))  # type: ignore[arg-type]
+    paths = generate(model, rows, folder / "after", edit=edit, sampler=Sampler(steps=5 if quick else 25))
+    shots = [Shot(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
     scores = score(task, shots, scorers=("judge",), judge=model.judge_folder)
     found = {name: scores.find(name) for name in NAMES}
     return {name: _interval(figure) for name, figure in found.items()}
@@ -141,8 +146,8 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def task_of(options: argparse.Namespace) -> Task:
-    """The style to erase, by its name alone, as the published loop takes it."""
-    return Task((Target(options.style, "style"),))
+    """The style to erase, asked for in the phrasings of the pipeline that erases a style."""
+    return Task((Target(options.style, "style", prompts=load_pipeline("erase-style").task.prompts),))
 
 
 def method_of(options: argparse.Namespace) -> ESD:
@@ -175,12 +180,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="emoji", help="an embedded model's name or a folder")
     parser.add_argument("--style", default="noto")
-    parser.add_argument("--steps", type=int, default=0, help="optimiser steps, 200 unless --quick")
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--layers", default="x")
+    parser.add_argument("--steps", type=int, default=0, help="optimiser steps, 300 unless --quick")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--layers", default="x-strict")
     parser.add_argument("--trajectories", type=int, default=8)
     parser.add_argument("--sampling-steps", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--quick", action="store_true", help="a few steps and images: shows that it runs, measures little"
     )
@@ -188,7 +193,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where edits and images are left")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.steps = options.steps or (10 if options.quick else 200)
+    options.steps = options.steps or (10 if options.quick else 300)
     return options
 
 

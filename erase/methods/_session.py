@@ -6,11 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from erase.edit import EditInfo, LowRank, describe
+from erase.edit import Edit, EditInfo, LowRank, describe
 from erase.errors import TrainingFailed
 from erase.files import content_hash
 from erase.methods._adapters import Adapters
@@ -21,6 +22,8 @@ from erase.methods._training import Loss, Trained, Trainer
 from erase.methods._work import Work
 from erase.models import Model
 from erase.task import Task
+
+_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -72,10 +75,15 @@ class Session:
         options, listed = self.options, list(pairs)
         count = options.trajectories * len(self.task.targets)
         if every_one:
-            chosen = [listed[number % len(listed)] for number in range(max(count, len(listed)))]
-        else:
-            spread = max(len(listed) / count, 1.0)
-            chosen = [listed[int(number * spread) % len(listed)] for number in range(count)]
+            return self._planned([listed[number % len(listed)] for number in range(max(count, len(listed)))])
+        return self._planned(spread(listed, count))
+
+    def plan_of(self, texts: Sequence[str], count: int) -> Plan:
+        """The plan of a bank of so many trajectories of some prompts, spread evenly over them."""
+        return self._planned(spread([(text, ()) for text in texts], count))
+
+    def _planned(self, chosen: Sequence[tuple[str, tuple[str, ...]]]) -> Plan:
+        options = self.options
         trajectories = [
             Trajectory(prompt, options.seed * 1_000_003 + number, also) for number, (prompt, also) in enumerate(chosen)
         ]
@@ -100,6 +108,15 @@ class Session:
         finally:
             _fill(parameters, before)
 
+    @torch.no_grad()
+    def write(self, edit: Edit) -> None:
+        """Changes the network's weights by an edit, in place."""
+        values = dict(self.denoiser.network.named_parameters())
+        for name in edit.touches:
+            values[name.removeprefix(f"{self.denoiser.component}.")].copy_(
+                edit.changed_tensor(name, self.model.weight(name))
+            )
+
     def train(
         self,
         parameters: Mapping[str, Tensor],
@@ -109,11 +126,18 @@ class Session:
         after: Callable[[int], None] | None = None,
     ) -> tuple[float, ...]:
         """Every step's loss, after the parameters were trained in place; raises TrainingFailed."""
+        self._lay_out()
         identity = content_hash([self.info.base, self.info.method, self.info.options, self.info.task])
         trainer = Trainer(self.options, parameters, identity, self.work, state=state or {})
         losses = trainer.run(loss, after=after)
         self.work.tell_cost(self.denoiser.evaluations, time.monotonic() - self.started)
         return losses
+
+    def _lay_out(self) -> None:
+        """Puts frozen convolutions' weights into the order in which a processor's kernels read them, value by value."""
+        for weight in self.denoiser.network.parameters():
+            if weight.dim() == 4 and not weight.requires_grad:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def deltas(self, values: Mapping[str, Tensor], *, component: str = "") -> dict[str, Tensor]:
         """What each of a component's weights, the network's if none is named, differs by from the model's own.
@@ -138,6 +162,12 @@ class Session:
                 f"{self.options.name} has changed no weight in {self.options.steps} steps; "
                 "try a larger learning_rate, or other layers."
             )
+
+
+def spread(items: Sequence[_Item], count: int) -> list[_Item]:
+    """So many of the items, evenly chosen; over and over if there are fewer."""
+    stride = max(len(items) / count, 1.0)
+    return [items[int(number * stride) % len(items)] for number in range(count)]
 
 
 def target_texts(task: Task) -> list[str]:

@@ -84,7 +84,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         rate, decay = self.options.learning_rate, self.options.weight_decay
-        self._optimizer = torch.optim.AdamW(list(self.parameters.values()), lr=rate, weight_decay=decay)
+        # Fused: one call for all tensors instead of several for each, which on small networks takes longer than a step.
+        values = list(self.parameters.values())
+        self._optimizer = torch.optim.AdamW(values, lr=rate, weight_decay=decay, fused=True)
         self._saved = time.monotonic()
 
     def run(self, loss: Loss, *, after: Callable[[int], None] | None = None) -> tuple[float, ...]:

@@ -1,0 +1,98 @@
+"""Targets are distilled onto their anchors, and keeps onto themselves, from a closed form on.
+
+Our own trained method. On noisy latents of the anchors' and the keeps' trajectories, where the network is to draw, it
+learns the frozen network's predictions: for a target's prompt c that of its anchor's prompt a, for a keep k its own,
+
+    L = | e_s(x_a, c) - e(x_a, a) |^2  +  w | e_s(x_k, k) - e(x_k, k) |^2.
+
+It takes from each of the others what holds its side best:
+- the start is a closed form (`redirect`), which erases nearly all in a second; training repairs what it has left;
+- only the keys and values of cross-attention change, by additions of low rank: nothing else reads the prompt;
+- frozen predictions for real prompts on both sides, so that nothing is pushed beyond the anchor, as by ESD's eta, and
+  nothing is chased that moves itself, as in Concept Ablation;
+- a, c and k go over all prompts, words and keeps of the task, from one bank that is sampled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from erase.edit import Edit
+from erase.methods._adapters import Adapters
+from erase.methods._layers import chosen_modules
+from erase.methods._options import check_options
+from erase.methods._session import Session
+from erase.methods._states import prompt_pairs
+from erase.methods._training import Trained
+from erase.methods._work import Work
+from erase.methods.redirect import Redirect
+from erase.models import Model
+from erase.task import Task
+
+_mse = torch.nn.functional.mse_loss
+
+
+@dataclass(frozen=True)
+class Distil(Trained):
+    """Options of this method, beside those of all training.
+
+    `start`: `redirect`, or `none` to train from the model itself. `keep_weight`: more holds the keeps tighter,
+    `keep_batch` of them in a step, from `keep_trajectories` of the bank. `rank`: of the additions; more can learn more.
+    """
+
+    learning_rate: float = 1e-3
+    batch: int = 4
+    start: Literal["redirect", "none"] = "redirect"
+    keep_weight: float = 1.0
+    keep_batch: int = 4
+    keep_trajectories: int = 16
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_options(self, not_negative=("keep_weight",), counts=("keep_batch", "keep_trajectories", "rank"))
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        session = Session.start(self, model, task, work=work)
+        started = Redirect()(model, task).text_maps if self.start == "redirect" else ()
+        asked = askers(task)
+        bank = session.bank(session.plan((anchor, ()) for anchor in asked))
+        kept = session.bank(session.plan_of(task.keeps or tuple(asked), self.keep_trajectories))
+        modules = chosen_modules(session.denoiser.network, "x-strict")
+        session.write(Edit(session.info, started))
+        adapters = Adapters.on(modules, rank=self.rank, alpha=float(self.rank), seed=self.seed)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            drawn, held = bank.draw(self.batch, generator), kept.draw(self.keep_batch, generator)
+            texts = [one_of(asked[anchor], generator) for anchor in drawn.prompts]
+            inputs, times = (torch.cat([getattr(part, name) for part in (drawn, held)]) for name in ("inputs", "times"))
+            predicted = session.denoiser.predict(inputs, times, session.states([*texts, *held.prompts]))
+            aims = drawn.predictions[1], held.predictions[1]
+            return distil_loss(predicted, *aims, keep_weight=self.keep_weight)
+
+        with adapters.attached():
+            session.train(adapters.parameters, loss)
+        return Edit(session.info, started, low_rank=session.low_rank(adapters))
+
+
+def askers(task: Task) -> Mapping[str, list[str]]:
+    """Each anchor's prompt with the targets' prompts that become it."""
+    found: dict[str, list[str]] = {}
+    for target, anchor in prompt_pairs(task.targets):
+        found.setdefault(anchor, []).append(target)
+    return found
+
+
+def one_of(texts: list[str], generator: torch.Generator) -> str:
+    return texts[int(torch.randint(len(texts), (1,), generator=generator))]
+
+
+def distil_loss(predicted: Tensor, aim: Tensor, held: Tensor, *, keep_weight: float) -> Tensor:
+    """The erasing loss and the weighted holding one; `predicted` are predictions for `aim`, then those for `held`."""
+    erased, kept = predicted[: len(aim)], predicted[len(aim) :]
+    return _mse(erased, aim) + keep_weight * _mse(kept, held)
