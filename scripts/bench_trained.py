@@ -33,7 +33,7 @@ from erase.methods._session import target_texts
 from erase.methods._training import draws
 from erase.methods._work import Work
 from erase.methods.esd import ESD
-from erase.models import Model, open_model
+from erase.models import Condition, Model, open_model
 from erase.pipeline import load_pipeline
 from erase.prompts import Row, load_prompts
 from erase.task import Target, Task
@@ -57,9 +57,9 @@ def published(method: ESD, model: Model, task: Task) -> tuple[Edit, int]:
         states = torch.stack([encoded[0], encoded[1 + chosen]])
         inputs, times = partial_trajectory(teacher, states, method=method, generator=generator)
         with torch.no_grad():
-            empty = teacher.predict(inputs, times, states[:1])
-            prompted = teacher.predict(inputs, times, states[1:])
-        predicted = student.predict(inputs, times, states[1:])
+            empty = teacher.predict(inputs, times, Condition(states[:1]))
+            prompted = teacher.predict(inputs, times, Condition(states[1:]))
+        predicted = student.predict(inputs, times, Condition(states[1:]))
         loss = torch.nn.functional.mse_loss(predicted, empty - method.eta * (prompted - empty))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -74,13 +74,12 @@ def partial_trajectory(
     teacher: Denoiser, states: Tensor, *, method: ESD, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A noisy latent of the concept and its time: sampling is stopped at a random step of 50."""
-    scheduler = teacher.sampler("ddim")
-    scheduler.set_timesteps(50)
+    scheduler = teacher.sampler("ddim", 50)
     stop = int(torch.randint(50, (1,), generator=generator))
     latents = torch.randn(1, *teacher.shape, generator=generator) * scheduler.init_noise_sigma
     for time_ in scheduler.timesteps[:stop]:
         inputs = scheduler.scale_model_input(latents, time_).expand(2, -1, -1, -1)
-        empty, prompted = teacher.predict(inputs, time_.expand(2), states).chunk(2)
+        empty, prompted = teacher.predict(inputs, time_.expand(2), Condition(states)).chunk(2)
         guided = empty + method.sampling_guidance * (prompted - empty)
         latents = scheduler.step(guided, time_, latents).prev_sample
     at = scheduler.timesteps[stop]

@@ -23,6 +23,7 @@ from erase.errors import BadOption
 from erase.files import content_hash, write_atomically
 from erase.methods._denoiser import Denoiser, Sampling
 from erase.methods._work import Work
+from erase.models import Condition
 from erase.models._weights import content_digest
 
 EMPTY, PROMPTED, ALSO = 0, 1, 2  # where a tuple's predictions stand
@@ -114,23 +115,25 @@ class Bank:
         return self.clean[rows], [self.plan.trajectories[row].prompt for row in rows.tolist()]
 
 
-def identity(plan: Plan, denoiser: Denoiser, states: Mapping[str, Tensor]) -> str:
-    """A hash of all that a bank depends on: the whole network's weights, the prompts' states, the plan."""
+def identity(plan: Plan, denoiser: Denoiser, given: Mapping[str, Condition]) -> str:
+    """A hash of all that a bank depends on: the whole network's weights, the prompts' conditions, the plan."""
     weights = content_digest(sorted(denoiser.network.state_dict().items()))
     schedule = {key: str(value) for key, value in sorted(denoiser.scheduler.config.items())}
-    return content_hash([weights, content_digest(sorted(states.items())), asdict(plan), schedule])[:32]
+    states = content_digest((text, given[text].states) for text in sorted(given))
+    pooled = content_digest((text, one) for text in sorted(given) if (one := given[text].pooled) is not None)
+    return content_hash([weights, states, pooled, denoiser.shape, asdict(plan), schedule])[:32]
 
 
-def sample_bank(denoiser: Denoiser, plan: Plan, states: Mapping[str, Tensor], *, work: Work | None = None) -> Bank:
-    """The bank of a plan, from `work.banks` as far as it is there; `states` holds every text's [tokens, width]."""
+def sample_bank(denoiser: Denoiser, plan: Plan, given: Mapping[str, Condition], *, work: Work | None = None) -> Bank:
+    """The bank of a plan, from `work.banks` as far as it is there; `given` holds every text's condition."""
     work = work or Work()
-    folder = work.banks / f"bank-{identity(plan, denoiser, states)}" if work.banks else None
+    folder = work.banks / f"bank-{identity(plan, denoiser, given)}" if work.banks else None
     total, parts = len(plan.trajectories), []
     work.report("bank", 0, total, unit="trajectories")
     for number, start in enumerate(range(0, total, plan.batch)):
         chunk = plan.trajectories[start : start + plan.batch]
         file = folder / f"{number:04d}.safetensors" if folder else None
-        parts.append(_read(file) or _sampled(denoiser, chunk, plan=plan, states=states, file=file))
+        parts.append(_read(file) or _sampled(denoiser, chunk, plan=plan, given=given, file=file))
         work.report("bank", start + len(chunk), total, unit="trajectories")
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Bank(plan, **whole)
@@ -151,11 +154,11 @@ def _sampled(
     chunk: tuple[Trajectory, ...],
     *,
     plan: Plan,
-    states: Mapping[str, Tensor],
+    given: Mapping[str, Condition],
     file: Path | None,
 ) -> dict[str, Tensor]:
     with torch.no_grad():
-        visited = list(_visit(denoiser, chunk, plan=plan, states=states))
+        visited = list(_visit(denoiser, chunk, plan=plan, given=given))
     inputs, times, predictions, clean = zip(*visited, strict=True)
     part = {
         "inputs": torch.stack(inputs[:: plan.every], 1),
@@ -169,15 +172,14 @@ def _sampled(
 
 
 def _visit(
-    denoiser: Denoiser, chunk: tuple[Trajectory, ...], *, plan: Plan, states: Mapping[str, Tensor]
+    denoiser: Denoiser, chunk: tuple[Trajectory, ...], *, plan: Plan, given: Mapping[str, Condition]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """At each step: what the network saw, when, what it predicted [rows, asked, ...], and the latents after it."""
-    scheduler = denoiser.sampler(plan.scheduler)
-    scheduler.set_timesteps(plan.steps)
+    scheduler = denoiser.sampler(plan.scheduler, plan.steps)
     latents = torch.stack([denoiser.noise(one.seed) for one in chunk])
     latents = latents * getattr(scheduler, "init_noise_sigma", 1.0)
     # A batch in rows-first order: each trajectory's empty prompt, its prompt, its further ones.
-    asked = torch.stack([states[text] for one in chunk for text in ("", one.prompt, *one.also)])
+    asked = Condition.stack([given[text] for one in chunk for text in ("", one.prompt, *one.also)])
     own_noise = _own_noise(scheduler, chunk)
     for time in scheduler.timesteps:
         inputs = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -10,7 +14,7 @@ from torch import Tensor
 
 from erase.errors import BadModel
 from erase.methods._spaces import SPACES, Level, Space, prediction_of
-from erase.models import Model
+from erase.models import Condition, Model
 
 Sampling = Literal["ddim", "own"]
 
@@ -19,33 +23,40 @@ Sampling = Literal["ddim", "own"]
 class Denoiser:
     """A model's network in float32, its noise schedule, maybe its text encoder; other parts are not kept.
 
-    `evaluations` counts samples through the network, three for each that is trained through: a backward pass costs two.
+    `forward` is the family's way to ask the network, `shape` of a latent: channels, height, width. `evaluations` counts
+    samples through the network, three for each that is trained through: a backward pass costs two.
     """
 
     component: str
     network: Any
     scheduler: Any
+    forward: Callable[..., Tensor]
+    shape: tuple[int, int, int]
     text_encoder: Any = None
     evaluations: int = 0
 
     @staticmethod
-    def of(model: Model, *, text_encoder: bool = False) -> Denoiser:
+    def of(model: Model, *, text_encoder: bool = False, size: int = 0) -> Denoiser:
         """The frozen network of a model, and its text encoder where that is asked for.
 
-        Raises BadModel for a family whose network is given more than a prompt's token states.
+        `size` in pixels, 0 for the model's own. Raises BadOption for a size that the model cannot draw.
         """
-        pipe = model.pipeline(torch.float32)
-        unet = getattr(pipe, "unet", None)
-        if unet is None or unet.config.get("addition_embed_type"):
-            raise BadModel(f"a {model.family} model cannot be trained yet; expected one whose UNet reads token states.")
-        network = pipe.unet.requires_grad_(False).eval()
-        return Denoiser("unet", network, pipe.scheduler, pipe.text_encoder if text_encoder else None)
+        return Denoiser.from_pipe(model, model.pipeline(torch.float32), text_encoder=text_encoder, size=size)
 
-    def predict(self, inputs: Tensor, times: Tensor, states: Tensor) -> Tensor:
-        """What the network predicts for noisy latents [samples, ...] at times [samples] under prompts' states."""
+    @staticmethod
+    def from_pipe(model: Model, pipe: Any, *, text_encoder: bool = False, size: int = 0) -> Denoiser:
+        """The network of a loaded pipeline of a model."""
+        network = getattr(pipe, model.backbone).requires_grad_(False).eval()
+        parts = SimpleNamespace(**{model.backbone: network, "vae_scale_factor": pipe.vae_scale_factor})
+        forward, shape = partial(type(model).predict, parts), model.latent_shape(pipe, size)
+        return Denoiser(
+            model.backbone, network, pipe.scheduler, forward, shape, pipe.text_encoder if text_encoder else None
+        )
+
+    def predict(self, inputs: Tensor, times: Tensor, given: Condition) -> Tensor:
+        """What the network predicts for noisy latents [samples, ...] at times [samples] under prompts' conditions."""
         self.evaluations += len(inputs) * (3 if torch.is_grad_enabled() else 1)
-        predicted: Tensor = self.network(inputs, times, encoder_hidden_states=states).sample
-        return predicted
+        return self.forward(inputs, times, condition=given)
 
     @property
     def space(self) -> Space:
@@ -59,11 +70,9 @@ class Denoiser:
         raise BadModel(f'the model predicts "{kind}"; expected one of {", ".join(SPACES)} to train it.')
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent of the model's own size."""
-        size = self.network.config.sample_size
-        height, width = size if isinstance(size, list | tuple) else (size, size)
-        return int(self.network.config.in_channels), int(height), int(width)
+    def embeds_guidance(self) -> bool:
+        """Whether the network is told how far to follow a prompt, so that sampling asks it once a step."""
+        return bool(self.network.config.get("guidance_embeds"))
 
     @property
     def times(self) -> int:
@@ -86,12 +95,25 @@ class Denoiser:
         """The noise of a seed, one latent."""
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(seed))
 
-    def sampler(self, kind: Sampling) -> Any:
-        """A fresh scheduler with the model's settings: DDIM, or one of the model's own kind."""
+    def sampler(self, kind: Sampling, steps: int) -> Any:
+        """A fresh scheduler with the model's settings, set to some steps: DDIM, or one of the model's own kind."""
         from diffusers import DDIMScheduler
 
         config = self.scheduler.config
         if kind == "own" or self.space == "flow":
-            return type(self.scheduler).from_config(config)
-        # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
-        return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+            scheduler = type(self.scheduler).from_config(config)
+        else:
+            # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
+            scheduler = DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+        scheduler.set_timesteps(steps, **self._shift())
+        return scheduler
+
+    def _shift(self) -> dict[str, float]:
+        """By how much a flow scheduler that asks for it shifts its times: more for a larger picture, as FLUX does."""
+        config = self.scheduler.config
+        if not config.get("use_dynamic_shifting"):
+            return {}
+        least, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        tokens = math.prod(self.shape[1:]) / 4
+        return {"mu": low + (high - low) * (tokens - least) / (most - least)}

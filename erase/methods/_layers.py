@@ -14,12 +14,24 @@ from erase.errors import BadModel, BadOption
 Layers = Literal["x", "x-strict", "u", "selfattn", "all"]
 LAYERS: tuple[Layers, ...] = get_args(Layers)
 BLOCKS = "Transformer2DModel"  # diffusers' class of the blocks that read the prompt
+_JOINT_BLOCK = re.compile(r"(single_)?transformer_blocks\.\d+\..*")
 _PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
     {
         "x": re.compile(r".*\battn2\b.*"),
         "x-strict": re.compile(r".*\battn2\.to_[kv]"),
         "u": re.compile(r"(?!.*\battn2\b).*"),
         "selfattn": re.compile(r".*\battn1\b.*"),
+        "all": re.compile(r".*"),
+    }
+)
+# Where text and image attend to each other (SD 3, FLUX), what the text is projected by stands for cross-attention; an
+# `attn2` of SD 3.5 is the image's own.
+_JOINT_PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
+    {
+        "x": re.compile(r".*\battn\.(add_[qkv]_proj|to_add_out)"),
+        "x-strict": re.compile(r".*\battn\.add_[kv]_proj"),
+        "u": re.compile(r"(?!.*\battn\.(add_[qkv]_proj|to_add_out)).*"),
+        "selfattn": re.compile(r".*\battn2?\.to_(q|k|v|out\.0)"),
         "all": re.compile(r".*"),
     }
 )
@@ -31,18 +43,20 @@ def check_layers(method: str, layers: str) -> None:
         raise BadOption(f'{method}: layers is "{layers}"; expected one of {", ".join(LAYERS)}.')
 
 
-def chosen_modules(network: nn.Module, layers: Layers, *, within: str = "") -> dict[str, nn.Linear | nn.Conv2d]:
-    """The linear and convolutional layers of a choice by name, all below a module of class `within` where given.
+def chosen_modules(network: nn.Module, layers: Layers, *, blocks: bool = False) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The linear and convolutional layers of a choice by name, all in transformer blocks if `blocks`.
 
     Raises BadModel if the network has none of them.
     """
-    outer = [name for name, module in network.named_modules() if type(module).__name__ == within]
+    is_joint = hasattr(network, "context_embedder")
+    pattern = (_JOINT_PATTERNS if is_joint else _PATTERNS)[layers]
+    outer = [f"{name}." for name, module in network.named_modules() if type(module).__name__ == BLOCKS]
     found = {
         name: module
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
-        and _PATTERNS[layers].fullmatch(name)
-        and (not within or any(name.startswith(f"{one}.") for one in outer))
+        and pattern.fullmatch(name)
+        and (not blocks or name.startswith(tuple(outer)) or (is_joint and _JOINT_BLOCK.fullmatch(name)))
     }
     if not found:
         raise BadModel(f'layers "{layers}" names no layer of this {type(network).__name__}; choose other layers.')

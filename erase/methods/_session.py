@@ -20,7 +20,7 @@ from erase.methods._denoiser import Denoiser
 from erase.methods._states import prompt_pairs
 from erase.methods._training import Loss, Trained, Trainer
 from erase.methods._work import Work
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Task
 
 _Item = TypeVar("_Item")
@@ -37,7 +37,7 @@ class Session:
     info: EditInfo
     denoiser: Denoiser
     started: float = field(default_factory=time.monotonic)
-    _states: dict[str, Tensor] = field(default_factory=dict)
+    _given: dict[str, Condition] = field(default_factory=dict)
     _ids: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
@@ -45,15 +45,15 @@ class Session:
         """A session; what the model or the task has against it is raised before the network is loaded."""
         info = describe(options, model, task)
         model.check_prompts([text for pair in prompt_pairs(task.targets) for text in pair])
-        denoiser = Denoiser.of(model, text_encoder=text_encoder)
+        denoiser = Denoiser.of(model, text_encoder=text_encoder, size=options.size)
         if options.gradient_checkpointing:
             denoiser.network.enable_gradient_checkpointing()
         return Session(options, model, task, work or Work(), info, denoiser)
 
-    def states(self, texts: Sequence[str]) -> Tensor:
-        """The texts' token states, [texts, tokens, width]; each distinct text is encoded once."""
+    def given(self, texts: Sequence[str]) -> Condition:
+        """The texts' conditions, one in front of the other; each distinct text is encoded once."""
         self._encode(texts)
-        return torch.stack([self._states[text] for text in texts])
+        return Condition.stack([self._given[text] for text in texts])
 
     def ids(self, texts: Sequence[str]) -> Tensor:
         """The texts' token ids, [texts, tokens]."""
@@ -61,10 +61,10 @@ class Session:
         return torch.stack([self._ids[text] for text in texts])
 
     def _encode(self, texts: Sequence[str]) -> None:
-        missing = [text for text in dict.fromkeys(texts) if text not in self._states]
+        missing = [text for text in dict.fromkeys(texts) if text not in self._given]
         if missing:
             encoding = self.model.encode(missing)
-            self._states.update(zip(missing, encoding.states, strict=True))
+            self._given.update(zip(missing, encoding.conditions(), strict=True))
             self._ids.update(zip(missing, encoding.ids, strict=True))
 
     def plan(self, pairs: Iterable[tuple[str, tuple[str, ...]]], *, every_one: bool = True) -> Plan:
@@ -87,7 +87,10 @@ class Session:
         trajectories = [
             Trajectory(prompt, options.seed * 1_000_003 + number, also) for number, (prompt, also) in enumerate(chosen)
         ]
-        settings = {"guidance": options.sampling_guidance, "every": options.every}
+        settings = {
+            "guidance": 1.0 if self.denoiser.embeds_guidance else options.sampling_guidance,
+            "every": options.every,
+        }
         return Plan(tuple(trajectories), options.sampling_steps, **settings)  # type: ignore[arg-type]
 
     def bank(self, plan: Plan, *, kept: bool = True) -> Bank:
@@ -95,8 +98,9 @@ class Session:
 
         Where `kept`, it is read from where an earlier run left it, or left there.
         """
-        states = dict(zip(plan.texts, self.states(plan.texts), strict=True))
-        return sample_bank(self.denoiser, plan, states, work=self.work if kept else Work(report=self.work.report))
+        self._encode(plan.texts)
+        given = {text: self._given[text] for text in plan.texts}
+        return sample_bank(self.denoiser, plan, given, work=self.work if kept else Work(report=self.work.report))
 
     @contextlib.contextmanager
     def holding(self, parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:

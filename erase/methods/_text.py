@@ -23,13 +23,17 @@ class TextEncoder:
     module: Any
 
     @staticmethod
-    def of(model: Model, module: Any) -> TextEncoder:
-        """The text encoder of a model that has this one alone; raises BadModel."""
+    def check(model: Model) -> None:
+        """Raises BadModel for a model that has not one text encoder alone."""
         if model.text_components != (COMPONENT,):
             parts = ", ".join(model.text_components)
             raise BadModel(
                 f"{model.family} reads prompts by {parts}; expected one text encoder, as Stable Diffusion has."
             )
+
+    @staticmethod
+    def of(module: Any) -> TextEncoder:
+        """A loaded text encoder, frozen."""
         return TextEncoder(module.requires_grad_(False).eval())
 
     def parameters(self) -> dict[str, Any]:

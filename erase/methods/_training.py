@@ -36,7 +36,8 @@ class Trained:
     `steps`, `learning_rate`: more erases further and harms more. `batch`: tuples in a step. `weight_decay` pulls what
     is trained to zero. `gradient_clip`: largest norm of a step's gradient, 0 for any. `seed`: of all that is drawn.
     `trajectories`: of the bank, for each target; `sampling_steps`, `sampling_guidance`: how they are sampled;
-    `every`: 2 keeps every second of their steps. `gradient_checkpointing` takes less memory and more time.
+    `every`: 2 keeps every second of their steps. `size`: of the pictures in pixels, 0 for the model's own.
+    `gradient_checkpointing` takes less memory and more time.
     """
 
     steps: int = 200
@@ -49,13 +50,14 @@ class Trained:
     sampling_steps: int = 25
     sampling_guidance: float = 3.0
     every: int = 1
+    size: int = 0
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "trajectories", "sampling_steps", "every"):
             if getattr(self, name) < 1:
                 raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 1 or more.")
-        for name in ("weight_decay", "gradient_clip", "seed"):
+        for name in ("weight_decay", "gradient_clip", "seed", "size"):
             if getattr(self, name) < 0:
                 raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 0 or more.")
         if not 0 < self.learning_rate <= 1:

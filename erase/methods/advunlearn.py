@@ -31,7 +31,7 @@ from erase.methods._text import COMPONENT, TextEncoder
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.methods.esd import esd_target
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss
@@ -65,10 +65,11 @@ class AdvUnlearn(Trained):
                 raise BadOption(f"advunlearn: {name} is {getattr(self, name)}; expected 0 or more.")
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        TextEncoder.check(model)
         session = Session.start(self, model, task, work=work, text_encoder=True)
         bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
         kept = session.bank(session.plan(((text, ()) for text in task.keeps or ("",)), every_one=False))
-        encoder = TextEncoder.of(model, session.denoiser.text_encoder)
+        encoder = TextEncoder.of(session.denoiser.text_encoder)
         parameters = encoder.parameters()
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -110,4 +111,4 @@ def strongest(loss: Callable[[Tensor], Tensor], start: Tensor, *, steps: int, ra
 
 def _predicted(session: Session, encoder: TextEncoder, drawn: Drawn, *, prefix: Tensor | None = None) -> Tensor:
     states = encoder.states(session.ids(drawn.prompts), prefix)
-    return session.denoiser.predict(drawn.inputs, drawn.times, states)
+    return session.denoiser.predict(drawn.inputs, drawn.times, Condition(states))

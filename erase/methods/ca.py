@@ -72,11 +72,11 @@ class CA(Trained):
             noise = torch.randn(clean.shape, generator=generator)
             noisy, truth = denoiser.level(times).noisy(clean, noise), denoiser.truth(clean, noise, times)
             targets = [_one_of([old for old, new in pairs if new == anchor], generator) for anchor in anchors]
-            predicted = denoiser.predict(noisy, times, session.states(targets))
+            predicted = denoiser.predict(noisy, times, session.given(targets))
             if self.loss == "noise" and not self.prior_weight:
                 return ca_loss(predicted, truth)
             with contextlib.nullcontext() if self.prior_weight else torch.no_grad():
-                anchored = denoiser.predict(noisy, times, session.states(anchors))
+                anchored = denoiser.predict(noisy, times, session.given(anchors))
             aim = truth if self.loss == "noise" else anchored
             return ca_loss(predicted, aim) + self.prior_weight * _mse(anchored, truth)
 

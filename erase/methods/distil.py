@@ -24,6 +24,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.methods._adapters import Adapters
+from erase.methods._bank import PROMPTED
 from erase.methods._layers import chosen_modules
 from erase.methods._options import check_options
 from erase.methods._session import Session
@@ -70,9 +71,9 @@ class Distil(Trained):
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn, held = bank.draw(self.batch, generator), kept.draw(self.keep_batch, generator)
             texts = [one_of(asked[anchor], generator) for anchor in drawn.prompts]
-            inputs, times = (torch.cat([getattr(part, name) for part in (drawn, held)]) for name in ("inputs", "times"))
-            predicted = session.denoiser.predict(inputs, times, session.states([*texts, *held.prompts]))
-            aims = drawn.predictions[1], held.predictions[1]
+            inputs, times = torch.cat([drawn.inputs, held.inputs]), torch.cat([drawn.times, held.times])
+            predicted = session.denoiser.predict(inputs, times, session.given([*texts, *held.prompts]))
+            aims = drawn.predictions[PROMPTED], held.predictions[PROMPTED]
             return distil_loss(predicted, *aims, keep_weight=self.keep_weight)
 
         with adapters.attached():

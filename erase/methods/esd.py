@@ -64,7 +64,7 @@ class ESD(Trained):
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = bank.draw(self.batch, generator)
             texts = [self.erase_from or text for text in drawn.prompts]
-            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.states(texts))
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(texts))
             return esd_loss(predicted, drawn.predictions, eta=self.eta)
 
         session.train(parameters, loss)

@@ -24,7 +24,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._adapters import Adapters
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
-from erase.methods._layers import BLOCKS, Layers, check_layers, chosen_modules
+from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -64,13 +64,13 @@ class LoRA(Trained):
         session = Session.start(self, model, task, work=work)
         also = tuple(text for text in (self.neutral, self.positive) if text)
         bank = session.bank(session.plan((text, also) for text in target_texts(task)))
-        modules = chosen_modules(session.denoiser.network, self.layers, within=BLOCKS)
+        modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(modules, rank=self.rank, alpha=self.alpha, seed=self.seed)
         away = self.guidance if self.action == "erase" else -self.guidance
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = bank.draw(self.batch, generator)
-            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.states(drawn.prompts))
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(drawn.prompts))
             neutral, positive = self._chosen(drawn.predictions)
             return leco_loss(predicted, neutral, positive, empty=drawn.predictions[EMPTY], away=away)
 

@@ -67,8 +67,8 @@ class SDD(Trained):
             seen = inputs[rows, steps], bank.times[rows, steps]
             asked = [texts[(step * self.batch + number) % len(texts)] for number in range(self.batch)]
             with torch.no_grad():
-                empty = session.denoiser.predict(*seen, session.states([""] * self.batch))
-            return sdd_loss(session.denoiser.predict(*seen, session.states(asked)), empty)
+                empty = session.denoiser.predict(*seen, session.given([""] * self.batch))
+            return sdd_loss(session.denoiser.predict(*seen, session.given(asked)), empty)
 
         def after(step: int) -> None:
             update_average(average, parameters, decay=self.decay)

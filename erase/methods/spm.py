@@ -23,12 +23,12 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._adapters import Adapters
 from erase.methods._bank import Drawn
-from erase.methods._layers import BLOCKS, Layers, check_layers, chosen_modules
+from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.methods.esd import esd_target
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss
@@ -61,22 +61,22 @@ class SPM(Trained):
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
-        modules = chosen_modules(session.denoiser.network, self.layers, within=BLOCKS)
+        modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = bank.draw(self.batch, generator)
-            states = session.states(drawn.prompts)
-            predicted = session.denoiser.predict(drawn.inputs, drawn.times, states)
+            given = session.given(drawn.prompts)
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, given)
             target = esd_target(drawn.predictions, eta=self.eta)
-            held = self._held(session, adapters, drawn=drawn, around=random_anchors(states, self.anchors, generator))
+            held = self._held(session, adapters, drawn=drawn, around=random_anchors(given, self.anchors, generator))
             return spm_loss(predicted, target, *held, weight=self.anchor_weight)
 
         with adapters.attached():
             session.train(adapters.parameters, loss)
         return Edit(session.info, low_rank=session.low_rank(adapters))
 
-    def _held(self, session: Session, adapters: Adapters, *, drawn: Drawn, around: Tensor) -> tuple[Tensor, Tensor]:
+    def _held(self, session: Session, adapters: Adapters, *, drawn: Drawn, around: Condition) -> tuple[Tensor, Tensor]:
         """Predictions under the anchors with the membranes and without."""
         inputs, times = (part.repeat_interleave(self.anchors, 0) for part in (drawn.inputs, drawn.times))
         with torch.no_grad(), adapters.off():
@@ -90,11 +90,16 @@ def spm_loss(predicted: Tensor, target: Tensor, *held: Tensor, weight: float) ->
     return _mse(predicted, target) + weight * _mse(now, before)
 
 
-def random_anchors(states: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Gaussian states, `count` for each prompt's [tokens, width], of 0.8 to 1.2 times its norm."""
+def random_anchors(given: Condition, count: int, generator: torch.Generator) -> Condition:
+    """Gaussian conditions, `count` for each prompt's, of 0.8 to 1.2 times its norm."""
+    pooled = None if given.pooled is None else _alike(given.pooled, count, generator)
+    return Condition(_alike(given.states, count, generator), pooled)
+
+
+def _alike(states: Tensor, count: int, generator: torch.Generator) -> Tensor:
     repeated = states.repeat_interleave(count, 0)
     drawn = torch.randn(repeated.shape, generator=generator)
     share = 0.8 + 0.4 * torch.rand(len(drawn), generator=generator)
     norms = repeated.flatten(1).norm(dim=1) / drawn.flatten(1).norm(dim=1)
-    anchors: Tensor = drawn * (share * norms)[:, None, None]
+    anchors: Tensor = drawn * (share * norms).view(-1, *[1] * (drawn.dim() - 1))
     return anchors

@@ -54,7 +54,7 @@ class TaskVector(Trained):
             clean, texts = bank.draw_clean(self.batch, generator)
             times = torch.randint(denoiser.times, (self.batch,), generator=generator)
             noise = torch.randn(clean.shape, generator=generator)
-            predicted = denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.states(texts))
+            predicted = denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.given(texts))
             return diffusion_loss(predicted, denoiser.truth(clean, noise, times))
 
         session.train(parameters, loss)

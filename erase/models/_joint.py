@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from erase.errors import BadModel
-from erase.models._encoding import Condition
 from erase.models._model import Model
 from erase.models._sites import Pattern, pattern
 
@@ -31,7 +27,3 @@ class JointModel(Model):
     @classmethod
     def matches(cls, config: Mapping[str, Any]) -> bool:
         return True
-
-    @staticmethod
-    def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:
-        raise BadModel(f"a {type(pipe).__name__} cannot be sampled here yet; call the pipeline itself.")

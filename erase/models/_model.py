@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from erase.errors import BadModel, CannotEdit, PromptTooLong
+from erase.errors import BadModel, BadOption, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
 from erase.models._sites import Pattern, Reads, Role, Site, find_sites
@@ -64,6 +64,17 @@ class Model(ABC):
     def unconditional(cls, pipe: Any, encoders: Sequence[TextEncoder]) -> Condition:
         """What guidance starts from: the empty prompt, as the family's pipeline takes it."""
         return cls.join(encoders, [""]).conditions()[0]
+
+    def latent_shape(self, pipe: Any, size: int = 0) -> tuple[int, int, int]:
+        """Channels, height and width of a latent of pictures of a size in pixels, or of the model's own for 0.
+
+        Raises BadOption for a size whose latent the network cannot read.
+        """
+        scale, config = pipe.vae_scale_factor, getattr(pipe, self.backbone).config
+        if size % (8 * scale):
+            raise BadOption(f"size is {size}; expected a multiple of {8 * scale}, or 0 for the model's own.")
+        side = size // scale or int(config.sample_size)
+        return int(config.in_channels), side, side
 
     @classmethod
     def parts(cls) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ concatenated and filled up with zeros to T5's width, then T5's. The pooled state
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from erase.models._encoding import Encoding, Stretch
+from erase.models._encoding import Condition, Encoding, Stretch
 from erase.models._joint import JointModel
 from erase.models._text import Text, TextEncoder
 
@@ -27,6 +28,16 @@ class StableDiffusion3(JointModel):
         Text("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", states="penultimate"),
         Text("text_encoder_3", "tokenizer_3", "T5EncoderModel", length=256),
     )
+
+    @staticmethod
+    def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:
+        predicted: Tensor = pipe.transformer(
+            latents,
+            timestep=time.expand(len(latents)),
+            encoder_hidden_states=condition.states,
+            pooled_projections=condition.pooled,
+        ).sample
+        return predicted
 
     @classmethod
     def join(cls, encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> Encoding:

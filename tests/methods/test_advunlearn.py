@@ -41,7 +41,7 @@ def test_the_attack_goes_down_its_loss_and_gives_nothing_else_a_gradient() -> No
 
 
 def text_encoder(model: Model) -> TextEncoder:
-    return TextEncoder.of(model, Denoiser.of(model, text_encoder=True).text_encoder)
+    return TextEncoder.of(Denoiser.of(model, text_encoder=True).text_encoder)
 
 
 def test_soft_tokens_stand_between_the_start_and_the_words(model: Model) -> None:

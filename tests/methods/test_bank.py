@@ -14,7 +14,7 @@ from erase.errors import BadOption
 from erase.methods._bank import Bank, Plan, Trajectory, sample_bank
 from erase.methods._denoiser import Denoiser
 from erase.methods._work import Work
-from erase.models import Model
+from erase.models import Condition, Model
 
 PLAN = Plan(
     (Trajectory("a cat in noto style", 3), Trajectory("noto style", 4), Trajectory("a cat in noto style", 5)),
@@ -24,14 +24,14 @@ PLAN = Plan(
 )
 
 
-def states(model: Model, plan: Plan) -> dict[str, Tensor]:
-    return dict(zip(plan.texts, model.encode(plan.texts).states, strict=True))
+def given(model: Model, plan: Plan) -> dict[str, Condition]:
+    return dict(zip(plan.texts, model.encode(plan.texts).conditions(), strict=True))
 
 
 def sampled(model: Model, plan: Plan, **work: Path) -> tuple[Bank, int]:
     """A bank and how many evaluations it took."""
     denoiser = Denoiser.of(model)
-    return sample_bank(denoiser, plan, states(model, plan), work=Work(**work)), denoiser.evaluations
+    return sample_bank(denoiser, plan, given(model, plan), work=Work(**work)), denoiser.evaluations
 
 
 @torch.no_grad()
@@ -71,7 +71,8 @@ def test_it_takes_two_evaluations_a_step_and_one_for_each_further_prompt(model: 
     bank, evaluations = sampled(model, further)
     assert evaluations == 3 * 5 * 3
     with torch.no_grad():
-        expected = Denoiser.of(model).predict(bank.inputs[0, 2:3], bank.times[0, 2:3], model.encode(["a cat"]).states)
+        asked = Condition(model.encode(["a cat"]).states)
+        expected = Denoiser.of(model).predict(bank.inputs[0, 2:3], bank.times[0, 2:3], asked)
     torch.testing.assert_close(bank.predictions[0, 2, 2:3], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -87,9 +88,8 @@ def test_keeping_every_second_step_keeps_the_same_steps(model: Model) -> None:
 def test_inputs_are_scaled_as_the_network_saw_them(model: Model) -> None:
     denoiser = Denoiser.of(model)
     denoiser.scheduler = EulerDiscreteScheduler.from_config(denoiser.scheduler.config)
-    bank = sample_bank(denoiser, replace(PLAN, scheduler="own"), states(model, PLAN))
-    scheduler = denoiser.sampler("own")
-    scheduler.set_timesteps(PLAN.steps)
+    bank = sample_bank(denoiser, replace(PLAN, scheduler="own"), given(model, PLAN))
+    scheduler = denoiser.sampler("own", PLAN.steps)
     sigma = scheduler.sigmas[0]
     assert sigma > 5
     noise = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -101,9 +101,9 @@ def test_inputs_are_scaled_as_the_network_saw_them(model: Model) -> None:
 def test_a_multistep_scheduler_of_the_models_own_is_followed(model: Model) -> None:
     denoiser = Denoiser.of(model)
     denoiser.scheduler = PNDMScheduler.from_config(denoiser.scheduler.config, skip_prk_steps=True)
-    own = sample_bank(denoiser, replace(PLAN, scheduler="own"), states(model, PLAN))
+    own = sample_bank(denoiser, replace(PLAN, scheduler="own"), given(model, PLAN))
     assert own.times.shape == (3, 6)  # its first step is made twice
-    assert not torch.allclose(own.clean, sample_bank(denoiser, PLAN, states(model, PLAN)).clean)
+    assert not torch.allclose(own.clean, sample_bank(denoiser, PLAN, given(model, PLAN)).clean)
 
 
 def test_a_bank_on_disk_is_read_and_not_sampled_again(model: Model, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_another_plan_or_another_network_has_a_bank_of_its_own(model: Model, tmp
     assert sampled(model, replace(PLAN, guidance=2.0), banks=tmp_path)[1] > 0
     denoiser = Denoiser.of(model)
     denoiser.network.conv_out.bias.data += 1  # no weight that the prompt reaches
-    sample_bank(denoiser, PLAN, states(model, PLAN), work=Work(banks=tmp_path))
+    sample_bank(denoiser, PLAN, given(model, PLAN), work=Work(banks=tmp_path))
     assert denoiser.evaluations > 0
     assert len(list(tmp_path.iterdir())) == 3
 

@@ -10,7 +10,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods._session import Session
 from erase.methods.ca import CA, ca_loss, start_token_detached
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square
 
@@ -37,9 +37,9 @@ def test_no_gradient_passes_through_the_start_token(model: Model) -> None:
     session = Session.start(CA(**FEW), model, STYLE, work=None)
 
     def gradient() -> torch.Tensor:
-        states = session.states([OLD]).clone().requires_grad_(True)
+        states = session.given([OLD]).states.clone().requires_grad_(True)
         inputs = torch.ones(1, *session.denoiser.shape)
-        session.denoiser.predict(inputs, torch.tensor([500]), states).square().sum().backward()  # type: ignore[no-untyped-call]
+        session.denoiser.predict(inputs, torch.tensor([500]), Condition(states)).square().sum().backward()  # type: ignore[no-untyped-call]
         assert states.grad is not None
         return states.grad[0]
 

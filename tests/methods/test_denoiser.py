@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 
-from erase.errors import BadModel
+from erase.errors import BadModel, BadOption
 from erase.methods._denoiser import Denoiser
-from erase.models import Model
+from erase.models import Condition, Model
 
 
 def test_a_noise_level_is_that_of_the_models_scheduler(model: Model) -> None:
@@ -41,9 +38,9 @@ def test_a_flow_models_level_is_its_share_of_the_time(model: Model) -> None:
 def test_ddim_clips_no_latents_of_a_model_that_says_nothing_of_clipping(model: Model) -> None:
     denoiser = Denoiser.of(model)
     denoiser.scheduler = PNDMScheduler(skip_prk_steps=True, steps_offset=1)
-    assert denoiser.sampler("ddim").config.clip_sample is False
-    assert denoiser.sampler("ddim").config.steps_offset == 1
-    assert isinstance(denoiser.sampler("own"), PNDMScheduler)
+    assert denoiser.sampler("ddim", 5).config.clip_sample is False
+    assert denoiser.sampler("ddim", 5).config.steps_offset == 1
+    assert isinstance(denoiser.sampler("own", 5), PNDMScheduler)
 
 
 def test_an_unknown_kind_of_prediction_is_told(model: Model) -> None:
@@ -55,28 +52,23 @@ def test_an_unknown_kind_of_prediction_is_told(model: Model) -> None:
 
 def test_a_pass_that_is_trained_through_counts_three(model: Model) -> None:
     denoiser = Denoiser.of(model)
-    inputs, times, states = torch.zeros(2, *denoiser.shape), torch.tensor([1, 2]), model.encode(["", "a cat"]).states
+    inputs, times = torch.zeros(2, *denoiser.shape), torch.tensor([1, 2])
+    given = Condition(model.encode(["", "a cat"]).states.clone())
     with torch.no_grad():
-        denoiser.predict(inputs, times, states)
+        denoiser.predict(inputs, times, given)
     assert denoiser.evaluations == 2
-    denoiser.predict(inputs, times, states.clone())
+    denoiser.predict(inputs, times, given)
     assert denoiser.evaluations == 8
-
-
-@pytest.mark.parametrize(
-    "pipe",
-    [
-        SimpleNamespace(transformer=None),
-        SimpleNamespace(unet=SimpleNamespace(config={"addition_embed_type": "text_time"})),
-    ],
-)
-def test_a_family_that_cannot_be_trained_is_refused_by_name(pipe: Any) -> None:
-    other: Any = SimpleNamespace(family="stable-diffusion-xl", pipeline=lambda dtype: pipe)
-    with pytest.raises(BadModel, match="a stable-diffusion-xl model cannot be trained yet"):
-        Denoiser.of(other)
 
 
 def test_its_network_is_frozen_and_in_float32(model: Model) -> None:
     network = Denoiser.of(model).network
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_size_that_the_network_cannot_read_is_refused(model: Model) -> None:
+    scale = model.pipeline().vae_scale_factor
+    assert Denoiser.of(model, size=16 * scale).shape == (4, 16, 16) != Denoiser.of(model).shape
+    with pytest.raises(BadOption, match=f"size is {9 * scale}; expected a multiple of {8 * scale}"):
+        Denoiser.of(model, size=9 * scale)

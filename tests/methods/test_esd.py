@@ -17,7 +17,7 @@ from erase.methods._denoiser import Denoiser
 from erase.methods._session import Session, target_texts
 from erase.methods._work import Work
 from erase.methods.esd import ESD, esd_loss
-from erase.models import Model, open_model
+from erase.models import Condition, Model, open_model
 from erase.task import Target, Task
 
 STYLE = Task((Target("noto", "style", prompts=("a cat in {} style",)),))
@@ -59,7 +59,7 @@ def distances(model: Model, edit: Any, text: str) -> tuple[Tensor, Tensor]:
     denoiser = Denoiser.of(model)
     inputs = torch.randn(8, *denoiser.shape, generator=torch.Generator().manual_seed(9))
     times = torch.arange(100, 900, 100)
-    empty, prompted = (model.encode([one]).states.expand(8, -1, -1) for one in ("", text))
+    empty, prompted = (Condition(model.encode([one]).states.expand(8, -1, -1)) for one in ("", text))
     e0, ep = (denoiser.predict(inputs, times, states) for states in (empty, prompted))
     target = e0 - (ep - e0)
     for name, parameter in denoiser.network.named_parameters():

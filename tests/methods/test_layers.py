@@ -43,9 +43,9 @@ def test_only_what_was_chosen_is_trained(model: Model) -> None:
     assert {name for name, parameter in network.named_parameters() if parameter.requires_grad} == set(chosen)
 
 
-def test_layers_within_a_class_lie_below_its_modules(model: Model) -> None:
+def test_layers_of_blocks_lie_below_them(model: Model) -> None:
     network = Denoiser.of(model).network
-    inside = chosen_modules(network, "all", within="Transformer2DModel")
+    inside = chosen_modules(network, "all", blocks=True)
     assert any(name.endswith("proj_in") for name in inside)
     assert all(".attentions." in name for name in inside)
     assert len(inside) < len(chosen_modules(network, "all"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erase.errors import BadModel, BadOption
-from erase.methods._layers import BLOCKS, chosen_modules
+from erase.methods._layers import chosen_modules
 from erase.methods.lora import LoRA, leco_loss
 from erase.models import Model
 from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
@@ -53,7 +53,7 @@ def test_neutral_and_positive_are_what_the_network_predicts_for_them(model: Mode
 @pytest.mark.parametrize("layers", ["x", "x-strict", "u", "selfattn", "all"])
 def test_it_adapts_the_layers_of_its_choice_and_no_others(model: Model, layers: Any) -> None:
     network = model.pipeline().unet
-    chosen = {f"unet.{name}.weight" for name in chosen_modules(network, layers, within=BLOCKS)}
+    chosen = {f"unet.{name}.weight" for name in chosen_modules(network, layers, blocks=True)}
     assert chosen
     edit = LoRA(**FEW, layers=layers)(model, STYLE)
     assert set(edit.touches) == chosen
@@ -62,13 +62,13 @@ def test_it_adapts_the_layers_of_its_choice_and_no_others(model: Model, layers: 
 
 def test_the_choices_differ(model: Model) -> None:
     network = model.pipeline().unet
-    sizes = [len(chosen_modules(network, layers, within=BLOCKS)) for layers in ("x-strict", "x", "all")]  # type: ignore[arg-type]
+    sizes = [len(chosen_modules(network, layers, blocks=True)) for layers in ("x-strict", "x", "all")]  # type: ignore[arg-type]
     assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_no_layer_is_an_error(model: Model) -> None:
     with pytest.raises(BadModel, match="names no layer"):
-        chosen_modules(model.pipeline().unet, "x", within="FluxTransformerBlock")
+        chosen_modules(model.pipeline().unet.conv_in, "x", blocks=True)
 
 
 @pytest.mark.parametrize("rank", [1, 3])

@@ -9,7 +9,7 @@ import torch
 
 from erase.errors import BadOption
 from erase.methods.spm import SPM, random_anchors, spm_loss
-from erase.models import Model
+from erase.models import Condition, Model
 from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
 
 
@@ -21,7 +21,7 @@ def test_the_loss_erases_and_holds() -> None:
 
 def test_anchors_are_as_long_as_their_prompts_and_unlike_them() -> None:
     states = torch.randn(2, 77, 768, generator=torch.Generator().manual_seed(0)) + 3.0
-    anchors = random_anchors(states, 4, torch.Generator().manual_seed(1))
+    anchors = random_anchors(Condition(states), 4, torch.Generator().manual_seed(1)).states
     assert anchors.shape == (8, 77, 768)
     lengths = anchors.flatten(1).norm(dim=1) / states.flatten(1).norm(dim=1).repeat_interleave(4)
     assert bool(((lengths > 0.8 - 1e-4) & (lengths < 1.2 + 1e-4)).all())

@@ -48,7 +48,7 @@ def concept_loss(model: Model, session: Session, deltas: dict[str, torch.Tensor]
     for name, delta in deltas.items():
         named[name].add_(delta, alpha=sign)
     loss = diffusion_loss(
-        denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.states(texts)), noise
+        denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.given(texts)), noise
     )
     for name, delta in deltas.items():
         named[name].sub_(delta, alpha=sign)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.methods._denoiser import Denoiser
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Target, Task
 
 STYLE = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style",)),))
@@ -35,7 +35,7 @@ def predictions(model: Model, text: str, edit: Edit | None = None) -> Tensor:
     pipe = model.pipeline()
     if edit is not None:
         edit.apply(pipe)
-    denoiser = Denoiser("unet", pipe.unet, pipe.scheduler)
+    denoiser = Denoiser.from_pipe(model, pipe)
     inputs = torch.randn(8, *denoiser.shape, generator=torch.Generator().manual_seed(9))
-    states = model.encode([text]).states.expand(8, -1, -1)
-    return denoiser.predict(inputs, torch.arange(100, 900, 100), states)
+    given = Condition.stack(model.encode([text] * 8).conditions())
+    return denoiser.predict(inputs, torch.arange(100, 900, 100), given)

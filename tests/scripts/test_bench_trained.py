@@ -17,7 +17,7 @@ from erase.methods._bank import Plan, Trajectory, sample_bank
 from erase.methods._denoiser import Denoiser
 from erase.methods._training import draws
 from erase.methods.esd import ESD
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Target, Task
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_trained.py"
@@ -55,7 +55,7 @@ def test_its_latents_lie_on_the_banks_trajectory(bench: ModuleType, model: Model
     noise = torch.randn(1, *denoiser.shape, generator=generator)
     denoiser.noise = lambda seed: noise[0]  # type: ignore[method-assign]
     plan = Plan((Trajectory("noto", 0),), steps=50, guidance=METHOD.sampling_guidance)
-    bank = sample_bank(denoiser, plan, {"": states[0], "noto": states[1]})
+    bank = sample_bank(denoiser, plan, {"": Condition(states[0]), "noto": Condition(states[1])})
     inputs, time = bench.partial_trajectory(Denoiser.of(model), states, method=METHOD, generator=draws(0, 1))
     assert int(time) == int(bank.times[0, stop])
     torch.testing.assert_close(inputs[0], bank.inputs[0, stop], rtol=1e-3, atol=1e-3)

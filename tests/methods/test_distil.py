@@ -1,0 +1,80 @@
+"""Distillation onto anchors: its loss by hand, and that it brings targets to anchors and holds keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from erase.errors import BadOption
+from erase.methods.distil import Distil, askers, distil_loss
+from erase.methods.redirect import Redirect
+from erase.models import Model
+from erase.task import Target, Task
+from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square
+
+KEEP = "a dog in twemoji style"
+KEPT = Task(STYLE.targets, keeps=(KEEP,))
+SMALL = Distil(**FEW, keep_batch=2, keep_trajectories=2)
+
+
+def test_the_loss_erases_and_holds_with_its_weight() -> None:
+    predicted, aim, held = seen(5)[:, 0], seen(2)[:, 0], seen(3)[:, 1]
+    by_hand = square(predicted[:2], aim) + 2.5 * square(predicted[2:], held)
+    assert distil_loss(predicted, aim, held, keep_weight=2.5).item() == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_each_anchors_prompt_is_asked_under_all_prompts_that_become_it() -> None:
+    task = Task((Target("noto", "style", "blob", ("google",), ("a {} cat", "{}")), Target("mono", "style", "blob")))
+    assert askers(task) == {"a blob cat": ["a noto cat", "a google cat"], "blob": ["noto", "google", "mono"]}
+
+
+@pytest.mark.parametrize("start", ["redirect", "none"])
+def test_it_brings_the_target_to_its_anchor_and_holds_the_keep(model: Model, start: Any) -> None:
+    edit = Distil(**MANY, start=start, keep_trajectories=2)(model, KEPT)
+    aim, old, kept = predictions(model, NEW), predictions(model, OLD), predictions(model, KEEP)
+    assert (predictions(model, OLD, edit) - aim).norm() < 0.5 * (old - aim).norm()
+    assert (predictions(model, KEEP, edit) - kept).norm() < 0.5 * (old - aim).norm()
+
+
+def test_its_start_is_the_closed_form_and_stays_in_the_edit(model: Model) -> None:
+    edit, closed = replace(SMALL, learning_rate=1e-12)(model, KEPT), Redirect()(model, KEPT)
+    assert edit.text_maps[0].sites == closed.text_maps[0].sites
+    for name in closed.touches:
+        weight = model.weight(name)
+        torch.testing.assert_close(edit.changed_tensor(name, weight), closed.changed_tensor(name, weight))
+
+
+def test_training_sets_out_from_the_edited_weights(model: Model) -> None:
+    """Its first loss is that of the closed form, which is nearer than the model itself."""
+    losses: dict[str, list[float]] = {"redirect": [], "none": []}
+    for start, notes in losses.items():
+
+        def note(text: str, done: int, total: int, *, unit: str = "", note: str = "", notes: Any = notes) -> None:
+            if text == "training":
+                notes.append(float(note.removeprefix("loss ")))
+
+        from erase.methods._work import Work
+
+        replace(SMALL, start=start, keep_weight=0.0)(model, KEPT, work=Work(report=note))  # type: ignore[arg-type]
+    assert losses["redirect"][0] < 0.5 * losses["none"][0]
+
+
+def test_only_keys_and_values_change(model: Model) -> None:
+    touched = SMALL(model, KEPT).touches
+    assert touched
+    assert all(name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) for name in touched)
+
+
+def test_without_keeps_the_anchors_are_held(model: Model) -> None:
+    assert SMALL(model, STYLE).touches
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"rank": 0}, "rank"), ({"keep_weight": -1.0}, "keep_weight"), ({"start": "uce"}, "start")]
+)
+def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadOption, match=named):
+        Distil(**options)

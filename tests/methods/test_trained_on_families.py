@@ -1,0 +1,76 @@
+"""Every trained method on every model family: an edit that reaches the prediction, or a refusal in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from erase import names
+from erase.edit import Edit
+from erase.errors import EraseError
+from erase.methods._denoiser import Denoiser
+from erase.methods._training import Trained
+from erase.models import Condition, Model
+from tests.families import Opener
+from tests.methods.test_on_families import PROMPT, TASK, prediction
+from tests.models.probes import run
+from tests.tiny_families import FAMILIES, SIDE
+
+TRAINED = [name for name in names.known("methods") if issubclass(names.load("methods", name), Trained)]  # type: ignore[arg-type]
+# A method that trains the text encoder knows no model with several.
+REFUSED = {("advunlearn", family) for family in ("stable-diffusion-xl", "stable-diffusion-3", "flux")}
+QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-2, "warm_up": 1}
+QUICK |= {"attack_steps": 1, "keep_trajectories": 1}
+
+
+def make(method: str, model: Model) -> Edit:
+    build: Any = names.load("methods", method)
+    known = {field.name for field in dataclasses.fields(build)}
+    options = QUICK | {"size": SIDE * pixels(model)}
+    edit: Edit = build(**{key: value for key, value in options.items() if key in known})(model, TASK)
+    return edit
+
+
+def pixels(model: Model) -> int:
+    """How many pixels a side of a latent's value has."""
+    return int(model.pipeline().vae_scale_factor)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", TRAINED)
+def test_it_trains_the_family_or_refuses_it_in_one_line(
+    method: str, family: str, family_model: Opener, pipe_of: Callable[[str], Any]
+) -> None:
+    model, pipe = family_model(family), pipe_of(family)
+    if (method, family) in REFUSED:
+        with pytest.raises(EraseError) as refusal:
+            make(method, model)
+        assert family in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+        return
+    edit = make(method, model)
+    before = prediction(pipe)
+    with edit.apply(pipe):
+        assert (prediction(pipe) - before).abs().max() > 1e-6
+    assert torch.equal(prediction(pipe), before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_asks_the_network_as_the_familys_pipeline_does(
+    family: str, family_model: Opener, pipe_of: Callable[[str], Any]
+) -> None:
+    model, pipe = family_model(family), pipe_of(family)
+    denoiser = Denoiser.from_pipe(model, pipe, size=SIDE * pixels(model))
+    noise = torch.randn(1, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    given = Condition.stack(model.encode([PROMPT]).conditions())
+    with torch.inference_mode():
+        predicted = denoiser.predict(noise, torch.tensor([300]), given)
+    expected = run(pipe, given)
+    if family == "flux":
+        expected = pipe._unpack_latents(expected, SIDE * pixels(model), SIDE * pixels(model), pipe.vae_scale_factor)
+    assert denoiser.shape == tuple(noise.shape[1:])
+    torch.testing.assert_close(predicted, expected)
