@@ -28,6 +28,7 @@ _SIDES = {
     "stable-diffusion-v2-768-v": 96,
     "stable-diffusion-xl-v1-base": 128,
 }
+_LAYERS_OF_MEDIUM = 24
 _WIDTH_OF_2 = 1024
 _SGM = "https://github.com/Stability-AI/generative-models"
 
@@ -46,16 +47,30 @@ class Architecture:
 
 
 def architecture(model: Model) -> Architecture:
-    """The architecture that a model's weights and settings show; raises BadModel for one that has no UNet."""
+    """The architecture that a model's weights and settings show; raises BadModel for one that has no name here."""
     sites = model.sites()
-    if not all(site.component == "unet" for site in sites):
-        raise BadModel(f"{model.path.name} is a {model.family}; this export is for Stable Diffusion 1, 2 and XL.")
+    if model.backbone == "transformer":
+        return _of_transformer(model)
     unet, vae, scheduler = (read_config(model, part) for part in ("unet", "vae", "scheduler"))
     prediction = str(scheduler.get("prediction_type", "epsilon"))
     name = _name(model, max(site.columns for site in sites), prediction)
     levels = len(vae.get("block_out_channels", 4 * [0]))
     side = int(unet.get("sample_size") or _SIDES[name])
     return Architecture(name, side * 2 ** (levels - 1), prediction)
+
+
+def _of_transformer(model: Model) -> Architecture:
+    config, vae = read_config(model, model.backbone), read_config(model, "vae")
+    names = {
+        "flux": "flux-1-dev" if config.get("guidance_embeds") else "flux-1-schnell",
+        "stable-diffusion-3": (
+            "stable-diffusion-v3-medium" if config.get("num_layers") == _LAYERS_OF_MEDIUM else "stable-diffusion-3"
+        ),
+    }
+    if model.family not in names:
+        raise BadModel(f"{model.path.name} is a {model.family}, which has no name among the formats of this export.")
+    side = int(config.get("sample_size") or 128) * 2 ** (len(vae.get("block_out_channels", 4 * [0])) - 1)
+    return Architecture(names[model.family], side, "")
 
 
 def read_config(model: Model, part: str) -> dict[str, Any]:

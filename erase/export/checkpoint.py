@@ -40,6 +40,8 @@ def checkpoint(model: Model, edit: Edit, target: Path, *, original: str = "", re
     under which the concepts' names are hashed. Raises RunConflict if another file lies there, ModelMismatch, BadEdit,
     BadModel for a family that has no single file, BadWeights, DiskFull.
     """
+    if model.family not in TEXTS:
+        raise BadModel(f"{model.path.name} is a {model.family}; single files are of Stable Diffusion 1, 2 and XL.")
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")
     if target.exists() and content_in(target) != edit.content:

@@ -3,7 +3,9 @@
 A text map `M = I + U V` changes a weight by `(W U) V`, which is a LoRA as it stands: its rank is the number of edited
 vectors. A dense change is cut to `rank` by SVD, the nearest matrix of that rank (Eckart and Young, 1936); how much was
 lost is written into the file and told. Keys are kohya's (`lora_unet_<module>.lora_down.weight`, `.lora_up.weight`,
-`.alpha`) and alpha is always the rank: diffusers drops any other (diffusers#6087).
+`.alpha`) and alpha is always the rank: diffusers drops any other (diffusers#6087). Those of a transformer, for SD 3 and
+FLUX, are diffusers' own (`transformer.<module>.lora_A.weight`, `.lora_B.weight`), which ComfyUI maps as well
+(`comfy/lora.py`); their alpha is the rank where none is given.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ LOSS_KEY = "erase.lora"
 _logger = logging.getLogger(__name__)
 _TOLD_FROM = 1e-3  # relative error; rounding to float16 is below it
 _LAYER = re.compile(r"(\.layers\.\d+)\..*")
+_TRANSFORMER = "transformer."
 _SPELLED = {"add_embedding.linear_1": "label_emb_0_0", "add_embedding.linear_2": "label_emb_0_2"}
 
 
@@ -72,7 +75,7 @@ def lora(
     tensors, losses = factorised(model, edit, rank=rank, dtype=getattr(torch, dtype))
     metadata = {
         **modelspec(kind, title=title_of(edit, model.path.name, redact=redact), adapter=True),
-        **_kohya(kind, tensors),
+        **(_kohya(kind, tensors) if model.backbone == "unet" else {}),
         RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True),
         LOSS_KEY: json.dumps({"relative_error": losses}, sort_keys=True),
     }
@@ -85,20 +88,30 @@ def factorised(
     model: Model, edit: Edit, *, rank: int, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The file's tensors, and how much of each weight's change they miss, as a share of its Frobenius norm."""
-    is_xl = "text_encoder_2" in model.text_components
+    is_joint, is_xl = model.backbone == "transformer", "text_encoder_2" in model.text_components
     weights = {name: model.weight(name) for name in with_companions(edit.touches)}
-    modules = {name: module_key(name, weight, two_encoders=is_xl) for name, weight in weights.items()}
+    modules = {name: module_key(name, weight, two_encoders=is_xl, joint=is_joint) for name, weight in weights.items()}
     factors = {name: factors_of(edit, name, weight, rank=rank) for name, weight in weights.items()}
     common = max((one.rank for one in factors.values()), default=0)
-    tensors, losses = {}, {}
+    tensors: dict[str, Tensor] = {}
+    losses = {}
     for name, weight in weights.items():
         one = padded(factors[name], common)
         up, down = one.up.to(dtype), one.down.to(dtype)
         losses[name] = _lost(change_of(edit, name, weight), up.double() @ down.double())
-        tensors[f"{modules[name]}.lora_down.weight"] = down.reshape(-1, *weight.shape[1:]).contiguous()
-        tensors[f"{modules[name]}.lora_up.weight"] = up.reshape(*up.shape, *[1] * (weight.dim() - 2)).contiguous()
-        tensors[f"{modules[name]}.alpha"] = torch.tensor(float(common))
+        tensors |= spelled(modules[name], up, down, shape=weight.shape)
     return tensors, losses
+
+
+def spelled(module: str, up: Tensor, down: Tensor, *, shape: Sequence[int]) -> dict[str, Tensor]:
+    """A module's factors under the file's keys, those of a convolution in its shape."""
+    if module.startswith(_TRANSFORMER):
+        return {f"{module}.lora_A.weight": down.contiguous(), f"{module}.lora_B.weight": up.contiguous()}
+    return {
+        f"{module}.lora_down.weight": down.reshape(-1, *shape[1:]).contiguous(),
+        f"{module}.lora_up.weight": up.reshape(*up.shape, *[1] * (len(shape) - 2)).contiguous(),
+        f"{module}.alpha": torch.tensor(float(up.shape[1])),
+    }
 
 
 def with_companions(names: Sequence[str]) -> tuple[str, ...]:
@@ -115,17 +128,22 @@ def with_companions(names: Sequence[str]) -> tuple[str, ...]:
     return (*names, *more.values())
 
 
-def module_key(name: str, weight: Tensor, *, two_encoders: bool = False) -> str:
-    """A weight's module as kohya's scripts spell it; raises BadEdit if a LoRA cannot change this tensor."""
+def module_key(name: str, weight: Tensor, *, two_encoders: bool = False, joint: bool = False) -> str:
+    """A weight's module as the file spells it; raises BadEdit if a LoRA cannot change this tensor.
+
+    `joint`: the model has a transformer, whose LoRAs are not known to hold text encoders in a form that all load.
+    """
     component, _, key = name.partition(".")
     module = key.removesuffix(".weight")
+    if joint and component == "transformer" and module != key and weight.dim() == 2:
+        return f"{_TRANSFORMER}{module}"
     text = "lora_te1" if two_encoders else "lora_te"
     prefixes = {"unet": "lora_unet", "text_encoder": text, "text_encoder_2": "lora_te2"}
     is_layer = component == "unet" or "encoder.layers." in key
-    if component not in prefixes or module == key or weight.dim() not in (2, 4) or not is_layer:
+    if component not in prefixes or module == key or weight.dim() not in (2, 4) or not is_layer or joint:
         raise BadEdit(
-            f"the edit changes {name}, which a LoRA cannot hold (only linear layers and convolutions of UNet and text "
-            "encoder); export it as patch, folder or checkpoint."
+            f"the edit changes {name}, which a LoRA cannot hold (only linear layers and convolutions of a UNet and "
+            "its text encoders, and linear layers of a transformer); export it as patch, folder or checkpoint."
         )
     if component != "unet":  # with the prefix, whichever way the encoder itself is stored
         module = f"text_model.{module.removeprefix('text_model.')}"
@@ -195,7 +213,7 @@ def _lost(change: Tensor, kept: Tensor) -> float:
 
 
 def _kohya(kind: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """What kohya's loaders ask a LoRA's metadata for."""
+    """What kohya's loaders ask the metadata of a LoRA with their keys for."""
     rank = str(max(int(value) for key, value in tensors.items() if key.endswith(".alpha")))
     return {
         "ss_v2": str(kind.name.startswith("stable-diffusion-v2")),

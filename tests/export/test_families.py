@@ -1,9 +1,10 @@
-"""Every family ships as what it can: LoRA and single file for those with a UNet, one line for the others."""
+"""Every family ships as what it can: a folder and a LoRA each, a single file those with a UNet."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, EditInfo, TextMap
-from erase.errors import BadModel
+from erase.errors import BadEdit, BadModel
 from erase.export._difference import compare
+from erase.export._inspection import look_at
 from erase.export._manifest import verify
 from erase.export._undo import undo
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
 from erase.export.lora import lora
+from erase.export.patch import patch
 from erase.models import Model, open_model
 from tests.recipes import contents
 from tests.tiny_checkpoints import tiny_checkpoint
@@ -46,7 +49,7 @@ def edit_of(model: Model) -> Edit:
 
 def parts(pipe: Any, model: Model) -> dict[str, torch.Tensor]:
     """Every weight of a pipeline by its name."""
-    components = ("unet", "vae", *model.text_components)
+    components = (model.backbone, "vae", *model.text_components)
     return {f"{part}.{key}": value for part in components for key, value in getattr(pipe, part).state_dict().items()}
 
 
@@ -54,6 +57,30 @@ def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> l
     """The names of the weights that are not the same bit for bit; both must have the same names."""
     assert one.keys() == other.keys()
     return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def some_edit(model: Model) -> Edit:
+    return edit_of(model) if model.backbone == "unet" else edit_of_transformer(model)
+
+
+def test_a_patch_applied_is_the_edited_folder_bit_for_bit(each_model: Model, tmp_path: Path) -> None:
+    edit = some_edit(each_model)
+    whole = parts(open_model(folder(each_model, edit, tmp_path / "folder")).pipeline(), each_model)
+    pipe = each_model.pipeline()
+    before = {name: value.clone() for name, value in parts(pipe, each_model).items()}
+    with Edit.load(patch(each_model, edit, tmp_path / "patch")).apply(pipe):
+        assert differing(parts(pipe, each_model), whole) == []
+        assert len(differing(before, whole)) == len(edit.touches)
+    assert differing(parts(pipe, each_model), before) == []
+
+
+def test_a_folder_differs_by_the_edit_alone_and_undoes_to_the_sources_bytes(each_model: Model, tmp_path: Path) -> None:
+    edit = some_edit(each_model)
+    out = folder(each_model, edit, tmp_path / "out", reversal=True)
+    found = compare(each_model.path, out, ranks=False)
+    assert [one.name for one in found.differences] == list(edit.touches)
+    assert contents(undo(out, tmp_path / "from-base", base=each_model.path)) == contents(each_model.path)
+    assert contents(undo(out, tmp_path / "reversed")) == contents(each_model.path)
 
 
 def test_a_single_file_is_the_edited_folder_tensor_for_tensor(opened: Model, tmp_path: Path) -> None:
@@ -90,15 +117,51 @@ def test_base_and_lora_are_the_edited_folder(opened: Model, tmp_path: Path) -> N
     assert max(float((fused[key] - whole[key]).abs().max()) for key in whole) < 2e-6
 
 
-@pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
-def test_what_has_no_such_form_is_one_line(family: str, family_model: Callable[[str], Model], tmp_path: Path) -> None:
-    model = family_model(family)
-    name = model.sites()[0].name
+@pytest.fixture(params=["stable-diffusion-3", "flux"])
+def joint(request: pytest.FixtureRequest, family_model: Callable[[str], Model]) -> Model:
+    return family_model(request.param)
+
+
+def edit_of_transformer(model: Model) -> Edit:
+    """A text map on what reads tokens, and a dense change of one weight that reads a stream and of the pooled one."""
+    generator = torch.Generator().manual_seed(0)
+    (embedder,) = (site for site in model.sites() if site.reads == "tokens")
+    up, down = (torch.randn(shape, generator=generator) for shape in ((embedder.columns, 2), (2, embedder.columns)))
+    names = [next(site.name for site in model.sites() if site.reads == reads) for reads in ("stream", "pooled")]
+    deltas = {name: 0.05 * torch.randn(model.weight(name).shape, generator=generator) for name in names}
     info = EditInfo("uce", {}, {}, model.family, model.fingerprint)
-    edit = Edit(info, (), {name: torch.ones(model.weight(name).shape)})
-    for write in (lora, checkpoint):
-        with pytest.raises(BadModel, match=r"Stable Diffusion 1, 2 and XL"):
-            write(model, edit, tmp_path / "out")
+    return Edit(info, (TextMap(0.1 * up, down, (embedder.name,)),), deltas)
+
+
+def test_a_transformers_lora_is_the_edited_folder(joint: Model, tmp_path: Path) -> None:
+    edit = edit_of_transformer(joint)
+    whole = open_model(folder(joint, edit, tmp_path / "folder")).pipeline().transformer.state_dict()
+    pipe = joint.pipeline()
+    before = {name: value.clone() for name, value in pipe.transformer.state_dict().items()}
+    file = lora(joint, edit, tmp_path / "lora", rank=64)
+    assert set(load_file(file)) == {
+        f"{name.removesuffix('.weight')}.lora_{side}.weight" for name in edit.touches for side in "AB"
+    }
+    pipe.load_lora_weights(str(file))
+    pipe.fuse_lora(components=["transformer"])
+    pipe.unload_lora_weights()
+    fused = pipe.transformer.state_dict()
+    assert fused.keys() == whole.keys()
+    assert max(float((fused[key] - whole[key]).abs().max()) for key in whole) < 2e-6
+    assert len(differing(before, whole)) == len(edit.touches) == 3
+
+
+def test_what_a_transformer_says_of_itself_and_what_it_cannot_ship_as_is_one_line(joint: Model, tmp_path: Path) -> None:
+    edit = edit_of_transformer(joint)
+    found = look_at(lora(joint, edit, tmp_path / "lora"))
+    assert found.what == "a LoRA with diffusers' keys"
+    assert found.facts["modelspec.architecture"] in ("stable-diffusion-3/lora", "flux-1-dev/lora")
+    assert not any(name.startswith("ss_") for name in found.facts)
+    with pytest.raises(BadModel, match=r"Stable Diffusion 1, 2 and XL"):
+        checkpoint(joint, edit, tmp_path / "out")
+    name = "text_encoder.encoder.layers.0.self_attn.k_proj.weight"
+    with pytest.raises(BadEdit, match="which a LoRA cannot hold"):
+        lora(joint, replace(edit, deltas={name: torch.ones(joint.weight(name).shape)}), tmp_path / "out")
     assert not (tmp_path / "out.safetensors").exists()
 
 
