@@ -1,4 +1,4 @@
-"""The sizes that are measured are those of files that were written: they follow from the shapes, and metadata is small."""
+"""The sizes that are measured are those of written files: they follow from the shapes, and metadata is small."""
 
 from __future__ import annotations
 
