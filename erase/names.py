@@ -9,6 +9,7 @@ from pathlib import Path
 from erase.errors import UnknownName
 
 PACKAGE = Path(__file__).parent
+DEFAULT_METHOD = "redirect"  # of an edit that names none: our own closed form
 _CODE = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}
 
 

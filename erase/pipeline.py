@@ -70,9 +70,9 @@ class TaskForm(Form):
 
 
 class EditForm(Form):
-    """Which method, how strong, with which of its options."""
+    """Which method, how strong, with which of its options; our own closed form where none is named."""
 
-    method: str
+    method: str = names.DEFAULT_METHOD
     strength: float = 1.0
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -124,7 +124,7 @@ class Pipeline(Form):
     description: str = ""
     model: str
     task: TaskForm
-    edit: EditForm
+    edit: EditForm = EditForm()
     generate: GenerateForm
     score: Words = ("clip", "clip_accuracy", "judge")
     grid: GridForm | None = GridForm()

@@ -135,6 +135,11 @@ def test_prompts_of_the_task_serve_targets_without_their_own(tmp_path: Path, rec
     assert resolve(load(tmp_path, recipe)).make_task() == task
 
 
+def test_a_pipeline_that_names_no_method_takes_our_own(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    del recipe["edit"]
+    assert load(tmp_path, recipe).edit.method == "redirect"
+
+
 def test_a_bare_word_is_a_target_and_a_selection(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["task"]["targets"] = ["noto"]
     recipe["generate"]["prompts"] = [str(tmp_path / "square.yaml")]

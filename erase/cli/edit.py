@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from erase import names
+
 if TYPE_CHECKING:
     from erase.task import Task
 
@@ -19,7 +21,7 @@ def edit(
     model: Annotated[
         str, typer.Option("--model", "-m", help="An embedded model, a diffusers folder or a .safetensors file.")
     ] = "emoji",
-    method: Annotated[str, typer.Option(help="One of `erase list methods`.")] = "uce",
+    method: Annotated[str, typer.Option(help="One of `erase list methods`.")] = names.DEFAULT_METHOD,
     kind: Annotated[str, typer.Option(help="style, object, unsafe or identity.")] = "style",
     target: Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")] = None,
     anchor: Annotated[

@@ -19,7 +19,7 @@ Capture = pytest.CaptureFixture[str]
 
 def test_an_edit_from_options_is_the_librarys(capsys: Capture, model: Model, tmp_path: Path) -> None:
     file = tmp_path / "noto.safetensors"
-    flags = ["-t", "noto", "-a", "blob", "-k", "cat", "--option", "lamb=0.25", "--strength", "0.5"]
+    flags = ["--method", "uce", "-t", "noto", "-a", "blob", "-k", "cat", "--option", "lamb=0.25", "--strength", "0.5"]
     said = command(capsys, "edit", "-m", model.path, *flags, "-o", file)
     assert (said.code, said.out) == (0, f"edit  {file}\n")
     task = Task((Target("noto", "style", anchor="blob"),), ("cat",))
