@@ -56,10 +56,10 @@ class Redirect:
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment.
     """
 
-    reach: float = 0.95
+    reach: float = 0.99
     hold: float = 0.5
     floor: float = 0.01
-    beside: int = 8
+    beside: int = 12
     expand: bool = True
     prior: str = ""
     prior_scale: float = 1.0
