@@ -1,7 +1,10 @@
 """Images per second of generating and scoring, against one pipeline call an image and then CLIP an image, in one run.
 
-python scripts/bench_generate.py --model emoji --images 96
-Prints JSON: speedup, two_process_ratio (of two processes of one thread each to one), mean_abs_difference (of 1).
+python scripts/bench_generate.py [--quick] [--model emoji] [--images 128] [--steps 25]
+
+Both sides load what they need, make the images, save them, and score them by CLIP. The last line is one JSON object:
+speedup, two_process_ratio (the rate of two processes of one thread each to that of one of one thread, all warm),
+mean_abs_difference (of 1), and images per second of each. `--quick` makes few images in few steps.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +24,17 @@ import torch
 from PIL import Image
 
 from erase.evaluate.detectors._clip import ClipFolder
-from erase.evaluate.generate import ddim, generate, start
-from erase.evaluate.ranks import generate_share, this_place
+from erase.evaluate.generate import ddim, generate, start, stream
+from erase.evaluate.making import Reader
+from erase.evaluate.ranks import stream_share, this_place
+from erase.evaluate.readings import AT_ONCE, Readings
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
+from erase.evaluate.stream import follow
 from erase.models import Model, open_model
 from erase.prompts import Row, load_prompts
+
+NOTHING = torch.empty(0)  # of an image that was read already
 
 
 def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
@@ -51,21 +59,31 @@ def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler
 
 
 def ours(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
-    """Batches of one size, each prompt encoded once; CLIP reads many images at a time."""
-    paths = list(generate(model, rows, folder, sampler=sampler))
-    towers = clip_of(model)
-    pictures = [picture for picture in map(read_picture, paths) if picture is not None]
-    for first in range(0, len(pictures), 32):
-        _ = towers.pictures(pictures[first : first + 32])
-    towers.texts([row.prompt for row in rows])
-    return paths
+    """The loop of `erase run`: batches of one size, each prompt encoded once, images read while the next are made."""
+    readings = Readings()
+    reader = Reader(model.judge_folder, ("clip",), readings)
+    made: list[Path] = []
+
+    def paths() -> Iterator[Path]:
+        for _, path in stream(model, rows, folder, sampler=sampler):
+            made.append(path)
+            yield path
+
+    follow(paths(), reader, size=AT_ONCE)
+    vectors = readings.vectors(judge_of(model) / "clip", {path.stem: NOTHING for path in made})
+    texts = readings.towers(judge_of(model) / "clip").texts([row.prompt for row in rows])
+    _ = [vectors[path.stem] @ texts[row.prompt] for row, path in zip(rows, made, strict=True)]
+    return made
 
 
 def clip_of(model: Model) -> ClipFolder:
-    folder = model.judge_folder
-    if folder is None:
+    return ClipFolder(judge_of(model) / "clip")
+
+
+def judge_of(model: Model) -> Path:
+    if model.judge_folder is None:
         raise SystemExit("the model has no judge/clip to score with")
-    return ClipFolder(folder / "clip")
+    return model.judge_folder
 
 
 def timed(work: Callable[[], list[Path]]) -> tuple[float, list[Path]]:
@@ -82,31 +100,48 @@ def difference(left: list[Path], right: list[Path]) -> float:
 
 
 def processes(options: argparse.Namespace, count: int) -> float:
-    """Seconds in which so many processes of one thread each, already warm, make the images."""
+    """Seconds in which so many processes of one thread each make the images, from when all are loaded and warm."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--worker", folder, "--model", options.model]
         command += ["--images", str(options.images), "--steps", str(options.steps), "--prompts", options.prompts]
         places = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
         workers = [
-            subprocess.Popen(command, env=os.environ | places | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command,
+                env=os.environ | places | {"RANK": str(rank)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             for rank in range(count)
         ]
-        said = [worker.communicate()[0] for worker in workers]
-        if any(worker.returncode for worker in workers):
+        if any(worker.stdout is None or worker.stdout.readline() != "warm\n" for worker in workers):
             raise SystemExit("a worker has failed; what it said stands above")
-        answers = [json.loads(one) for one in said]
-        return float(max(answer["seconds"] for answer in answers))
+        began = time.perf_counter()
+        for worker in workers:
+            if worker.stdin is not None:
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
+        # the first one ends when all images are there
+        done = workers[0].stdout.readline() if workers[0].stdout else ""
+        seconds = time.perf_counter() - began
+        if any(worker.wait() for worker in workers) or done != "done\n":
+            raise SystemExit("a worker has failed; what it said stands above")
+        return seconds
 
 
 def worker(options: argparse.Namespace) -> None:
-    """One process's share, timed without what loading takes."""
+    """One process's share, begun when the others are warm too."""
     torch.set_num_threads(1)
     model, rows, sampler = inputs(options)
-    generate(model, rows[:1], Path(options.worker) / "warm", sampler=sampler)
-    place = this_place()
-    began = time.perf_counter()
-    generate_share(model, place.share(rows), Path(options.worker), place=type(place)(), sampler=sampler)
-    print(json.dumps({"seconds": time.perf_counter() - began}))
+    place = this_place(Path(options.worker))
+    with place.present():
+        generate(model, rows[:1], Path(options.worker) / f"warm-{place.rank}", sampler=sampler)
+        print("warm", flush=True)
+        sys.stdin.readline()
+        for _ in stream_share(model, rows, Path(options.worker) / "images", place=place, sampler=sampler):
+            pass
+        print("done", flush=True)
 
 
 def inputs(options: argparse.Namespace) -> tuple[Model, tuple[Row, ...], Sampler]:
@@ -115,13 +150,7 @@ def inputs(options: argparse.Namespace) -> tuple[Model, tuple[Row, ...], Sampler
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="emoji")
-    parser.add_argument("--prompts", default="emoji-square")
-    parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--worker", default="")
-    options = parser.parse_args()
+    options = parse()
     if options.worker:
         worker(options)
         return
@@ -134,9 +163,24 @@ def main() -> None:
         slow, one_by_one = timed(lambda: plain(model, rows, places[0], sampler=sampler))
         fast, batched = timed(lambda: ours(model, rows, places[1], sampler=sampler))
         apart = difference(one_by_one, batched)
-    ratio = processes(options, 1) / processes(options, 2)
-    told = {"speedup": slow / fast, "two_process_ratio": ratio, "mean_abs_difference": apart}
-    print(json.dumps(told | {"images": len(rows), "images_per_second": len(rows) / fast}))
+    one, two = (processes(options, count) for count in (1, 2))
+    rates = {"plain": slow, "ours": fast, "one_process": one, "two_processes": two}
+    told = {"speedup": slow / fast, "two_process_ratio": one / two, "mean_abs_difference": apart, "images": len(rows)}
+    print(json.dumps(told | {"images_per_second": {name: round(len(rows) / took, 2) for name, took in rates.items()}}))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="64 images of 5 steps")
+    parser.add_argument("--model", default="emoji")
+    parser.add_argument("--prompts", default="emoji-square")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.images = options.images or (64 if options.quick else 128)
+    options.steps = options.steps or (5 if options.quick else 25)
+    return options
 
 
 if __name__ == "__main__":
