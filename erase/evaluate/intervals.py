@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
+PICKS_AT_ONCE = 2_000_000  # bounds the memory, which is otherwise that of all samples
 
 
 def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -25,7 +27,14 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, confidence: float = 0
     if not values:
         return float("nan"), float("nan")
     sample = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(len(sample), size=(RESAMPLES, len(sample)))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(sample[picks].mean(1), [tail, 1 - tail])
+    low, high = np.quantile(resampled_means(sample, seed), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """The means of RESAMPLES samples drawn with replacement, a few samples at a time."""
+    rng, count = np.random.default_rng(seed), len(values)
+    at_once = max(1, PICKS_AT_ONCE // count)
+    sizes = [min(at_once, RESAMPLES - start) for start in range(0, RESAMPLES, at_once)]
+    return np.concatenate([values[rng.integers(count, size=(size, count))].mean(1) for size in sizes])

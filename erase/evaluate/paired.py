@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
-RESAMPLES = 2000
-_PICKS_AT_ONCE = 2_000_000  # bounds the memory of the bootstrap over tens of thousands of pairs
+from erase.evaluate.intervals import resampled_means
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def mean_change(before: Sequence[float], after: Sequence[float], *, seed: int = 
         return Change(float("nan"), float("nan"), float("nan"), 0)
     moved = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(_resampled_means(moved, seed), [tail, 1 - tail])
+    low, high = np.quantile(resampled_means(moved, seed), [tail, 1 - tail])
     return Change(fmean(moved), float(low), float(high), len(moved))
 
 
@@ -69,11 +67,3 @@ def two_sided(fewer: int, count: int) -> float:
         tail += ways
         ways = ways * (count - heads) // (heads + 1)
     return min(1.0, 2 * tail / (1 << count))
-
-
-def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """The means of RESAMPLES samples drawn with replacement."""
-    rng, count = np.random.default_rng(seed), len(values)
-    at_once = max(1, _PICKS_AT_ONCE // count)
-    sizes = [min(at_once, RESAMPLES - start) for start in range(0, RESAMPLES, at_once)]
-    return np.concatenate([values[rng.integers(count, size=(size, count))].mean(1) for size in sizes])
