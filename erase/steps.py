@@ -287,6 +287,24 @@ def _shots(run: Run) -> list[tuple[Shot, Shot]]:
     ]
 
 
+def refresh(run: Run, watch: Watch) -> tuple[str, ...]:
+    """Names of the steps whose results told of earlier scores, and were done anew: the grid, the report."""
+    stale = [name for name in ("grid", "report") if _place(run, name).is_file() and not STEPS[name].is_done(run)]
+    for name in stale:
+        do(name, run, watch)
+    return tuple(stale)
+
+
+def _place(run: Run, name: str) -> Path:
+    return run.grid_file if name == "grid" else run.report_file
+
+
+def _tells_of_the_scores(run: Run, name: str) -> bool:
+    """Whether a result is there, and not of scores that were replaced since."""
+    place, scores = _place(run, name), run.scores_file
+    return place.is_file() and not (scores.is_file() and scores.stat().st_mtime_ns > place.stat().st_mtime_ns)
+
+
 def _has_images(run: Run) -> bool:
     return run.plan_file.is_file() and not run.missing_images()
 
@@ -299,9 +317,12 @@ STEPS: Mapping[str, Step] = MappingProxyType(
             "scoring the images", _score, lambda run: run.scores_file.is_file(), lambda recipe: bool(recipe.score)
         ),
         "grid": Step(
-            "drawing the grid", _grid, lambda run: run.grid_file.is_file(), lambda recipe: recipe.grid is not None
+            "drawing the grid",
+            _grid,
+            lambda run: _tells_of_the_scores(run, "grid"),
+            lambda recipe: recipe.grid is not None,
         ),
-        "report": Step("writing the report", _report, lambda run: run.report_file.is_file()),
+        "report": Step("writing the report", _report, lambda run: _tells_of_the_scores(run, "report")),
         "export": Step("exporting", _export, _has_exports),
     }
 )

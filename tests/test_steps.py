@@ -85,6 +85,26 @@ def test_scoring_while_images_are_made_gives_the_scores_of_scoring_at_the_end_bi
     assert run.scores_file.read_bytes() == finished.scores_file.read_bytes()
 
 
+def test_a_grid_and_a_report_of_earlier_scores_are_made_anew(run: Run) -> None:
+    assert steps.refresh(run, Seen()) == ()
+    steps.do("score", run, Seen())
+    before = stamps(run.folder)
+    assert steps.refresh(run, Seen()) == ("grid", "report")
+    assert {"grid.png", "report.html"} <= touched(run, before)
+    assert not steps.do_all(run, Seen())
+    steps.do("score", run, Seen())
+    watch = Seen()
+    assert steps.do_all(run, watch)
+    assert watch.begun == ["grid", "report", "export"]
+
+
+def test_what_is_not_there_is_not_refreshed(run: Run) -> None:
+    run.grid_file.unlink()
+    run.report_file.unlink()
+    steps.do("score", run, Seen())
+    assert steps.refresh(run, Seen()) == ()
+
+
 def test_the_judge_has_read_the_images_before_they_are_scored(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

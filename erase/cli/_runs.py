@@ -45,4 +45,6 @@ def do_step(folder: Path, name: str) -> Run:
         raise typer.Exit
     with ShownWatch() as watch, run.place.present():
         steps.do(name, run, watch)
+        if name == "score":
+            steps.refresh(run, watch)
     return run

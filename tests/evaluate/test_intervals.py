@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from erase.evaluate.intervals import bootstrap_mean, wilson
+from erase.evaluate.intervals import RESAMPLES, bootstrap_mean, resampled_means, wilson
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -58,6 +59,19 @@ def test_the_bootstraps_width_is_that_of_the_normal_interval_on_many_values() ->
     values = np.random.default_rng(1).normal(size=1000)
     low, high = bootstrap_mean(list(values))
     assert high - low == pytest.approx(2 * Z * values.std(ddof=1) / math.sqrt(1000), rel=0.08)
+
+
+def test_the_bootstraps_memory_does_not_grow_with_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(4).normal(size=700)
+    rng = np.random.default_rng(9)
+    at_once = values[rng.integers(700, size=(RESAMPLES, 700))].mean(1)
+    monkeypatch.setattr("erase.evaluate.intervals.PICKS_AT_ONCE", 5000)  # seven samples a time
+    assert np.array_equal(resampled_means(values, 9), at_once)
+    tracemalloc.start()
+    resampled_means(values, 9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.05 * 8 * RESAMPLES * 700
 
 
 def test_the_bootstrap_of_one_value_is_that_value_and_of_none_is_nothing() -> None:

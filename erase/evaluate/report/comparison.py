@@ -11,6 +11,7 @@ from rich.text import Text
 
 from erase.errors import RunConflict
 from erase.evaluate.figures import Figure
+from erase.evaluate.paired import Change, mcnemar, mean_change
 from erase.evaluate.report.findings import Findings, before_of, same_figure
 from erase.evaluate.report.matrices import Matrix, retained
 from erase.evaluate.report.pareto import Point
@@ -81,6 +82,79 @@ def entries(comparison: Comparison) -> list[Entry]:
     return [_entry(comparison, figure) for figure in kinds]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What a run's figure has more than the first run's, paired by prompt and seed.
+
+    `lost` and `gained` count the pairs that were yes in the first run and are no in this one, and the reverse; `p` is
+    McNemar's. None of the three where the images have values between yes and no.
+    """
+
+    label: str
+    figure: Figure
+    change: Change
+    lost: int | None
+    gained: int | None
+    p: float | None
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the interval of the change leaves 0 out, and McNemar's test agrees where there is one."""
+        apart = self.change.low > 0 or self.change.high < 0
+        return apart and (self.p is None or self.p <= 0.05)
+
+    @property
+    def is_better(self) -> bool:
+        return (self.change.value > 0) == (self.figure.direction == "higher")
+
+
+def differences(comparison: Comparison) -> list[Difference]:
+    """Every figure of every other run against the first's, over the prompts that both measure by the same version."""
+    found = []
+    for label, run in list(comparison.runs.items())[1:]:
+        for figure in comparison.first.scores.figures:
+            other = next((one for one in run.scores.figures if one.side == "after" and same_figure(one, figure)), None)
+            if figure.side == "after" and other is not None:
+                one, two = (_by_row(*pair) for pair in ((comparison.first, figure), (run, other)))
+                if keys := [key for key in one if key in two]:
+                    found.append(
+                        _difference(label, figure, [one[key] for key in keys], other=[two[key] for key in keys])
+                    )
+    return found
+
+
+def _difference(label: str, figure: Figure, first: Sequence[float], *, other: Sequence[float]) -> Difference:
+    change = mean_change(first, other)
+    if {*first, *other} - {0.0, 1.0}:
+        return Difference(label, figure, change, None, None, None)
+    test = mcnemar([bool(value) for value in first], [bool(value) for value in other])
+    return Difference(label, figure, change, test.lost, test.gained, test.p)
+
+
+def _by_row(run: Findings, figure: Figure) -> dict[tuple[str, int], float]:
+    """Each image's value by its prompt and seed."""
+    rows = {pair.after.id: (pair.after.row.prompt, pair.after.row.seed) for pair in run.pairs}
+    return {rows[name]: value for name, value in figure.items.items() if name in rows}
+
+
+def difference_records(comparison: Comparison) -> list[dict[str, Any]]:
+    """Every difference as plain values."""
+    first = next(iter(comparison.runs))
+    return [
+        {
+            "run": one.label,
+            "against": first,
+            "name": one.figure.name,
+            "group": one.figure.group,
+            **{key: getattr(one.change, key) for key in ("value", "low", "high", "n")},
+            "lost": one.lost,
+            "gained": one.gained,
+            "mcnemar_p": one.p,
+        }
+        for one in differences(comparison)
+    ]
+
+
 def points(comparison: Comparison) -> list[Point]:
     """Each run's erasure and retention, and those of the model before the edit where the runs share it."""
     found = [_point(label, run, side="after") for label, run in comparison.runs.items()]
@@ -90,13 +164,17 @@ def points(comparison: Comparison) -> list[Point]:
 
 
 def harm(comparison: Comparison) -> Matrix | None:
-    """For each run, in how many of a concept's images the judge still sees it; None without a judge."""
+    """For each run, in how many of a concept's images the judge still sees it; None without a judge.
+
+    Over runs of different targets it is the matrix of targets and concepts.
+    """
     cells = {label: retained(run) for label, run in comparison.runs.items()}
     concepts = list(dict.fromkeys(concept for found in cells.values() for concept in found))
     if not concepts:
         return None
     rows = tuple(tuple(found.get(concept) for concept in concepts) for found in cells.values())
-    return Matrix(tuple(cells), tuple(concepts), rows, ())
+    own = frozenset((label, name) for label, run in comparison.runs.items() for name in run.task.names)
+    return Matrix(tuple(cells), tuple(concepts), rows, (), own)
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -12,6 +12,8 @@ from erase.evaluate.report.comparison import (
     BASE,
     Comparison,
     comparison_records,
+    difference_records,
+    differences,
     entries,
     harm,
     points,
@@ -24,6 +26,7 @@ from erase.evaluate.report.pareto import pareto
 from erase.evaluate.report.pictures import Picture, embed
 from erase.evaluate.report.verdict import Verdict, reach_verdict
 from erase.evaluate.shots import GROUPS, Shot
+from erase.evaluate.table import TITLES as SCORES
 from erase.files import write_atomically
 from erase.prompts import Row
 
@@ -76,6 +79,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values."""
     return {
         "caution": comparison.caution,
+        "differences": records.finite(difference_records(comparison)),
         "runs": {label: records.everything(run) for label, run in comparison.runs.items()},
     }
 
@@ -89,6 +93,8 @@ def comparison_html(comparison: Comparison) -> str:
         caution=comparison.caution,
         entries=entries(comparison),
         with_interval=with_interval,
+        differences=differences(comparison),
+        titles=SCORES,
         pareto=pareto(plotted) if len(plotted) > 1 else None,
         harm=harm(comparison),
         strips=[strip for group in GROUPS if (strip := _strip(comparison, group))],

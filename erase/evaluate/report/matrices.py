@@ -28,12 +28,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A heat map: its cells by row and column, None where there are no images; `targets` are the rows erased."""
+    """A heat map: its cells by row and column, None where there are no images.
+
+    `targets` are the rows erased; `own` the cells, by row and column, of what a row's own edit erases.
+    """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[tuple[Cell | None, ...], ...]
     targets: tuple[str, ...]
+    own: frozenset[tuple[str, str]] = frozenset()
 
 
 def interference(findings: Findings) -> Matrix | None:

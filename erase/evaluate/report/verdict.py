@@ -9,6 +9,7 @@ from typing import Literal
 
 from erase.evaluate.figures import Figure
 from erase.evaluate.report.findings import Findings, before_of
+from erase.evaluate.report.reasons import reasons_of
 from erase.evaluate.table import number
 from erase.task import Task
 
@@ -47,7 +48,9 @@ def reach_verdict(findings: Findings) -> Verdict:
     else:
         words = {"names": names_of(findings.task), "is_": _is(findings.task), "other": _OTHERS[findings.other_domain]}
         headline = _HEADLINES[gone, kin, rest].format(**words)
-    return Verdict("passed" if gone and kin and rest else "failed", headline, remarks)
+    if gone and kin and rest:
+        return Verdict("passed", headline, remarks)
+    return Verdict("failed", headline, (*remarks, *_reasons(findings)))
 
 
 def holds(findings: Findings, name: str) -> bool:
@@ -68,7 +71,8 @@ def _partial(findings: Findings, remarks: tuple[str, ...]) -> Verdict:
     """The verdict where the gate leaves some or all of the three figures unbound."""
     below = [name.upper() for name in findings.bounds if not holds(findings, name)]
     if below:
-        return Verdict("failed", f"The gate has failed: {' and '.join(below)} below the bound.", remarks)
+        headline = f"The gate has failed: {' and '.join(below)} below the bound."
+        return Verdict("failed", headline, (*remarks, *_reasons(findings)))
     if findings.bounds:
         asked = " and ".join(name.upper() for name in findings.bounds)
         return Verdict("passed", f"The gate has passed; it asks for {asked} only.", remarks)
@@ -90,6 +94,12 @@ def _remarks(findings: Findings) -> Iterator[str]:
                 f"{name.upper()} reaches its bound of {100 * bound:.0f} %, but its interval begins at "
                 f"{100 * figure.low:.1f} %: too few images ({figure.n}) to be sure."
             )
+
+
+def _reasons(findings: Findings) -> Iterator[str]:
+    """Why, as `erase verify` says it."""
+    for reason in reasons_of(findings):
+        yield f"{reason.kind[0].upper()}{reason.kind[1:]}: {reason.text}."
 
 
 def _was(findings: Findings, figure: Figure) -> str:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from erase.errors import RunConflict
-from erase.evaluate.report.comparison import Comparison, comparison_table, entries, harm, points
+from erase.evaluate.report.comparison import Comparison, comparison_table, differences, entries, harm, points
 from erase.evaluate.report.comparison_page import write_comparison
 from erase.evaluate.report.findings import Findings
 from tests.evaluate.report.made import as_asked, erased, harsh, made, square
@@ -76,6 +76,40 @@ def test_runs_of_different_base_images_share_no_before(runs: dict[str, Findings]
     assert "different images" in comparison.caution
     assert all(entry.before is None for entry in entries(comparison))
     assert "before" not in [point.label for point in points(comparison)]
+
+
+def test_differences_are_paired_by_row_and_tested_by_mcnemar(tmp_path: Path) -> None:
+    good, harmed = made(tmp_path), made(tmp_path, harsh, rows=square()[::-1])
+    found = {(one.figure.name, one.figure.group): one for one in differences(Comparison({"a": good, "b": harmed}))}
+    ira = found["ira", "kept"]
+    assert (ira.label, ira.change.value, ira.change.n) == ("b", -0.5, 8)  # the four of twemoji
+    assert (ira.lost, ira.gained, ira.p) == (4, 0, 2 * 0.5**4)
+    assert not ira.is_better
+    assert not ira.is_certain  # four images may be chance
+    same = found["ua", "erased"]
+    assert (same.change.value, same.change.low, same.change.high, same.lost, same.p) == (0.0, 0.0, 0.0, 0, 1.0)
+    clip = found["clip", "kept"]
+    assert clip.p is None
+    assert clip.change.low <= clip.change.value <= clip.change.high
+
+
+def test_differences_are_in_the_files(runs: dict[str, Findings], tmp_path: Path) -> None:
+    files = write_comparison(Comparison(runs), tmp_path / "both.html")
+    told = json.loads(files[0].read_text(encoding="utf-8"))["differences"]
+    assert {one["run"] for one in told} == {"harsh", "none"}
+    assert {one["against"] for one in told} == {"good"}
+    ua = next(one for one in told if one["run"] == "none" and one["name"] == "ua")
+    assert (ua["value"], ua["lost"], ua["gained"]) == (-1.0, 4, 0)
+    assert "McNemar" in files[2].read_text(encoding="utf-8")
+
+
+def test_over_runs_of_different_targets_the_matrix_frames_what_each_erases(tmp_path: Path) -> None:
+    runs = {name: made(tmp_path, target=name) for name in ("noto", "twemoji")}
+    matrix = harm(Comparison(runs))
+    assert matrix is not None
+    assert matrix.own == {("noto", "noto"), ("twemoji", "twemoji")}
+    page = write_comparison(Comparison(runs), tmp_path / "both.html")[-1].read_text(encoding="utf-8")
+    assert page.count(", erased by it:") == 2
 
 
 def test_harm_has_a_row_a_run_and_a_column_a_concept(runs: dict[str, Findings]) -> None:
