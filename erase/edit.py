@@ -84,7 +84,10 @@ class LowRank:
 
 @dataclass(frozen=True)
 class EditInfo:
-    """Where an edit comes from: enough to make it again, and to refuse it on another model."""
+    """Where an edit comes from: enough to make it again, and to refuse it on another model.
+
+    `record`: what the method saw while it made the edit, by its own words; no names of targets.
+    """
 
     method: str
     options: Mapping[str, Any]
@@ -94,6 +97,7 @@ class EditInfo:
     strength: float = 1.0
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Mapping[str, Any], ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe(method: Any, model: Model, task: Task) -> EditInfo:

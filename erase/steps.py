@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -175,12 +176,14 @@ def results(run: Run) -> dict[str, Path]:
 
 
 def _edit(run: Run, watch: Watch) -> None:
+    from erase.evaluate.observe import observe
     from erase.methods._work import Work
 
     chosen = run.recipe.edit
     method = method_with(chosen.method, chosen.options)
     # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
-    work = Work(run.folder / "training", run.folder.parent / "banks", report=watch.count)
+    banks, looking = run.folder.parent / "banks", partial(observe, run.model)
+    work = Work(run.folder / "training", banks, report=watch.count, observe=looking)
     make_edit(method, run.model, run.task, work=work).scaled(chosen.strength).save(run.edit_file)
     work.clear()
 

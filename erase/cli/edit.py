@@ -10,6 +10,7 @@ import typer
 from erase import names
 
 if TYPE_CHECKING:
+    from erase.edit import Edit
     from erase.task import Task
 
 Several = list[str]
@@ -92,20 +93,38 @@ def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
     run = begin(pipeline, out)
     with ShownWatch() as watch:
         steps.do("edit", run, watch)
-    typer.echo(f"edit  {run.edit_file}")
+    _tell(steps.load_edit(run), run.edit_file)
 
 
 def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dict[str, Any], strength: float) -> None:
+    from functools import partial
+
     from erase.cli._watch import ShownWatch
     from erase.errors import RunConflict
+    from erase.evaluate.observe import observe
     from erase.methods._work import Work
     from erase.models import open_model
-    from erase.options import make_edit, method_with
+    from erase.options import check_can_edit, make_edit, method_with
 
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
-    chosen = method_with(method, options)
+    chosen, opened = method_with(method, options), open_model(model)
+    check_can_edit(chosen, opened)
     with ShownWatch() as watch:
-        made = make_edit(chosen, open_model(model), task, work=Work(report=watch.count))
-    made.scaled(strength).save(file)
+        watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method}")
+        made = make_edit(chosen, opened, task, work=Work(report=watch.count, observe=partial(observe, opened)))
+    scaled = made.scaled(strength)
+    scaled.save(file)
+    _tell(scaled, file)
+
+
+def _tell(edit: Edit, file: Path) -> None:
+    """Prints where an edit lies, and what its method saw of attributes before and after."""
     typer.echo(f"edit  {file}")
+    record = edit.info.record
+    for target, before, after in zip(
+        edit.info.task.get("targets", ()), record.get("before", ()), record.get("after", ()), strict=False
+    ):
+        each = zip(record["attributes"], before, after, record["wanted"], strict=True)
+        shares = ", ".join(f"{name} {old:.0%} to {new:.0%} ({goal:.0%})" for name, old, new, goal in each)
+        typer.echo(f"{target['name']}  before to after (wanted): {shares}")

@@ -174,6 +174,8 @@ def _hash_part(digest: Any, path: Path, *, begin: int, count: int) -> None:
         source.seek(begin)
         while count:
             size = source.readinto(block[: min(count, len(block))])
+            if not size:
+                return  # who copies the same part says so
             digest.update(block[:size])
             count -= size
 

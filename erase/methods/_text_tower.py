@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,11 +57,22 @@ class Tower:
         with torch.no_grad():
             return self._run(self.ids(prompts))
 
-    def pooled_with(self, ids: Tensor, places: Tensor, added: Tensor) -> Tensor:
-        """The pooled states of token ids if `added` is added to the projection's output at one token of each row."""
+    def rest(self, prompts: Sequence[str], places: Tensor) -> Rest:
+        """What is left to compute of the prompts' pooled states behind the layer, with room at one token of each."""
+        encoding = self._model.encode(prompts)
+        ids = encoding.ids[:, : int(encoding.lengths.max())].clone()  # what comes behind the end changes nothing
+        stack, number = self._name.removesuffix(".mlp.fc2").rsplit(".", 1)
+        seen: list[Any] = []
+        layer = self._encoder.get_submodule(f"{stack}.{number}")
+        handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        try:
+            with torch.no_grad():
+                self._run(ids)
+        finally:
+            handle.remove()
+        states = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
         here = torch.nn.functional.one_hot(places, ids.shape[1]).float()[..., None]
-        with self._hooked(lambda module, inputs, output: output + here * added):
-            return self._run(ids)
+        return Rest(self._encoder, stack, int(number), ids, states, here)
 
     def fitting(self, templates: Sequence[str], words: Sequence[str]) -> list[str]:
         """The templates that are short enough with each of these words."""
@@ -97,6 +109,36 @@ class Tower:
             yield
         finally:
             handle.remove()
+
+
+@dataclass(frozen=True)
+class Rest:
+    """The layers behind one, with the states [prompts, tokens, width] that come out of it.
+
+    `here` [prompts, tokens, 1] is 1 where something may be added.
+    """
+
+    encoder: Any
+    stack: str
+    number: int
+    ids: Tensor
+    states: Tensor
+    here: Tensor
+
+    def pooled(self, added: Tensor) -> Tensor:
+        """The pooled states if `added` [width], or [prompts, width], is added to the layer's output at these places."""
+        parent = self.encoder.get_submodule(self.stack.rpartition(".")[0])
+        table = self.encoder.get_input_embeddings()
+        embeddings = next(one for one in self.encoder.modules() if table in one.children())
+        whole, begun = parent.layers, self.states + self.here * (added if added.dim() == 1 else added[:, None])
+        handle = embeddings.register_forward_hook(lambda module, inputs, output: begun)
+        parent.layers = whole[self.number + 1 :]
+        try:
+            pooled: Tensor = self.encoder(self.ids).pooler_output
+        finally:
+            parent.layers = whole
+            handle.remove()
+        return pooled
 
 
 def _last_end(ids: list[int], wanted: list[int]) -> int:

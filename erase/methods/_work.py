@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from erase.edit import Edit
 from erase.files import write_atomically
 
 
@@ -14,6 +16,15 @@ class Report(Protocol):
     """Who is told how far a method is."""
 
     def __call__(self, text: str, done: int, total: int, *, unit: str = "images", note: str = "") -> None: ...
+
+
+class Observe(Protocol):
+    """Who looks at images: makes some of each prompt under an edit and tells the labels' shares in them."""
+
+    def __call__(
+        self, edit: Edit | None, prompts: Sequence[str], *, labels: Sequence[str], images: int, clip: str, template: str
+    ) -> list[list[float]]:
+        """Shares [prompts][labels], by CLIP; `clip` is its folder, "" that of the model's own judge."""
 
 
 def in_silence(text: str, done: int, total: int, *, unit: str = "images", note: str = "") -> None:
@@ -25,13 +36,15 @@ class Work:
     """Where a method works.
 
     `folder` takes checkpoints, the losses and their curve, `banks` the banks that later runs of any method on the same
-    model use again; None keeps them in memory alone. `seconds` is the least time between two checkpoints.
+    model use again; None keeps them in memory alone. `seconds` is the least time between two checkpoints. `observe`
+    makes and labels images for methods that look at what they do.
     """
 
     folder: Path | None = None
     banks: Path | None = None
     report: Report = in_silence
     seconds: float = 60.0
+    observe: Observe | None = None
 
     @property
     def checkpoint(self) -> Path | None:

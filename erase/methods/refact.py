@@ -9,6 +9,7 @@ and
 
 d is found by Adam on the frozen text encoder: with d added, the phrasing's pooled state comes nearer to that of the
 anchor's phrasing than to those of the target's and of the keeps'. Differences from the official code:
+- only the layers behind the edited one are run in the search, on the tokens up to the prompts' ends, all words at once;
 - several targets are solved together, D (K^T C^-1 K)^-1 K^T C^-1, which meets all of them and for one is the above;
 - the pooled state before its projection, which diffusion models have no weights of;
 - C comes from the keeps and the anchors in those phrasings, plus `floor` times its average on the diagonal;
@@ -27,7 +28,7 @@ from erase.edit import Edit, describe
 from erase.errors import CannotEdit
 from erase.methods._options import check_options
 from erase.methods._states import words_of
-from erase.methods._text_tower import Tower
+from erase.methods._text_tower import Rest, Tower
 from erase.models import Model
 from erase.task import Target, Task
 
@@ -62,39 +63,77 @@ class ReFACT:
         info = describe(self, model, task)
         tower = Tower.of(model, self.layer)
         words = [(word, target) for target in task.targets for word in target.words]
-        keys, additions = zip(
-            *(self.fact(tower, word, target, keeps=task.keeps) for word, target in words), strict=True
-        )
+        keys, additions = self.facts(tower, words, keeps=task.keeps)
         others = dict.fromkeys([*words_of(task.keeps), *(target.anchor for target in task.targets)])
         phrased = [text.format(word) for word in others for text in tower.fitting(PHRASINGS, [word])]
         corpus = tower.inputs([*task.keeps, *phrased])
         moment = corpus.T @ corpus / len(corpus)
         moment += self.floor * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64)
-        delta = insert(torch.stack(keys), torch.stack(additions), moment)
+        delta = insert(keys, additions, moment)
         return Edit(info, deltas={f"text_encoder.{tower.weight_name}": delta.float()})
 
-    def fact(self, tower: Tower, word: str, target: Target, *, keeps: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """A word's key k [inner width] and what is to be added to the layer's output, d [width], float64."""
-        names = (target.anchor, word, *words_of(keeps)[:NEGATIVES])
-        templates = tower.fitting((*target.prompts, *PHRASINGS), names)
-        prompts = [template.format(word) for template in templates]
-        choices = torch.stack([tower.pooled([text.format(name) for text in templates]) for name in names], 1)
-        places = tower.last_places(prompts, word)
+    def facts(
+        self, tower: Tower, words: Sequence[tuple[str, Target]], *, keeps: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Each word's key k [facts, inner width], and what is to be added to the layer's output, d [facts, width].
+
+        All words are searched for at once, float64.
+        """
+        found = [phrased(tower, word, target, keeps=keeps) for word, target in words]
+        prompts = [prompt for one in found for prompt in one.prompts]
+        places = torch.cat([one.places for one in found])
+        owners = torch.tensor([number for number, one in enumerate(found) for _ in one.prompts])
         inputs, outputs = tower.at(prompts, places)
-        ids = tower.ids(prompts)
-        size = float(outputs.mean(0).norm())
-        added = torch.zeros(outputs.shape[1], requires_grad=True)
-        search = torch.optim.Adam([added], lr=self.learning_rate)
+        keys, means = (
+            torch.stack([values[owners == number].double().mean(0) for number in range(len(found))])
+            for values in (inputs, outputs)
+        )
+        added = self.search(tower.rest(prompts, places), found, owners=owners, sizes=means.norm(dim=1).float())
+        return keys, added.double()
+
+    def search(self, rest: Rest, found: Sequence[Phrased], *, owners: Tensor, sizes: Tensor) -> Tensor:
+        """What is to be added for each word, [facts, width], by Adam; the words' losses have nothing in common."""
+        most = max(one.choices.shape[1] for one in found)
+        choices = torch.cat(
+            [torch.nn.functional.pad(one.choices, (0, 0, 0, most - one.choices.shape[1])) for one in found]
+        )
+        there = torch.arange(most) < torch.tensor([one.choices.shape[1] for one in found])[owners, None]
+        share = 1.0 / torch.bincount(owners)[owners]
+        added = torch.zeros(len(found), rest.states.shape[-1], requires_grad=True)
+        adam = torch.optim.Adam([added], lr=self.learning_rate)
         for _ in range(self.steps):
-            pooled = tower.pooled_with(ids, places, added)
-            distances = torch.linalg.vector_norm(pooled[:, None] - choices, dim=-1)
-            loss = torch.nn.functional.cross_entropy(-distances, torch.zeros(len(prompts), dtype=torch.long))
-            search.zero_grad()
-            (loss + self.decay * (added.square().sum() + 1e-12).sqrt() / size**2).backward()  # type: ignore[no-untyped-call]
-            search.step()
+            pooled = rest.pooled(added[owners])
+            logits = -torch.linalg.vector_norm(pooled[:, None] - choices, dim=-1)
+            logits = logits.masked_fill(~there, -torch.inf)
+            wrong = torch.nn.functional.cross_entropy(logits, torch.zeros_like(owners), reduction="none")
+            long = (added.square().sum(1) + 1e-12).sqrt() / sizes.square()
+            adam.zero_grad()
+            ((wrong * share).sum() + self.decay * long.sum()).backward()  # type: ignore[no-untyped-call]
+            adam.step()
             with torch.no_grad():
-                added.mul_(min(1.0, self.radius * size / max(float(added.norm()), 1e-12)))
-        return inputs.double().mean(0), added.detach().double()
+                added.mul_((self.radius * sizes / added.norm(dim=1).clamp(min=1e-12)).clamp(max=1.0)[:, None])
+        return added.detach()
+
+
+@dataclass(frozen=True)
+class Phrased:
+    """A word's prompts, the place of its last token in each, and the pooled states that each may come near to.
+
+    `choices` are [prompts, names, width]: of the anchor, of the word itself, of some keeps.
+    """
+
+    prompts: list[str]
+    places: Tensor
+    choices: Tensor
+
+
+def phrased(tower: Tower, word: str, target: Target, *, keeps: Sequence[str]) -> Phrased:
+    """The word in the target's prompts and in phrasings of our own, as far as they are short enough."""
+    names = (target.anchor, word, *words_of(keeps)[:NEGATIVES])
+    templates = tower.fitting((*target.prompts, *PHRASINGS), names)
+    prompts = [template.format(word) for template in templates]
+    choices = torch.stack([tower.pooled([text.format(name) for text in templates]) for name in names], 1)
+    return Phrased(prompts, tower.last_places(prompts, word), choices)
 
 
 def insert(keys: Tensor, additions: Tensor, moment: Tensor) -> Tensor:

@@ -14,19 +14,23 @@ Official code: unified-concept-editing (MIT). Differences from it:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
+from erase.errors import BadOption
+from erase.methods._debias import Wanted, debias
 from erase.methods._maps import map_both, sites_of
 from erase.methods._options import check_options
 from erase.methods._prior import KeepTokens, held
 from erase.methods._ridge import Factors, gram, responses, solve
 from erase.methods._states import Pairs, empty_states, paired_states, prompt_pairs
+from erase.methods._work import Work
 from erase.models import Model, Reads
 from erase.task import Task
 
@@ -43,7 +47,12 @@ class UCE:
     `protect`: the start token and the empty prompt are held exactly (`exact`), as keeps (`kept`) or not (`none`).
     `technique`: a target's outputs become the anchor's (`replace`), or these without the part that lies along the
     target's own (`tensor`), which goes further where the two resemble each other.
-    `mode`: targets become their anchors (`erase`) or the empty prompt, whatever their anchors (`moderate`).
+    `mode`: targets become their anchors (`erase`) or the empty prompt, whatever their anchors (`moderate`); or their
+    images come to show `attributes` in given `ratios`, equal ones where none are given (`debias`).
+    `rounds`, `images`, `tolerance`, `step`: of `debias` how often it looks at most, at how many images of each prompt,
+    by how much a ratio may be off, and how strongly it answers what it sees.
+    `clip`, `clip_template`: by which CLIP it labels them, a folder (that of the model's own judge where none is given),
+    and by which text with {} for the attribute.
     `expand`: also edits five common phrasings around each target.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
     """
@@ -55,17 +64,68 @@ class UCE:
     keep_tokens: KeepTokens = "all"
     protect: Literal["exact", "kept", "none"] = "exact"
     technique: Literal["replace", "tensor"] = "replace"
-    mode: Literal["erase", "moderate"] = "erase"
+    mode: Literal["erase", "moderate", "debias"] = "erase"
     expand: bool = False
     prior: str = ""
     prior_scale: float = 1000.0
+    attributes: tuple[str, ...] = ()
+    ratios: tuple[float, ...] = ()
+    rounds: int = 30
+    images: int = 10
+    tolerance: float = 0.05
+    step: float = 1.0
+    clip: str = ""
+    clip_template: str = "{}"
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("erase_scale", "lamb"), not_negative=("preserve_scale", "prior_scale"))
+        check_options(
+            self,
+            positive=("erase_scale", "lamb", "step"),
+            not_negative=("preserve_scale", "prior_scale"),
+            counts=("rounds", "images"),
+            shares=("tolerance",),
+        )
+        if self.mode == "debias" or self.attributes or self.ratios:
+            self._check_attributes()
 
-    def __call__(self, model: Model, task: Task) -> Edit:
+    def _check_attributes(self) -> None:
+        if self.mode != "debias" or len(set(self.attributes)) < 2 or len(set(self.attributes)) < len(self.attributes):
+            raise BadOption(
+                f"uce: attributes are {', '.join(self.attributes) or 'none'} and mode is {self.mode}; expected two or "
+                "more different ones, and mode debias."
+            )
+        given = self.ratios
+        if given and (len(given) != len(self.attributes) or min(given) < 0 or abs(sum(given) - 1) > 1e-6):
+            raise BadOption(f"uce: ratios are {list(given)}; expected one from 0 to 1 for each attribute, 1 in all.")
+        if self.clip_template.count("{}") != 1:
+            raise BadOption(f'uce: clip_template is "{self.clip_template}"; expected one {{}} for the attribute.')
+
+    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+        if self.mode == "debias":
+            return self.debias(model, task, work=work or Work())
         targets = [replace(target, anchor="") for target in task.targets] if self.mode == "moderate" else task.targets
         pairs = paired_states(model, list(prompt_pairs(targets, expand=self.expand)), self.tokens)
+        return self.solver(model, task)(pairs)
+
+    def debias(self, model: Model, task: Task, *, work: Work) -> Edit:
+        """The edit that brings the attributes to their ratios; raises BadOption where nobody makes images."""
+        if work.observe is None:
+            raise BadOption("uce: mode debias looks at images, which nobody makes here; give `work` one to `observe`.")
+        count = len(self.attributes)
+        shares = torch.tensor(self.ratios or [1 / count] * count, dtype=torch.float64)
+        look = partial(work.observe, images=self.images, clip=self.clip, template=self.clip_template)
+        return debias(
+            model,
+            task,
+            Wanted(self.attributes, shares, self.rounds, self.tolerance, self.step),
+            tokens=self.tokens,
+            solve=self.solver(model, task),
+            look=look,
+            work=work,
+        )
+
+    def solver(self, model: Model, task: Task) -> Callable[[Mapping[Reads, Pairs]], Edit]:
+        """What makes an edit of pairs of states, all else being solved once."""
         empty = empty_states(model)
         kept = held(
             model,
@@ -78,14 +138,18 @@ class UCE:
         if self.protect == "kept":
             kept = {reads: moment + self.preserve_scale * gram(empty[reads]) for reads, moment in kept.items()}
         fixed = empty if self.protect == "exact" else {}
-        if self.technique == "tensor":
-            return Edit(describe(self, model, task), deltas=self.deltas(model, pairs, kept, fixed=fixed))
 
-        def solved(reads: Reads) -> Factors:
-            one, scale = pairs[reads], self.erase_scale
-            return solve(one.old, one.new, kept[reads], erase_scale=scale, lamb=self.lamb, exact=fixed.get(reads))
+        def edit_of(pairs: Mapping[Reads, Pairs]) -> Edit:
+            if self.technique == "tensor":
+                return Edit(describe(self, model, task), deltas=self.deltas(model, pairs, kept, fixed=fixed))
 
-        return map_both(self, model, task, solve=solved)
+            def solved(reads: Reads) -> Factors:
+                one, scale = pairs[reads], self.erase_scale
+                return solve(one.old, one.new, kept[reads], erase_scale=scale, lamb=self.lamb, exact=fixed.get(reads))
+
+            return map_both(self, model, task, solve=solved)
+
+        return edit_of
 
     def deltas(
         self, model: Model, pairs: Mapping[Reads, Pairs], kept: Mapping[Reads, Tensor], *, fixed: Mapping[Reads, Tensor]

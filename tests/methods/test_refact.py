@@ -58,11 +58,38 @@ def test_it_edits_one_layer_of_the_text_encoder_by_a_rank_of_one_a_word(model: M
         assert torch.linalg.matrix_rank(next(iter(edit.deltas.values())), rtol=1e-5) == rank
 
 
+def test_words_that_are_searched_for_together_come_out_as_each_alone(model: Model) -> None:
+    tower, target, method = Tower.of(model, -1), TASK.targets[0], ReFACT(steps=5)
+    other = Target("cat", "object", anchor="fish", prompts=("a {} in the car",))
+    words = [("noto", target), ("firefox", target), ("cat", other)]
+    keys, added = method.facts(tower, words, keeps=TASK.keeps)
+    for number, word in enumerate(words):
+        key, alone = method.facts(tower, [word], keeps=TASK.keeps)
+        torch.testing.assert_close(keys[number], key[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(added[number], alone[0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_layers_behind_give_what_the_whole_encoder_does_with_something_added(model: Model) -> None:
+    tower, prompts, places = Tower.of(model, -1), ["a noto", "a cat in the car"], torch.tensor([2, 5])
+    encoder = model.pipeline().text_encoder
+    module = dict(encoder.named_modules())["encoder.layers.0.mlp.fc2"]
+    added, ids = torch.randn(2, 32, generator=torch.Generator().manual_seed(0)), tower.ids(prompts)
+    here = torch.nn.functional.one_hot(places, ids.shape[1]).float()[..., None]
+    with torch.no_grad():
+        plain = encoder(ids).pooler_output
+        with module.register_forward_hook(lambda module, inputs, output: output + here * added[:, None]):
+            expected = encoder(ids).pooler_output
+        found = tower.rest(prompts, places).pooled(added)
+    assert (expected - plain).norm() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(tower.pooled(prompts), encoder(ids).pooler_output.detach())
+
+
 def test_what_is_added_is_no_longer_than_its_radius(model: Model) -> None:
     tower, target = Tower.of(model, -1), TASK.targets[0]
     short, free = ReFACT(steps=10, radius=0.01), ReFACT(steps=10)
-    _, added = short.fact(tower, "noto", target, keeps=TASK.keeps)
-    _, further = free.fact(tower, "noto", target, keeps=TASK.keeps)
+    _, added = short.facts(tower, [("noto", target)], keeps=TASK.keeps)
+    _, further = free.facts(tower, [("noto", target)], keeps=TASK.keeps)
     assert added.norm() < 0.1 * further.norm()
 
 
