@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from pathlib import Path
 
 from erase.errors import UnknownName
@@ -11,6 +12,7 @@ from erase.errors import UnknownName
 PACKAGE = Path(__file__).parent
 DEFAULT_METHOD = "redirect"  # of an edit that names none: our own closed form
 _CODE = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}
+HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]+))?")
 
 
 def data_folder(kind: str) -> Path:
@@ -35,6 +37,11 @@ def known(kind: str) -> list[str]:
     if kind == "protocols":  # may lie deeper: clip/b32-logit
         return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
     return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be a model's on the hub, `owner/name` or `owner/name@revision`, and is no path from here."""
+    return HUB_ID.fullmatch(name) is not None and not Path(name.partition("/")[0]).exists()
 
 
 def unknown(kind: str, given: str, *, path_too: bool = False) -> UnknownName:

@@ -20,7 +20,7 @@ def edit(
     *,
     pipeline: Annotated[str | None, typer.Argument(help="A pipeline's name or a .yaml.", show_default=False)] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="An embedded model, a diffusers folder or a .safetensors file.")
+        str, typer.Option("--model", "-m", help="An embedded model, a folder, a single file or an id of the hub.")
     ] = "emoji",
     method: Annotated[str, typer.Option(help="One of `erase list methods`.")] = names.DEFAULT_METHOD,
     kind: Annotated[str, typer.Option(help="style, object, unsafe or identity.")] = "style",

@@ -23,7 +23,9 @@ def generate(
     run: Annotated[
         Path | None, typer.Argument(help="A run's folder, or its name under runs/.", show_default=False)
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="An embedded model or a diffusers folder.")] = "emoji",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="An embedded model, a folder, a single file or an id of the hub.")
+    ] = "emoji",
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, for the after side.")] = None,
     strength: Annotated[float, typer.Option(help="Strength at which the edit is applied.")] = 1.0,
     prompt: Annotated[Several | None, typer.Option("--prompt", "-p", help="A prompt; repeatable.")] = None,

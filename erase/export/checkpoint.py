@@ -48,7 +48,7 @@ def checkpoint(model: Model, edit: Edit, target: Path, *, original: str = "", re
         raise RunConflict(f"{target} holds something else; name another file or remove it first.")
     edit.check(model)
     said = {RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True)}
-    title = title_of(edit, model.path.stem if model.path.is_file() else model.path.name, redact=redact)
+    title = title_of(edit, model.title, redact=redact)
     source = Path(original) if original else model.path
     if not source.is_dir():
         metadata, entries = patched(model, source, edit)

@@ -30,6 +30,7 @@ from erase.export._undo import reversal_place, write_reversal
 from erase.export._writing import Entry, write_tensors
 from erase.files import building_folder, sha256_of
 from erase.models import Model
+from erase.models._hub import hub_id, root_of
 from erase.models._weights import Weights, content_digest
 
 LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it
@@ -51,9 +52,9 @@ def folder(
 ) -> Path:
     """The edited model's folder.
 
-    `card`: whether it gets a model card, which names `base_model` (an id on the hub), the `licence` where the source
-    has no card of its own, and the figures in the file `scores`. `redact`: a secret under which the concepts' names are
-    hashed. `reversal`: whether a file that undoes the edit is written beside it.
+    `card`: whether it gets a model card, which names `base_model` (an id on the hub, known of a model that comes from
+    there), the `licence` where the source has no card of its own, and the figures in the file `scores`. `redact`: a
+    secret under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it.
 
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.
@@ -66,8 +67,8 @@ def folder(
         records = write_changes(model, changed, build)
         more["left_out"] = stale
         if card:
-            about = read_about(model.path, base_model=base_model, licence=licence, scores=scores)
-            more |= write_card(build, said, about, title=title_of(edit, model.path.name, redact=redact))
+            about = read_about(model.path, base_model=base_model or hub_id(model.path), licence=licence, scores=scores)
+            more |= write_card(build, said, about, title=title_of(edit, model.title, redact=redact))
         manifest = describe_folder(edit, build, records) | more
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     if reversal:
@@ -113,12 +114,12 @@ def lay_out(model: Model, build: Path) -> list[str]:
 
 def source_files(path: Path) -> list[Path]:
     """The model's files, relative and sorted; raises BadModel for a link out of the folder."""
-    files = []
+    files, root = [], root_of(path).resolve()
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path)
         if relative.parts[0] in LEFT_OUT or not file.is_file():
             continue
-        if not file.resolve().is_relative_to(path.resolve()):
+        if not file.resolve().is_relative_to(root):
             raise BadModel(f"{file} is a link that leads out of the model; copy the file itself into the model first.")
         files.append(relative)
     return files

@@ -74,7 +74,7 @@ def lora(
     kind = architecture(model)
     tensors, losses = factorised(model, edit, rank=rank, dtype=getattr(torch, dtype))
     metadata = {
-        **modelspec(kind, title=title_of(edit, model.path.name, redact=redact), adapter=True),
+        **modelspec(kind, title=title_of(edit, model.title, redact=redact), adapter=True),
         **(_kohya(kind, tensors) if model.backbone == "unet" else {}),
         RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True),
         LOSS_KEY: json.dumps({"relative_error": losses}, sort_keys=True),

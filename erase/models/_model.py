@@ -14,6 +14,7 @@ from torch import Tensor
 from erase.errors import BadModel, BadOption, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
+from erase.models._hub import hub_id
 from erase.models._sites import Pattern, Reads, Role, Site, find_sites
 from erase.models._source import Source
 from erase.models._text import Text, TextEncoder
@@ -183,6 +184,11 @@ class Model(ABC):
         """One tensor by its name with the component in front, in the file's own dtype."""
         component, _, key = name.partition(".")
         return self.weights(component).tensor(key)
+
+    @property
+    def title(self) -> str:
+        """A name for people: the id on the hub if it comes from there, else that of its folder or file."""
+        return hub_id(self.path) or (self.path.stem if self.path.is_file() else self.path.name)
 
     @property
     def judge_folder(self) -> Path | None:

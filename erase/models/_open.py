@@ -9,6 +9,7 @@ from typing import Any
 from erase import names
 from erase.errors import BadModel, PickleRefused
 from erase.models._checkpoint import open_checkpoint
+from erase.models._hub import fetch
 from erase.models._model import Model
 from erase.models._source import Folder, read_json
 from erase.models.flux import Flux
@@ -22,7 +23,9 @@ _MARKS = ("cross_attention_dim", "use_linear_projection", "addition_embed_type")
 
 
 def open_model(name_or_path: str | Path, *, config: str | Path | None = None) -> Model:
-    """A view of an embedded model (by name), or of a diffusers folder or a single-file checkpoint (by path).
+    """A view of an embedded model (by name), a diffusers folder or single-file checkpoint (by path), or one of the hub.
+
+    An id of the hub is `owner/name` or `owner/name@revision`; what was fetched before is found without a network.
 
     `config`: a diffusers folder with a single file's settings and tokenizers; the family's published ones if not given.
     Raises UnknownName, BadModel, BadWeights, PickleRefused.
@@ -30,6 +33,8 @@ def open_model(name_or_path: str | Path, *, config: str | Path | None = None) ->
     path = Path(name_or_path)
     if str(name_or_path) in names.known("models"):
         path = names.PACKAGE / "models" / str(name_or_path)
+    elif not path.exists() and names.is_hub_id(str(name_or_path)):
+        path = fetch(str(name_or_path))
     elif not path.exists():
         raise names.unknown("models", str(name_or_path), path_too=True)
     if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
