@@ -4,7 +4,9 @@ The published loop is written out below as its authors run it: a second, frozen 
 random step for each iteration; the frozen predictions asked anew at its end; one tuple a step, of one of the concept's
 prompts, as their first code draws one of several. Both sides take equally many optimiser steps at the same rate on the
 same prompts, which name objects beside the style: learnt under its bare name, a small model's style does not go from
-whole prompts. Seconds count from the loading of the weights on. Prints one JSON object, and writes it to `--out`.
+whole prompts. Seconds and bytes of memory count from the loading of the weights on, with libraries imported before;
+`processor` tells seconds of work, which other processes on the machine disturb less. Prints one JSON object, and writes
+it to `--out`.
 """
 
 from __future__ import annotations
@@ -41,6 +43,12 @@ from erase.task import Target, Task
 SIDES = ("literal", "bank")
 NAMES = ("ua", "ira", "cra")
 MEASURED = "measured.json"
+RATIOS = (
+    ("evaluations", "evaluations"),
+    ("wall", "seconds"),
+    ("processor", "processor_seconds"),
+    ("peak", "peak_bytes"),
+)
 
 
 def published(method: ESD, model: Model, task: Task) -> tuple[Edit, int]:
@@ -90,17 +98,23 @@ def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -
     """Makes one side's edit and writes what it took; run in a process of its own, for its peak of memory."""
     import diffusers.pipelines.stable_diffusion  # noqa: F401  importing libraries is no part of either side
 
-    started = time.perf_counter()
+    held, started, worked = resident(), time.perf_counter(), time.process_time()
     if side == "literal":
         edit, evaluations = published(method, model, task)
     else:
         edit = method(model, task, work=Work(folder / "work"))
         evaluations = json.loads((folder / "work" / "cost.json").read_text())["evaluations"]
-    seconds = time.perf_counter() - started
+    seconds, worked = time.perf_counter() - started, time.process_time() - worked
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
     edit.save(folder / "edit.safetensors")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    measured = {"evaluations": evaluations, "seconds": round(seconds, 2), "peak_bytes": peak}
+    spent = {"seconds": round(seconds, 2), "processor_seconds": round(worked, 2)}
+    measured = {"evaluations": evaluations, **spent, "peak_bytes": peak}
     (folder / MEASURED).write_text(json.dumps(measured))
+
+
+def resident() -> int:
+    """Bytes of memory that the process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def rows_for(style: str, *, quick: bool) -> tuple[Row, ...]:
@@ -139,7 +153,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if model.judge_folder is not None:
             edit = Edit.load(place / "edit.safetensors")
             result[side] |= figures(model, task, edit, folder=place, quick=options.quick)
-    for key, name in (("evaluations", "evaluations"), ("wall", "seconds"), ("peak", "peak_bytes")):
+    for key, name in RATIOS:
         result[f"{key}_ratio"] = round(result["literal"][name] / result["bank"][name], 2)
     return result
 
