@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -87,6 +87,7 @@ class EditInfo:
     """Where an edit comes from: enough to make it again, and to refuse it on another model.
 
     `record`: what the method saw while it made the edit, by its own words; no names of targets.
+    `beyond`: hashes of the base's own values of what is changed beyond the weights that its fingerprint holds, by name.
     """
 
     method: str
@@ -98,6 +99,7 @@ class EditInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Mapping[str, Any], ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    beyond: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe(method: Any, model: Model, task: Task) -> EditInfo:
@@ -169,7 +171,8 @@ class Edit:
         for name, delta in other.deltas.items():
             deltas[name] = deltas[name] + delta if name in deltas else delta
         parts = (asdict(self.info), asdict(other.info))
-        info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=parts)
+        beyond = {**self.info.beyond, **other.info.beyond}
+        info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=parts, beyond=beyond)
         return Edit(info, self.text_maps + other.text_maps, deltas, self.low_rank + other.low_rank)
 
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
@@ -196,6 +199,7 @@ class Edit:
         """Raises ModelMismatch if the edit was made for another model, BadEdit if it changes no weight."""
         self.check_base(model.fingerprint)
         self.check_weights()
+        self.check_beyond(model.weight)
 
     def check_base(self, fingerprint: str) -> None:
         """Raises ModelMismatch if the edit was made for another model."""
@@ -204,6 +208,15 @@ class Edit:
                 f"the edit was made for the base model {self.info.base[:12]}, this one is {fingerprint[:12]} "
                 "(another model, an edited one, or another precision); use the model that the edit was made on."
             )
+
+    def check_beyond(self, weight: Callable[[str], Tensor]) -> None:
+        """Raises ModelMismatch if a weight that the fingerprint does not hold is not the base's own."""
+        for name, digest in self.info.beyond.items():
+            if content_digest([(name, weight(name))]) != digest:
+                raise ModelMismatch(
+                    f"{name} is not as in the base model that the edit was made for: the edit, or another one, has "
+                    "changed it already; use the model that the edit was made on."
+                )
 
     def check_weights(self) -> None:
         """Raises BadEdit if the edit acts while sampling and changes no weight."""
@@ -226,6 +239,8 @@ class Edit:
         missing = [name for name in self.touches if name not in named]
         if missing:
             raise ModelMismatch(f"the edit changes {missing[0]}, which this model does not have.")
+        if not force:
+            self.check_beyond(lambda name: named[name].data)
         changed = {}
         for name in self.touches:
             changed[name] = self.changed_tensor(name, named[name].data.cpu())

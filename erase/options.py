@@ -24,13 +24,31 @@ if TYPE_CHECKING:
 def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task], Edit]:
     """The method of a name with its options, each checked against the type it is declared with.
 
-    Raises UnknownName, BadOption.
+    `preset` among the options stands for those that a method's class lists under that name in `presets`. Raises
+    UnknownName, BadOption.
     """
     method: Any = names.load("methods", name)
     kinds = typing.get_type_hints(method)
     valid = [field.name for field in dataclasses.fields(method)]
-    made: Callable[[Model, Task], Edit] = method(**_checked(options, valid, kinds=kinds, owner=name))
+    chosen = _with_preset(options, getattr(method, "presets", {}), owner=name)
+    made: Callable[[Model, Task], Edit] = method(**_checked(chosen, valid, kinds=kinds, owner=name))
     return made
+
+
+def _with_preset(
+    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]], *, owner: str
+) -> Mapping[str, Any]:
+    """The options with those of the preset that they name, of which each may be given otherwise beside it.
+
+    Raises BadOption for a preset that the method has not.
+    """
+    if "preset" not in options:
+        return options
+    given = options["preset"]
+    if given not in presets:
+        known = f"expected one of {', '.join(presets)}" if presets else "the method has none"
+        raise BadOption(f'option preset of {owner} is "{given}"; {known}.')
+    return {**presets[given], **{key: value for key, value in options.items() if key != "preset"}}
 
 
 def export_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Edit, Path], Path]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,15 +15,17 @@ from erase.edit import Edit, EditInfo, LowRank, describe
 from erase.errors import TrainingFailed
 from erase.files import content_hash
 from erase.methods._adapters import Adapters
-from erase.methods._bank import Bank, Plan, Trajectory, sample_bank
+from erase.methods._bank import EMPTY, Bank, Plan, Trajectory, sample_bank
 from erase.methods._denoiser import Denoiser
 from erase.methods._states import prompt_pairs
-from erase.methods._training import Loss, Trained, Trainer
+from erase.methods._training import Loss, Trained, Trainer, draws
 from erase.methods._work import Work
 from erase.models import Condition, Model
+from erase.models._weights import content_digest
 from erase.task import Task
 
 _Item = TypeVar("_Item")
+CHECKED = 4  # tuples by which a training is found to have destroyed its network
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Session:
     info: EditInfo
     denoiser: Denoiser
     started: float = field(default_factory=time.monotonic)
+    _sampled: Bank | None = None
     _given: dict[str, Condition] = field(default_factory=dict)
     _ids: dict[str, Tensor] = field(default_factory=dict)
 
@@ -100,7 +103,9 @@ class Session:
         """
         self._encode(plan.texts)
         given = {text: self._given[text] for text in plan.texts}
-        return sample_bank(self.denoiser, plan, given, work=self.work if kept else Work(report=self.work.report))
+        bank = sample_bank(self.denoiser, plan, given, work=self.work if kept else Work(report=self.work.report))
+        self._sampled = self._sampled or bank
+        return bank
 
     @contextlib.contextmanager
     def holding(self, parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
@@ -134,6 +139,7 @@ class Session:
         identity = content_hash([self.info.base, self.info.method, self.info.options, self.info.task])
         trainer = Trainer(self.options, parameters, identity, self.work, state=state or {})
         losses = trainer.run(loss, after=after)
+        self._check_whole()
         self.work.tell_cost(self.denoiser.evaluations, time.monotonic() - self.started)
         return losses
 
@@ -142,6 +148,14 @@ class Session:
         for weight in self.denoiser.network.parameters():
             if weight.dim() == 4 and not weight.requires_grad:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+    def edit(self, **changes: Any) -> Edit:
+        """The edit of some changes, which knows the weights that it changes beyond those of the model's fingerprint."""
+        edit, backbone = Edit(self.info, **changes), self.model.backbone
+        outside = [name for name in edit.touches if name.startswith(f"{backbone}.")]
+        outside = [name for name in outside if not self.model.is_site(name.removeprefix(f"{backbone}."))]
+        beyond = {name: content_digest([(name, self.model.weight(name))]) for name in outside}
+        return replace(edit, info=replace(self.info, beyond=beyond))
 
     def deltas(self, values: Mapping[str, Tensor], *, component: str = "") -> dict[str, Tensor]:
         """What each of a component's weights, the network's if none is named, differs by from the model's own.
@@ -159,6 +173,22 @@ class Session:
         made = adapters.low_rank(self.denoiser.component)
         self._check_changed(one.up for one in made)
         return made
+
+    @torch.no_grad()
+    def _check_whole(self) -> None:
+        """Raises TrainingFailed if the network now predicts worse for the empty prompt than one that says nothing."""
+        if self._sampled is None:
+            return
+        drawn = self._sampled.draw(CHECKED, draws(self.options.seed, -1))
+        frozen = drawn.predictions[EMPTY]
+        moved = self.denoiser.predict(drawn.inputs, drawn.times, self.given([""] * CHECKED)) - frozen
+        share = float(moved.norm() / frozen.norm())
+        if not share < 1:
+            raise TrainingFailed(
+                f"{self.options.name} has destroyed the model in {self.options.steps} steps: what it predicts for the "
+                f"empty prompt has moved by {100 * share:.0f} % of itself. Try fewer steps, or a third of "
+                f"learning_rate {self.options.learning_rate}."
+            )
 
     def _check_changed(self, changes: Iterable[Tensor]) -> None:
         if not any(bool(change.any()) for change in changes):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from erase.edit import Edit, describe
 from erase.errors import BadOption
 from erase.guide import Free, Guide, Guided, Prompted
+from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
 from erase.models import Model
 from erase.task import Task
@@ -33,6 +34,9 @@ class AdaVD:
 
     `scale`: more takes more out, 1 all of it. `centre`: likeness from which on it does, `slope`: how sharply it begins.
     """
+
+    # The official code's, for everything.
+    presets: ClassVar[Presets] = presets({"scale": 2.0, "slope": 100.0, "centre": 0.93})
 
     scale: float = 2.0
     slope: float = 100.0

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import PROMPTED, Drawn
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._text import COMPONENT, TextEncoder
 from erase.methods._training import Trained
@@ -45,6 +47,11 @@ class AdvUnlearn(Trained):
     `attack_steps`, `attack_rate`, `prefix`: more, larger steps over more soft tokens attack harder.
     `warm_up`: steps before the first attack.
     """
+
+    # The official code's commands, for everything.
+    presets: ClassVar[Presets] = presets(
+        {"steps": 1000, "learning_rate": 1e-5, "attack_steps": 30, "attack_rate": 1e-3, "keep_weight": 0.3}
+    )
 
     steps: int = 1000
     eta: float = 1.0
@@ -81,7 +88,7 @@ class AdvUnlearn(Trained):
             return advunlearn_loss(predicted, still, aims=aims, keep_weight=self.keep_weight)
 
         session.train(parameters, loss)
-        return Edit(session.info, deltas=session.deltas(parameters, component=COMPONENT))
+        return session.edit(deltas=session.deltas(parameters, component=COMPONENT))
 
     def _attack(self, session: Session, encoder: TextEncoder, *, drawn: Drawn, generator: torch.Generator) -> Tensor:
         start = encoder.words(len(drawn.inputs), self.prefix, generator)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session
 from erase.methods._states import prompt_pairs
 from erase.methods._training import Trained
@@ -43,6 +44,12 @@ class CA(Trained):
     `loss`: `model` learns the anchor's prediction, `noise` the anchor's images. `layers` as in ESD.
     `prior_weight`: more holds the anchor tighter. `learning_rate`: the paper's 2e-6 for each of a step's 4 samples.
     """
+
+    # The official code's, of which one step on its two cards is two steps here; nudity with its prior.
+    presets: ClassVar[Presets] = presets(
+        {"steps": 200, "learning_rate": 8e-6, "batch": 4, "layers": "x-strict"},
+        nsfw={"steps": 800, "learning_rate": 1.6e-5, "layers": "x", "prior_weight": 1.0},
+    )
 
     learning_rate: float = 8e-6
     batch: int = 4
@@ -82,7 +89,7 @@ class CA(Trained):
 
         with start_token_detached(session):
             session.train(parameters, loss)
-        return Edit(session.info, deltas=session.deltas(parameters))
+        return session.edit(deltas=session.deltas(parameters))
 
 
 def ca_loss(predicted: Tensor, aim: Tensor) -> Tensor:

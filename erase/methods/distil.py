@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from erase.methods._adapters import Adapters
 from erase.methods._bank import PROMPTED
 from erase.methods._layers import chosen_modules
 from erase.methods._options import check_options
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session
 from erase.methods._states import prompt_pairs
 from erase.methods._training import Trained
@@ -45,6 +46,9 @@ class Distil(Trained):
     `start`: `redirect`, or `none` to train from the model itself. `keep_weight`: more holds the keeps tighter,
     `keep_batch` of them in a step, from `keep_trajectories` of the bank. `rank`: of the additions; more can learn more.
     """
+
+    # Ours: a small model needs no other.
+    presets: ClassVar[Presets] = presets({"steps": 200, "learning_rate": 1e-4, "rank": 8})
 
     learning_rate: float = 1e-3
     batch: int = 4
@@ -78,7 +82,7 @@ class Distil(Trained):
 
         with adapters.attached():
             session.train(adapters.parameters, loss)
-        return Edit(session.info, started, low_rank=session.low_rank(adapters))
+        return session.edit(text_maps=started, low_rank=session.low_rank(adapters))
 
 
 def askers(task: Task) -> Mapping[str, list[str]]:

@@ -19,6 +19,7 @@ Official code: rohitgandikota/erasing (MIT). Differences from it:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -43,6 +45,11 @@ class ESD(Trained):
     (objects, nudity), `selfattn`, `all`.
     `erase_from`: the wider concept that the targets are taken out of; empty for none.
     """
+
+    # The paper's 1000 steps; concepts that a prompt need not name (objects, nudity) go from outside cross-attention.
+    presets: ClassVar[Presets] = presets(
+        {"steps": 1000, "learning_rate": 1e-5, "eta": 1.0, "layers": "x"}, object={"layers": "u"}, nsfw={"layers": "u"}
+    )
 
     learning_rate: float = 5e-5
     eta: float = 1.0
@@ -68,7 +75,7 @@ class ESD(Trained):
             return esd_loss(predicted, drawn.predictions, eta=self.eta)
 
         session.train(parameters, loss)
-        return Edit(session.info, deltas=session.deltas(parameters))
+        return session.edit(deltas=session.deltas(parameters))
 
 
 def esd_target(frozen: Tensor, *, eta: float) -> Tensor:

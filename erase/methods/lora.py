@@ -15,7 +15,7 @@ for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from erase.errors import BadOption
 from erase.methods._adapters import Adapters
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_modules
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -40,6 +41,11 @@ class LoRA(Trained):
     what it goes away from; empty are the empty prompt and the target itself.
     `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
     """
+
+    # LECO's, for everything.
+    presets: ClassVar[Presets] = presets(
+        {"steps": 500, "learning_rate": 1e-4, "rank": 4, "alpha": 1.0, "guidance": 1.0, "layers": "all"}
+    )
 
     steps: int = 500
     learning_rate: float = 1e-4
@@ -76,7 +82,7 @@ class LoRA(Trained):
 
         with adapters.attached():
             session.train(adapters.parameters, loss)
-        return Edit(session.info, low_rank=session.low_rank(adapters))
+        return session.edit(low_rank=session.low_rank(adapters))
 
     def _chosen(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """The frozen predictions for `neutral` and `positive`."""

@@ -9,12 +9,13 @@ guard, and the baseline of all others: no paper is its own, no weight changes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from erase.edit import Edit, describe
 from erase.guide import Free, Guide, Guided, Plain, Prompted
+from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Model
 from erase.task import Task
@@ -26,6 +27,9 @@ class NegativePrompt:
 
     `text`: what stands there; empty for the words of all targets.
     """
+
+    # The words of the targets, for everything.
+    presets: ClassVar[Presets] = presets({"text": ""})
 
     text: str = ""
 

@@ -15,7 +15,7 @@ skip connections is left out; strength mixes old and new states.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from torch import Tensor
 from erase.edit import Edit, describe
 from erase.errors import BadModel, BadOption
 from erase.guide import Ask, Free, Guide, Guided, Plain, Prompted
+from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
 from erase.models import Model
 from erase.task import Task
@@ -34,6 +35,9 @@ class SAFREE:
 
     `alpha`: more finds fewer tokens. `steps_scale`: more projects for more steps of sampling.
     """
+
+    # The official code's, for everything.
+    presets: ClassVar[Presets] = presets({"alpha": 0.01, "steps_scale": 10.0})
 
     alpha: float = 0.01
     steps_scale: float = 10.0

@@ -15,6 +15,7 @@ Differences from it:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._words import concept_text
@@ -37,6 +39,9 @@ class SDD(Trained):
     `layers` as in ESD. `decay`: of the moving average; more follows slower. `refresh`: steps between two samplings of
     the bank by the average, 0 for none.
     """
+
+    # The official code's, for everything.
+    presets: ClassVar[Presets] = presets({"steps": 1500, "learning_rate": 1e-5, "decay": 0.999, "layers": "x"})
 
     steps: int = 1500
     weight_decay: float = 1e-4
@@ -78,7 +83,7 @@ class SDD(Trained):
 
         state = {f"average.{name}": value for name, value in average.items()} | {"inputs": inputs}
         session.train(parameters, loss, state=state, after=after)
-        return Edit(session.info, deltas=session.deltas(average))
+        return session.edit(deltas=session.deltas(average))
 
 
 def sdd_loss(predicted: Tensor, empty: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ multiplies gamma.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from torch import Tensor
 from erase.edit import Edit, describe
 from erase.errors import BadOption
 from erase.guide import Ask, Guide, Guided, Plain, Prompted
+from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Model
 from erase.task import Task
@@ -35,6 +36,12 @@ class SLD:
     `scale`, `threshold`: more guides away more, and in more places. `warm_up`: steps before it begins, which keep the
     composition. `momentum_scale`, `momentum`: how much of the past is added, and how long it lasts.
     """
+
+    # The paper's medium setting, and its strong one for nudity.
+    presets: ClassVar[Presets] = presets(
+        {"scale": 1000.0, "threshold": 0.01, "warm_up": 10, "momentum_scale": 0.3, "momentum": 0.4},
+        nsfw={"scale": 2000.0, "threshold": 0.025, "warm_up": 7, "momentum_scale": 0.5, "momentum": 0.7},
+    )
 
     scale: float = 1000.0
     threshold: float = 0.01

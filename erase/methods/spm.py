@@ -15,6 +15,7 @@ which in so many dimensions the first is. Differences from it:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from erase.errors import BadOption
 from erase.methods._adapters import Adapters
 from erase.methods._bank import Drawn
 from erase.methods._layers import Layers, check_layers, chosen_modules
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -41,6 +43,9 @@ class SPM(Trained):
     `eta`: more steps further away from the concept. `anchor_weight`: more holds all else tighter. `anchors`: random
     ones in a step. `layers`: of the transformer blocks, as in ESD.
     """
+
+    # The official code's, for everything.
+    presets: ClassVar[Presets] = presets({"steps": 3000, "learning_rate": 1e-4, "eta": 1.0, "anchor_weight": 1000.0})
 
     steps: int = 3000
     learning_rate: float = 1e-4
@@ -74,7 +79,7 @@ class SPM(Trained):
 
         with adapters.attached():
             session.train(adapters.parameters, loss)
-        return Edit(session.info, low_rank=session.low_rank(adapters))
+        return session.edit(low_rank=session.low_rank(adapters))
 
     def _held(self, session: Session, adapters: Adapters, *, drawn: Drawn, around: Condition) -> tuple[Tensor, Tensor]:
         """Predictions under the anchors with the membranes and without."""

@@ -13,6 +13,7 @@ far to go is given as `scale` instead of searched for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -33,6 +35,9 @@ class TaskVector(Trained):
 
     `scale`: how many times what was learnt is subtracted. `layers` as in ESD.
     """
+
+    # Ours, for the paper fine-tunes a whole network and searches for its scale.
+    presets: ClassVar[Presets] = presets({"steps": 200, "learning_rate": 1e-5, "batch": 4, "layers": "all"})
 
     batch: int = 4
     scale: float = 1.0
@@ -59,7 +64,7 @@ class TaskVector(Trained):
 
         session.train(parameters, loss)
         learnt = session.deltas(parameters)
-        return Edit(session.info, deltas={name: subtracted(delta, self.scale) for name, delta in learnt.items()})
+        return session.edit(deltas={name: subtracted(delta, self.scale) for name, delta in learnt.items()})
 
 
 def diffusion_loss(predicted: Tensor, truth: Tensor) -> Tensor:

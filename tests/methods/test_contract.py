@@ -12,6 +12,7 @@ import torch
 from erase import names
 from erase.edit import Edit
 from erase.models import Model, open_model
+from erase.options import method_with
 from erase.task import Target, Task
 
 METHODS = names.known("methods")
@@ -134,3 +135,11 @@ def test_no_site_is_an_error_and_not_an_empty_edit(method: str, tiny_copy: Path)
     save_file({key: value for key, value in load_file(file).items() if "attn2" not in key}, file)
     with pytest.raises(BadModel, match="cross-attention"):
         make(method, open_model(tiny_copy))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(names.load("methods", name), "presets")])
+@pytest.mark.parametrize("preset", ["style", "object", "identity", "nsfw"])
+def test_its_presets_are_options_of_its_own(method: str, preset: str) -> None:
+    made, build = method_with(method, {"preset": preset}), names.load("methods", method)
+    assert isinstance(made, build)  # type: ignore[arg-type]
+    assert {key: getattr(made, key) for key in build.presets[preset]} == build.presets[preset]  # type: ignore[attr-defined]

@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from erase.errors import BadOption, TrainingFailed
+from erase.edit import Edit
+from erase.errors import BadOption, ModelMismatch, TrainingFailed
 from erase.methods._denoiser import Denoiser
-from erase.methods._session import Session, target_texts
+from erase.methods._session import CHECKED, Session, target_texts
 from erase.methods._work import Work
 from erase.methods.esd import ESD, esd_loss
 from erase.models import Condition, Model, open_model
+from erase.options import method_with
 from erase.task import Target, Task
 
 STYLE = Task((Target("noto", "style", prompts=("a cat in {} style",)),))
@@ -115,12 +117,12 @@ def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Pat
     again = QUICK(model, STYLE, work=Work(**places))
     assert again.content == whole.content
     # two steps were saved and two are left, three evaluations for each of a step's two tuples; the bank lay there
-    assert json.loads((tmp_path / "work/cost.json").read_text())["evaluations"] == 2 * 2 * 3
+    assert json.loads((tmp_path / "work/cost.json").read_text())["evaluations"] == 2 * 2 * 3 + CHECKED
 
 
 def test_it_costs_its_bank_and_its_steps(model: Model, tmp_path: Path) -> None:
     QUICK(model, STYLE, work=Work(tmp_path))
-    assert json.loads((tmp_path / "cost.json").read_text())["evaluations"] == 2 * 4 * 2 + 4 * 2 * 3
+    assert json.loads((tmp_path / "cost.json").read_text())["evaluations"] == 2 * 4 * 2 + 4 * 2 * 3 + CHECKED
 
 
 def test_a_half_precision_model_is_trained_in_float32(model: Model, tiny_copy: Path) -> None:
@@ -154,3 +156,29 @@ def test_gradient_checkpointing_trains_the_same(model: Model) -> None:
     plain, thrifty = (replace(QUICK, gradient_checkpointing=saved)(model, STYLE) for saved in (False, True))
     for name, delta in plain.deltas.items():
         torch.testing.assert_close(thrifty.deltas[name], delta, rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_that_was_destroyed_is_told(model: Model) -> None:
+    with pytest.raises(TrainingFailed, match=r"esd has destroyed the model in 40 steps.*a third of learning_rate"):
+        replace(QUICK, steps=40, learning_rate=0.3, layers="all")(model, STYLE)
+
+
+def test_an_edit_outside_the_fingerprint_is_not_applied_twice(model: Model, tmp_path: Path) -> None:
+    edit = replace(QUICK, layers="selfattn")(model, STYLE)
+    edit.save(tmp_path / "edit.safetensors")
+    again, pipe = Edit.load(tmp_path / "edit.safetensors"), model.pipeline()
+    assert set(again.info.beyond) == set(again.touches)
+    with again.apply(pipe), pytest.raises(ModelMismatch, match="has changed it already"):
+        again.apply(pipe)
+    with again.apply(pipe), pytest.raises(ModelMismatch, match="has changed it already"):
+        (again + again).apply(pipe)
+    again.apply(pipe).undo()
+
+
+def test_a_preset_is_the_papers_and_what_stands_beside_it_goes_before() -> None:
+    made = method_with("esd", {"preset": "nsfw", "steps": 5})
+    assert made == ESD(steps=5, learning_rate=1e-5, eta=1.0, layers="u")
+    with pytest.raises(BadOption, match='preset of esd is "person"; expected one of style, object, identity, nsfw'):
+        method_with("esd", {"preset": "person"})
+    with pytest.raises(BadOption, match="the method has none"):
+        method_with("uce", {"preset": "style"})
