@@ -17,6 +17,7 @@ from erase.cli import (
     diff,
     edit,
     export,
+    fetch,
     generate,
     grid,
     inspect,
@@ -59,6 +60,7 @@ app.command("diff")(diff.diff)
 app.command("combine")(combine.combine)
 app.command("undo")(undo.undo)
 app.command("verify-manifest")(verify_manifest.verify_manifest)
+app.command("fetch")(fetch.fetch)
 app.command("push")(push.push)
 app.command("list")(list_names)
 

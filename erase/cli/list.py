@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("methods", "models", "prompts", "pipelines", "scores", "exports", "protocols", "detectors")
+KINDS = ("methods", "models", "prompts", "pipelines", "scores", "exports", "protocols", "detectors", "declared")
 
 
 def list_names(
@@ -17,7 +17,7 @@ def list_names(
         str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all of them if left out.", show_default=False)
     ] = None,
 ) -> None:
-    """List methods, models, prompt sets, pipelines, scores, exports, protocols and detectors.
+    """List methods, models, prompt sets, pipelines, scores, exports, protocols, detectors and declared prompt sets.
 
     [bold]erase list[/]            everything
     [bold]erase list methods[/]    one kind, a name a line
@@ -38,7 +38,7 @@ def describe(kind: str, name: str) -> str:
     """One line on what stands behind a name; reads files and imports none."""
     from erase import names
 
-    if kind in ("prompts", "pipelines", "protocols"):
+    if kind in ("prompts", "pipelines", "protocols", "declared"):
         return _described(names.data_folder(kind) / f"{name}.yaml")
     if kind == "models":
         return _heading(names.PACKAGE / "models" / name / "README.md")

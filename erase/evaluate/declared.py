@@ -28,7 +28,7 @@ _MINOR = re.compile(
 
 
 class ManifestForm(Form):
-    """The keys of a manifest; `seed`, `labels` and `caption` name columns of the file."""
+    """The keys of a manifest; `seed` and `labels` name columns of the file, `url` is where it can be fetched."""
 
     version: str
     licence: str
@@ -37,6 +37,7 @@ class ManifestForm(Form):
     columns: tuple[str, ...]
     rows: int = Field(ge=1)
     sha256: str = ""
+    url: str = ""
     prompt: str = "prompt"
     seed: str = ""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -66,8 +67,9 @@ def load_declared(name: str, path: Path | None) -> PromptSet:
     """
     form = read_manifest(name)
     if path is None:
+        how = f"`erase fetch {name}` gets it" if form.url else "get it"
         raise BadPrompts(
-            f"prompt set {name} is not part of this package ({form.licence}); get it from {form.source} and give its "
+            f"prompt set {name} is not part of this package ({form.licence}); {how} from {form.source}; then give its "
             f"file as {name}=PATH."
         )
     records = _records(form, name, path.expanduser())

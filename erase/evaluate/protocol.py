@@ -23,7 +23,7 @@ from erase.prompts import Row
 
 Words = tuple[str, ...]
 Aggregation = Literal["pooled", "by-concept", "canvas-sauron", "canvas-with-seed", "erasebench", "faces", "counts"]
-Scorer = Literal["clip", "cmmd", "kid"]
+Scorer = Literal["clip", "cmmd", "kid", "lpips"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -5,21 +5,26 @@ The distances are to the base model's own images of the same prompts, not to pho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
 
 from erase.errors import ScoreFailed
 from erase.evaluate.aggregate import Total
+from erase.evaluate.detections import AT_ONCE
 from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.distances import cmmd, kid
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key
+from erase.evaluate.lpips import Lpips
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.shots import read_picture
+from erase.evaluate.stream import batched
 
 Vectors = Mapping[Key, torch.Tensor]
 
@@ -43,9 +48,10 @@ class Eyes:
 
 def eyes_of(protocol: Protocol, cases: Sequence[Case], given: Given) -> Eyes:
     """Those that a protocol's scorers need, for what must stay; raises ScoreFailed without a CLIP."""
-    if not protocol.form.scorers:
+    asked = [name for name in protocol.form.scorers if name != "lpips"]
+    if not asked:
         return Eyes(None)
-    towers = ClipFolder(given.path("clip", purpose=f"the scorer {protocol.form.scorers[0]}"))
+    towers = ClipFolder(given.path("clip", purpose=f"the scorer {asked[0]}"))
     return Eyes(towers, frozenset(row_key(case.row) for case in cases if case.role == "kept"))
 
 
@@ -88,3 +94,31 @@ def set_distances(protocol: Protocol, eyes: Eyes, *, before: Vectors, after: Vec
         value = kid(one, other, subset=min(1000, len(one))).value
         totals.append(Total("KID of CLIP vectors to the base model's images", 0.0, value, "lower", "plain"))
     return tuple(totals)
+
+
+def perceptual_distances(
+    protocol: Protocol, cases: Sequence[Case], images: Mapping[str, Mapping[Key, Path]], *, given: Given
+) -> tuple[Total, ...]:
+    """LPIPS_e of the erased images to the base model's, LPIPS_u of those that must stay, LPIPS_da; if it is asked for.
+
+    Raises ScoreFailed without weights, and if an image is missing: a distance has no worst case to count it as.
+    """
+    if "lpips" not in protocol.form.scorers:
+        return ()
+    measure = Lpips(given.path("lpips", purpose="the scorer lpips"))
+    means = {}
+    for role in ("erased", "kept"):
+        keys = list(dict.fromkeys(row_key(case.row) for case in cases if case.role == role))
+        values: list[float] = []
+        for batch in batched(keys, AT_ONCE):
+            pairs = [(read_picture(images["before"][key]), read_picture(images["after"][key])) for key in batch]
+            whole = [(one, other) for one, other in pairs if one is not None and other is not None]
+            values += measure(whole)
+        if len(values) < len(keys):
+            raise ScoreFailed(f"{len(keys) - len(values)} of {len(keys)} pairs are missing; a distance needs them all.")
+        means[role] = fmean(values) if values else math.nan
+    return (
+        Total("LPIPS_e to the base model's images", 0.0, means["erased"], "higher", "plain"),
+        Total("LPIPS_u to the base model's images", 0.0, means["kept"], "lower", "plain"),
+        Total("LPIPS_da", 0.0, means["erased"] - means["kept"], "higher", "plain"),
+    )

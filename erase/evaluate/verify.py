@@ -25,7 +25,7 @@ from erase.evaluate.gate import Outcome, Verdict, judge
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key, Look, Looker, looker_of
 from erase.evaluate.protocol import Case, Protocol
-from erase.evaluate.quality import Eyes, Vectors, clip_scores, eyes_of, set_distances
+from erase.evaluate.quality import Eyes, Vectors, clip_scores, eyes_of, perceptual_distances, set_distances
 from erase.evaluate.ranks import Place, stream_share
 from erase.evaluate.shots import read_picture
 from erase.evaluate.stream import follow
@@ -122,6 +122,7 @@ def verify(
     ]
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
     totals += set_distances(protocol, eyes, before=before.vectors, after=after.vectors)
+    totals += perceptual_distances(protocol, cases, images, given=given)
     result = Result(protocol, task, cases, tuple(outcomes), totals, judge(outcomes, protocol.limits), folder)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
     return result

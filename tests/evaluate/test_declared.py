@@ -110,7 +110,7 @@ def test_an_empty_prompt_is_refused(declared: Path) -> None:
 
 
 def test_without_a_file_it_is_said_where_to_get_it(declared: Path) -> None:
-    with pytest.raises(BadPrompts, match=r"get it from somebody/something, data\.csv and give its file as mine=PATH"):
+    with pytest.raises(BadPrompts, match=r"get it from somebody/something, data\.csv; then give its file as mine=PATH"):
         load_declared("mine", None)
 
 
