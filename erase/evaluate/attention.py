@@ -1,11 +1,14 @@
-"""How attention is computed while sampling: torch's own kernels, or those of xformers on CUDA."""
+"""Where and how images are computed: on CUDA if it is there, with torch's own attention or that of xformers."""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from erase.errors import BadOption, MissingExtra
+
+if TYPE_CHECKING:
+    from erase.edit import Edit
 
 BACKENDS = ("sdpa", "xformers")
 
@@ -24,6 +27,13 @@ def check_attention(backend: str) -> None:
         raise MissingExtra(
             'attention "xformers" needs the extra of this name: pip install "erase[xformers]", or give sdpa.'
         )
+
+
+def device_for(edit: Edit | None) -> str:
+    """`cuda` if it is there, else `cpu`; edits that act while sampling stay on the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and not (edit and edit.guidance) else "cpu"
 
 
 def use_attention(pipe: Any, backend: str) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.evaluate.attention import use_attention
+from erase.evaluate.attention import device_for, use_attention
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
@@ -42,7 +42,10 @@ class Batch:
 
 def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> str:
     """The name of a row's image: a hash of everything that it depends on."""
-    parts = {"model": model.content, "edit": edit.content if edit else None, "sampler": sampler.settings}
+    parts: dict[str, object] = {"model": model.content, "edit": edit.content if edit else None}
+    parts["sampler"] = sampler.settings
+    if (device := device_for(edit)) != "cpu":  # which rounds otherwise
+        parts["device"] = device
     return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
 
 
@@ -111,7 +114,7 @@ def sample(
     model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None = None
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
-    pipe = model.pipeline()
+    pipe = model.pipeline().to(device_for(edit))
     use_attention(pipe, sampler.attention)
     guide = guide_of(edit, model)
     weights = edit.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
@@ -145,9 +148,9 @@ def sample_batch(
     """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
     scheduler = ddim(pipe)
     scheduler.set_timesteps(sampler.steps)
-    latents = torch.cat([start(pipe, row.seed) for row in rows]) * scheduler.init_noise_sigma
-    given = Condition.stack([conditions[row.prompt] for row in rows])
-    empty = Condition.stack([conditions[None]] * len(rows))
+    latents = torch.cat([start(pipe, row.seed) for row in rows]).to(pipe.device) * scheduler.init_noise_sigma
+    given = Condition.stack([conditions[row.prompt] for row in rows]).to(pipe.device)
+    empty = Condition.stack([conditions[None]] * len(rows)).to(pipe.device)
     batch = Prompted(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
     guided = (guide or Plain()).begin(pipe, batch)
     pooled = [one.pooled for one in (empty, given) if one.pooled is not None]
@@ -184,7 +187,7 @@ def start(pipe: Any, seed: int) -> Tensor:
 
 def to_image(pixels: Tensor) -> Image.Image:
     """Pixels [3, height, width] in 0 .. 1 as an 8-bit picture."""
-    array = (pixels.permute(1, 2, 0) * 255).round().byte().numpy()
+    array = (pixels.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
     return Image.fromarray(np.ascontiguousarray(array))
 
 

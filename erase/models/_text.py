@@ -82,10 +82,10 @@ class TextEncoder:
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token states and pooled states in float32."""
         penultimate = self.text.states == "penultimate"
-        output = self._encoder(ids, output_hidden_states=penultimate)
+        output = self._encoder(ids.to(self._encoder.device), output_hidden_states=penultimate)
         states = output.hidden_states[-2] if penultimate else output.last_hidden_state
         pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
-        return states.float(), pooled.float()
+        return states.float().cpu(), pooled.float().cpu()
 
     @cached_property
     def _tokenizer(self) -> Any:

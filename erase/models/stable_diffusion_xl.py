@@ -60,7 +60,9 @@ class StableDiffusionXL(UNetModel):
     @staticmethod
     def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:
         size = [side * pipe.vae_scale_factor for side in latents.shape[-2:]]
-        numbers = torch.tensor([[*size, 0, 0, *size]], dtype=latents.dtype).expand(len(latents), -1)
+        numbers = torch.tensor([[*size, 0, 0, *size]], dtype=latents.dtype, device=latents.device).expand(
+            len(latents), -1
+        )
         predicted: Tensor = pipe.unet(
             latents,
             time,

@@ -1,19 +1,25 @@
-"""The attention backend is sdpa unless asked otherwise, and what cannot run here is refused in one line."""
+"""Attention is sdpa unless asked otherwise, what cannot run here is refused in one line, and devices are not mixed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
+from erase.edit import Edit
 from erase.errors import BadOption, MissingExtra
-from erase.evaluate.attention import check_attention, use_attention
+from erase.evaluate.attention import check_attention, device_for, use_attention
+from erase.evaluate.generate import image_id, sample, sample_batch
 from erase.evaluate.sampler import Sampler
-from erase.models import Model
+from erase.models import Model, conditions_of, open_model
+from erase.prompts import Row
 from tests.recipes import refused, tiny_recipe, write_recipe
+from tests.tiny_edits import tiny_edit
 
 Capture = pytest.CaptureFixture[str]
 
@@ -58,6 +64,51 @@ def test_xformers_is_switched_on_by_the_call_that_works_on_unets(cuda: None, mon
     assert called == ["xformers"]
     with pytest.raises(BadOption, match="the model is on cpu"):
         use_attention(SimpleNamespace(device=torch.device("cpu")), "xformers")
+
+
+def test_images_are_computed_on_cuda_where_it_is_and_are_then_others(model: Model, cuda: None) -> None:
+    edit = tiny_edit(model)
+    guided = Edit(edit.info, guidance=True)
+    assert [device_for(one) for one in (None, edit, guided)] == ["cuda", "cuda", "cpu"]
+    row, there = Row("a cat", 0), [None, edit]
+    on_cuda = [image_id(model, row, Sampler(), edit=one) for one in there]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        on_cpu = [image_id(model, row, Sampler(), edit=one) for one in there]
+    assert len({*on_cuda, *on_cpu}) == 4
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-xl"])
+def test_sampling_mixes_no_devices(family: str, family_model: Callable[[str], Model]) -> None:
+    pipe = family_model(family).pipeline()
+    conditions = conditions_of(pipe, ["a cat"])
+    pipe.to("meta")  # no tensor of another device can be computed with one of this
+    pixels = sample_batch(pipe, [Row("a cat", 0)] * 2, conditions=conditions, sampler=Sampler(steps=2))
+    assert (pixels.device.type, pixels.shape) == ("meta", (2, 3, 16, 16))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-xl"])
+def test_cuda_draws_what_the_cpu_draws(
+    family: str, family_model: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = family_model(family), [Row("a cat", 0), Row("a dog", 1)]
+    pictures = []
+    for present in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda present=present: present)
+        pictures.append([np.asarray(image).astype(int) for _, image in sample(model, rows, Sampler(steps=5, batch=2))])
+    assert max(int(abs(one - other).max()) for one, other in zip(*pictures, strict=True)) <= 3
+
+
+@pytest.mark.gpu
+def test_xformers_draws_what_sdpa_draws() -> None:
+    pytest.importorskip("xformers")
+    model, rows = open_model("emoji"), [Row("a cat in noto style", 0)]
+    pictures = [
+        [np.asarray(image).astype(int) for _, image in sample(model, rows, Sampler(batch=1, attention=attention))]
+        for attention in ("sdpa", "xformers")
+    ]
+    assert max(int(abs(one - other).max()) for one, other in zip(*pictures, strict=True)) <= 8
 
 
 def test_an_unknown_backend_is_answered_with_all(capsys: Capture, tiny_model: Path, tmp_path: Path) -> None:
