@@ -134,6 +134,11 @@ class Edit:
         return content_hash([self.info.base, *what])
 
     @property
+    def gated(self) -> bool:
+        """Whether each prompt sets its strength while images are made here; as weights it is at full strength."""
+        return bool(self.low_rank) and self.info.options.get("gate") is True
+
+    @property
     def touches(self) -> tuple[str, ...]:
         """Names of the tensors that it changes, sorted."""
         mapped = {site for text_map in self.text_maps for site in text_map.sites}

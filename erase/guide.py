@@ -70,14 +70,18 @@ class Plain:
 
 
 def guide_of(edit: Edit | None, model: Model) -> Guide:
-    """What an edit does while sampling: nothing if it changes weights, or at strength 0.
+    """What an edit does while sampling: nothing if it changes weights for all prompts alike, or at strength 0.
 
     Raises UnknownName, ModelMismatch.
     """
-    if edit is None or not edit.guidance or not edit.info.strength:
+    if edit is None or not (edit.guidance or edit.gated) or not edit.info.strength:
         return Plain()
     edit.check_base(model.fingerprint)
     method: Any = names.load("methods", edit.info.method)
+    if edit.gated:
+        edit.check_beyond(model.weight)
+        gate: Guide = method(**edit.info.options).gated(model, _task_of(edit), low_rank=edit.low_rank)
+        return gate
     guide: Guide = method(**edit.info.options).guide(model, _task_of(edit), strength=edit.info.strength)
     return guide
 

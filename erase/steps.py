@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from erase.evaluate.shots import Shot
     from erase.models import Model
     from erase.pipeline import Pipeline
+
+_log = logging.getLogger(__name__)
 
 # Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
 _PLACES = {
@@ -160,6 +163,11 @@ def export(
     name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
     """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    if edit.gated and name != "patch":
+        _log.warning(
+            "%s: the gate of %s is fixed at full strength for every prompt; the edit itself opens it prompt by prompt",
+            *(target, edit.info.method),
+        )
     return export_with(name, options)(model, edit, target)
 
 

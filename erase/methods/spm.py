@@ -8,22 +8,25 @@ for the concept's prompt c and random anchors a. As in the official code (Con692
 prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it draws them anew until one is unlike c,
 which in so many dimensions the first is. Differences from it:
 - x_t, e_0 and e_p come from a bank that is sampled once; every weight is constant over the training, without restarts;
-- the edit is the membranes at full strength for every prompt. Officially each prompt sets the strength by its likeness
-  to c while sampling; that gate is lost in every export as weights, here as there.
+- while images are made here, each prompt sets the membranes' strength (`_gate`), as officially; a concept's synonyms
+  are looked at beside its name. Applied or exported as weights the gate is fixed at 1, full strength for every prompt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from erase.edit import Edit
+from erase.edit import Edit, LowRank
 from erase.errors import BadOption
+from erase.guide import Guide
 from erase.methods._adapters import Adapters
 from erase.methods._bank import Drawn
+from erase.methods._gate import Gate
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
@@ -41,7 +44,8 @@ class SPM(Trained):
     """Options of SPM, beside those of all training.
 
     `eta`: more steps further away from the concept. `anchor_weight`: more holds all else tighter. `anchors`: random
-    ones in a step. `layers`: of the transformer blocks, as in ESD.
+    ones in a step. `layers`: of the transformer blocks, as in ESD. `gate`: whether each prompt sets the strength by its
+    likeness to the concept while images are made.
     """
 
     # The official code's, for everything.
@@ -53,6 +57,7 @@ class SPM(Trained):
     anchor_weight: float = 1000.0
     anchors: int = 4
     layers: Layers = "all"
+    gate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,6 +85,10 @@ class SPM(Trained):
         with adapters.attached():
             session.train(adapters.parameters, loss)
         return session.edit(low_rank=session.low_rank(adapters))
+
+    def gated(self, model: Model, task: Task, *, low_rank: Sequence[LowRank]) -> Guide:
+        """What adds the membranes to each prompt's sampling as far as it is like the concept."""
+        return Gate(low_rank, model, tuple(word for target in task.targets for word in target.words))
 
     def _held(self, session: Session, adapters: Adapters, *, drawn: Drawn, around: Condition) -> tuple[Tensor, Tensor]:
         """Predictions under the anchors with the membranes and without."""
