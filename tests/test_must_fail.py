@@ -18,6 +18,7 @@ from erase.export._difference import compare
 from erase.export._inspection import look_at
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
+from erase.export.lora import lora
 from erase.models import Model, open_model
 from tests.export.test_lora import made
 
@@ -64,6 +65,7 @@ def test_a_damaged_file_is_one_line_whichever_way_it_comes_in(
     ways: list[tuple[Callable[[], Any], type[EraseError]]] = [
         (lambda: Edit.load(file), BadEdit),
         (lambda: look_at(file), BadWeights),
+        (lambda: open_model(file), BadWeights),
         (lambda: compare(file, file), BadWeights),
         (lambda: checkpoint(model, made(model), tmp_path / "out", original=str(file)), BadWeights),
         (lambda: open_model(tiny_copy).sites(), BadWeights),
@@ -106,6 +108,41 @@ def test_an_index_of_shards_that_is_none_is_one_line(text: str, tiny_copy: Path)
     (tiny_copy / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(text)
     with pytest.raises(BadWeights, match="is not an index of shards"):
         open_model(tiny_copy).sites()
+
+
+UNET_OF_FILE = "model.diffusion_model.input_blocks"
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ([f"{UNET_OF_FILE}.999999999.0.op.weight"], "no UNet's"),
+        ([f"{UNET_OF_FILE}.{number}.0.op.weight" for number in (7, 8)], "no UNet's"),
+        (["first_stage_model.encoder.down.999999999.block.0.norm1.weight"], "autoencoder has more"),
+        (["first_stage_model.decoder.up.0.block.999999999.norm1.weight"], "autoencoder has more"),
+    ],
+)
+def test_a_single_file_of_impossible_numbers_is_not_followed(
+    more: list[str], match: str, model: Model, tmp_path: Path
+) -> None:
+    tensors = load_file(checkpoint(model, made(model).scaled(0.0), tmp_path / "base"))
+    save_file(tensors | {key: torch.zeros(1) for key in more}, tmp_path / "odd.safetensors")
+    with pytest.raises(BadModel, match=match):
+        open_model(tmp_path / "odd.safetensors").weights("unet")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_a_quantised_single_file_is_refused_and_nothing_is_left(
+    dtype: torch.dtype, model: Model, tmp_path: Path
+) -> None:
+    tensors = load_file(checkpoint(model, made(model).scaled(0.0), tmp_path / "base"))
+    less = {key: value.to(dtype) if "attn2.to_k." in key else value for key, value in tensors.items()}
+    save_file(less, tmp_path / "less.safetensors")
+    opened = open_model(tmp_path / "less.safetensors", config=model.path)
+    for write in (checkpoint, folder, lora):
+        with pytest.raises(BadWeights, match="quantised"):
+            write(opened, made(opened), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base.safetensors", "less.safetensors"]
 
 
 def test_a_link_out_of_the_model_is_not_copied_into_an_export(tiny_copy: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from erase.export._modelspec import Architecture, architecture, modelspec
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export._writing import Entry, write_tensors
 from erase.models import Model
+from erase.models._state import check_unquantised
 
 LOSS_KEY = "erase.lora"
 _logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def lora(
 
     `rank`: of a dense change; more is closer and larger. `dtype`: float16 halves the file and costs 3e-4 of the change.
     `redact`: a secret under which the concepts' names are hashed. Raises RunConflict if another file lies there,
-    ModelMismatch, BadEdit if the edit changes what a LoRA cannot hold, BadOption.
+    ModelMismatch, BadEdit if the edit changes what a LoRA cannot hold, BadWeights if that is quantised, BadOption.
     """
     edit.check_base(model.fingerprint)
     edit.check_weights()
@@ -96,6 +97,7 @@ def factorised(
     tensors: dict[str, Tensor] = {}
     losses = {}
     for name, weight in weights.items():
+        check_unquantised(name, weight)
         one = padded(factors[name], common)
         up, down = one.up.to(dtype), one.down.to(dtype)
         losses[name] = _lost(change_of(edit, name, weight), up.double() @ down.double())

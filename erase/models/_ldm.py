@@ -85,6 +85,7 @@ _OPEN_CLIP_LAYER = {
     "mlp.fc2.": "mlp.c_proj.",
     "self_attn.out_proj.": "attn.out_proj.",
 }
+_MOST = 200  # blocks or layers that a model may have; a file that claims more is not followed
 _THIRDS = ("q", "k", "v")
 _THIRD = re.compile(r"encoder\.layers\.(?P<layer>\d+)\.self_attn\.(?P<third>[qkv])_proj\.(?P<kind>weight|bias)")
 _JOINED = re.compile(r"transformer\.resblocks\.(?P<layer>\d+)\.attn\.in_proj_(?P<kind>weight|bias)")
@@ -138,8 +139,11 @@ class UNetShape:
         numbers = _numbers(r"input_blocks\.(\d+)\.(\d+)\..+", keys)
         downs = len(_numbers(r"input_blocks\.(\d+)\.0\.op\.()weight", keys))
         layers, rest = divmod(max(numbers, default=0) - downs, downs + 1)
-        if rest or layers < 1:
-            raise BadModel(f"the UNet has {len(numbers)} input blocks, {downs} of them downsamplers; get it anew.")
+        if rest or layers < 1 or max(numbers) > _MOST:
+            raise BadModel(
+                f"the UNet has {len(numbers)} input blocks up to number {max(numbers, default=0)}, {downs} of them "
+                "downsamplers, which is no UNet's; get the model anew."
+            )
         up = _numbers(r"output_blocks\.(\d+)\.1\.()norm\..+", keys)
         return UNetShape(downs + 1, layers, frozenset(number // (layers + 1) for number in up))
 
@@ -175,6 +179,8 @@ class AutoencoderShape:
         """The shape that diffusers' keys show, or the layout's."""
         pattern = r"(?:en|de)coder\.(?:down|up)(?:_blocks)?\.(\d+)\.(?:resnets|block)\.(\d+)\..+"
         counts = _numbers(pattern, keys)
+        if max([*counts, *counts.values()], default=0) > _MOST:
+            raise BadModel("the autoencoder has more levels or layers than any has; get the model anew.")
         return AutoencoderShape(1 + max(counts, default=0), max(counts.values(), default=0))
 
     def pairs(self) -> Pairs:
