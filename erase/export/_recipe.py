@@ -34,8 +34,11 @@ def redacted(info: Mapping[str, Any], secret: str) -> dict[str, Any]:
     kinds = {target["kind"] for target in targets}
     words = {leaf.lower() for target in targets for leaf in _leaves(target)} - kinds - {""}
     task = _hashed(info["task"], secret, lambda text: bool(text) and text not in kinds)
-    options = _hashed(info["options"], secret, lambda text: any(word in text.lower() for word in words))
-    return {**info, "task": task, "options": options, "parts": [redacted(part, secret) for part in info["parts"]]}
+    rest = {
+        key: _hashed(info.get(key, {}), secret, lambda text: any(word in text.lower() for word in words))
+        for key in ("options", "record")
+    }
+    return {**info, **rest, "task": task, "parts": [redacted(part, secret) for part in info["parts"]]}
 
 
 def title_of(edit: Edit, base: str, *, redact: str = "") -> str:

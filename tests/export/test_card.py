@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,19 @@ def test_it_shows_the_recipe_and_the_figures_after_the_edit(model: Model, tmp_pa
 
 
 def test_redacted_names_are_in_no_file_of_the_folder(model: Model, tmp_path: Path) -> None:
-    out = folder(model, made(model), tmp_path / "out", redact="secret")
+    edit = made(model)
+    seen = {"shares": {"shown": "a painting by Ann Author"}}
+    edit = replace(edit, info=replace(edit.info, options={"attributes": ["Ann Author, old"]}, record=seen))
+    out = folder(model, edit, tmp_path / "out", redact="secret")
     for file in (out / "README.md", out / "manifest.json"):
         text = file.read_text()
         assert "Ann" not in text
         assert "hmac:" in text
-    again = folder(model, made(model), tmp_path / "again", redact="secret")
+    again = folder(model, edit, tmp_path / "again", redact="secret")
     assert (again / "README.md").read_bytes() == (out / "README.md").read_bytes()  # who knows the secret can check
 
 
 def test_a_concept_cannot_break_the_table_or_the_metadata(model: Model, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     edit, name = made(model), "a|b\n---\nlicense: mit\n<script>"
     task = {"targets": [{"name": name, "kind": "style", "anchor": ""}]}
     out = folder(model, replace(edit, info=replace(edit.info, task=task)), tmp_path / "out", licence="openrail")
