@@ -1,4 +1,4 @@
-"""`erase undo`: an exported folder turned back into its source."""
+"""`erase undo`: an exported folder or single file turned back into its source."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import typer
 
 def undo(
     *,
-    folder: Annotated[Path, typer.Argument(help="A folder that `erase export` wrote.")],
+    exported: Annotated[Path, typer.Argument(help="A folder or single file that `erase export` wrote.")],
     base: Annotated[str | None, typer.Option(help="The model that was edited.", show_default=False)] = None,
     reversal: Annotated[
-        Path | None, typer.Option(help="A reversal file.", show_default="<folder>.reversal.safetensors")
+        Path | None, typer.Option(help="A reversal file.", show_default="<exported>.reversal.safetensors")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The restored folder.", show_default="<folder>-restored")
+        Path | None, typer.Option("--out", "-o", help="Where to.", show_default="<exported>-restored")
     ] = None,
 ) -> None:
     """Restore the model that was edited, bit for bit.
@@ -26,9 +26,13 @@ def undo(
     """
     from erase.errors import BadOption
     from erase.export._undo import undo as restore
+    from erase.export._undo_file import undo_file
 
     if base is not None and reversal is not None:
         raise BadOption("give --base or --reversal, not both.")
-    folder = Path(str(folder).rstrip("/"))
-    target = out or folder.with_name(f"{folder.name}-restored")
-    typer.echo(f"restored  {restore(folder, target, base=base, reversal=reversal)}")
+    exported = Path(str(exported).rstrip("/"))
+    is_file = exported.is_file()
+    name = f"{exported.stem}-restored.safetensors" if is_file else f"{exported.name}-restored"
+    turn_back = undo_file if is_file else restore
+    place = turn_back(exported, out or exported.with_name(name), base=base, reversal=reversal)
+    typer.echo(f"restored  {place}")

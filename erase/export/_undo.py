@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,26 @@ Values = Callable[[str], Tensor]  # a changed tensor's name -> what it was befor
 
 def reversal_place(exported: Path) -> Path:
     """Where the reversal file of an export lies: beside it and not in it, for it undoes the erasure."""
-    return exported.with_name(f"{exported.name}.reversal.safetensors")
+    return exported.with_name(f"{exported.name.removesuffix('.safetensors')}.reversal.safetensors")
 
 
-def write_reversal(model: Model, edit: Edit, path: Path) -> None:
-    """Writes the values that the edit's tensors have in the source, in their own dtypes."""
+def write_reversal(model: Model, edit: Edit, path: Path, *, source: Path | None = None) -> None:
+    """Writes the values that the edit's tensors have in the source, in their own dtypes.
+
+    `source`: the single file that is edited, of which the header and the hash are kept as well.
+    """
     entries = {name: Entry.of(model.weight(name)) for name in edit.touches}
-    said = json.dumps({"base": edit.info.base, "content": edit.content}, sort_keys=True)
-    write_tensors(path, entries, metadata={REVERSAL_KEY: said})
+    said = {"base": edit.info.base, "content": edit.content}
+    if source is not None:
+        said |= {"header": header_of(source), "sha256": sha256_of(source)}
+    write_tensors(path, entries, metadata={REVERSAL_KEY: json.dumps(said, sort_keys=True)})
+
+
+def header_of(file: Path) -> str:
+    """A safetensors file's header as it stands there, padding included."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        return opened.read(length).decode()
 
 
 def undo(exported: Path, target: Path, *, base: str | Path | None = None, reversal: Path | None = None) -> Path:
@@ -71,7 +84,8 @@ def _from_base(manifest: Manifest, base: str | Path) -> Values:
     return model.weight
 
 
-def _from_reversal(manifest: Manifest, file: Path) -> Values:
+def read_reversal(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a reversal file says and holds; raises BadEdit."""
     if not file.is_file():
         raise BadEdit(
             f"{file} does not exist; give the base model by --base, or the reversal file that "
@@ -83,6 +97,11 @@ def _from_reversal(manifest: Manifest, file: Path) -> Values:
             tensors = {key: opened.get_tensor(key) for key in list(opened.keys())}
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise BadEdit(f"{file} is no reversal file, or is damaged ({error}); give the base model by --base.") from error
+    return said, tensors
+
+
+def _from_reversal(manifest: Manifest, file: Path) -> Values:
+    said, tensors = read_reversal(file)
     if said.get("content") != manifest.content["edit"]["content"]:
         raise ModelMismatch(f"{file} reverses another edit than that of {manifest.folder}; give the base by --base.")
     if missing := [record["tensor"] for record in manifest.changed if record["tensor"] not in tensors]:

@@ -22,6 +22,7 @@ from erase.export._inspection import read_keys
 from erase.export._modelspec import architecture, modelspec
 from erase.export._patching import read_header
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export._undo import reversal_place, write_reversal
 from erase.export._writing import DTYPES, HASH_KEY, Entry, write_tensors
 from erase.models import Model
 from erase.models._checkpoint import open_checkpoint
@@ -33,12 +34,16 @@ Members = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file
 _BUFFERS = "position_ids"  # counts from 0; some versions of transformers store it and others do not
 
 
-def checkpoint(model: Model, edit: Edit, target: Path, *, original: str = "", redact: str = "") -> Path:
+def checkpoint(
+    model: Model, edit: Edit, target: Path, *, original: str = "", redact: str = "", reversal: bool = False
+) -> Path:
     """The checkpoint's file.
 
     `original`: the single file that the folder was made from, to be patched instead of written anew. `redact`: a secret
-    under which the concepts' names are hashed. Raises RunConflict if another file lies there, ModelMismatch, BadEdit,
-    BadModel for a family that has no single file, BadWeights, DiskFull.
+    under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it.
+
+    Raises RunConflict if another file lies there, ModelMismatch, BadEdit, BadModel for a family that has no single file,
+    BadWeights, DiskFull.
     """
     if model.family not in TEXTS:
         raise BadModel(f"{model.path.name} is a {model.family}; single files are of Stable Diffusion 1, 2 and XL.")
@@ -60,6 +65,8 @@ def checkpoint(model: Model, edit: Edit, target: Path, *, original: str = "", re
         entries |= _markers(kind.name, kind.prediction)
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
     write_tensors(target, entries, metadata=metadata | said, hashed=HASH_KEY in metadata or source.is_dir())
+    if reversal:
+        write_reversal(model, edit, reversal_place(target), source=None if source.is_dir() else source)
     return target
 
 
