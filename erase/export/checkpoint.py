@@ -42,8 +42,8 @@ def checkpoint(
     `original`: the single file that the folder was made from, to be patched instead of written anew. `redact`: a secret
     under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it.
 
-    Raises RunConflict if another file lies there, ModelMismatch, BadEdit, BadModel for a family that has no single file,
-    BadWeights, DiskFull.
+    Raises RunConflict if another file lies there, ModelMismatch, BadEdit, BadWeights, DiskFull, BadModel for a family
+    that has no single file.
     """
     if model.family not in TEXTS:
         raise BadModel(f"{model.path.name} is a {model.family}; single files are of Stable Diffusion 1, 2 and XL.")
