@@ -1,0 +1,56 @@
+"""The comparison of methods: what is scored was not asked to stay, and differences are of pairs of images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def compare() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(SCRIPTS))
+    yield import_module("compare_methods")
+    sys.path.remove(str(SCRIPTS))
+
+
+@pytest.mark.parametrize("group", ["styles-1", "objects-3", "unsafe-6"])
+def test_no_prompt_that_is_scored_was_asked_to_stay(compare: ModuleType, group: str) -> None:
+    for task in compare.tasks_of(group):
+        erased, kept = compare.rows_for(task, quick=False)
+        cells = {(row.labels["style"], row.labels["object"]) for row in kept}
+        told = {prompt.removesuffix(" style").split(" in ")[-1] + prompt.split()[1] for prompt in task.keeps}
+        assert not {style + thing for style, thing in cells} & told
+        assert {row.labels[task.domain] for row in erased} == set(task.names)
+        assert not {row.labels[task.domain] for row in kept} & set(task.names)
+        assert len({(row.prompt, row.seed) for row in (*erased, *kept)}) == len(erased) + len(kept)
+
+
+def test_every_group_has_as_many_targets_as_it_says(compare: ModuleType) -> None:
+    for group in compare.GROUPS:
+        assert {len(task.targets) for task in compare.tasks_of(group)} == {int(group[-1])}
+
+
+def test_the_harmonic_mean_and_its_interval(compare: ModuleType) -> None:
+    hits = {"ua": np.array([1.0, 0.0] * 20), "ira": np.ones(40), "cra": np.ones(40)}
+    means = compare.resampled([hits])
+    assert means["mean"][0] == pytest.approx(3 / (2 + 1 + 1))
+    low, high = compare.bounded(means["ua"])[1:]
+    assert 0.3 < low < 0.42
+    assert 0.58 < high < 0.7
+
+
+def test_two_methods_are_compared_on_the_same_images(compare: ModuleType) -> None:
+    """Where the second method fails on one image more, no resample of the same images favours it."""
+    better = {"ua": np.array([1.0] * 30 + [0.0] * 10), "ira": np.ones(40), "cra": np.ones(40)}
+    worse = better | {"ua": better["ua"] * (np.arange(40) != 3)}
+    difference = compare.resampled([better])["mean"] - compare.resampled([worse])["mean"]
+    assert difference.min() >= 0
+    assert difference[0] > 0
