@@ -55,20 +55,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure closed-form edits against the published loop.")
     parser.add_argument("--quick", action="store_true", help="narrow models, fewer numbers of targets")
     parser.add_argument("--family", choices=sorted(SHAPES), action="append")
+    parser.add_argument("--counts", type=int, nargs="+", help="numbers of targets; 1 and 1000 are always among them")
     parser.add_argument("--folder", type=Path, help="where the checkpoints are written; removed at the end")
     given = parser.parse_args()
     results = {}
     for name in given.family or SHAPES:
         shape = SHAPES[name].narrow() if given.quick else SHAPES[name]
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            results[name] = measure(shape, Path(folder), quick=given.quick)
+            counts = sorted({1, 1000, *(given.counts or (() if given.quick else (10, 100)))})
+            results[name] = measure(shape, Path(folder), counts=counts, quick=given.quick)
         print(name, json.dumps(results[name]), flush=True)
     print(json.dumps(results))
 
 
-def measure(shape: Shape, folder: Path, *, quick: bool) -> dict[str, float]:
+def measure(shape: Shape, folder: Path, *, counts: Sequence[int], quick: bool) -> dict[str, float]:
     """A family's figures; the jobs come first, for the loop's memory would hide their own."""
-    counts = (1, 1000) if quick else (1, 10, 100, 1000)
     source = folder / "model.safetensors"
     rows, width = write_checkpoint(shape, source)
     cached, copy = min(copy_seconds(source) for _ in range(1 if quick else 2))
