@@ -12,7 +12,7 @@ from erase.evaluate.report._svg import Scale, drawing, element, polyline, text, 
 
 BINS = 24
 _PANEL = (340.0, 206.0)  # pixels of a distribution or a curve
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42.0, 10.0, 10.0, 26.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 10.0, 26.0
 
 
 @dataclass(frozen=True)
