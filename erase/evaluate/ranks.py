@@ -23,7 +23,7 @@ from erase.models import Model
 from erase.prompts import Row
 
 GRACE = 30.0  # seconds in which a process that was not seen yet may still be starting
-PAUSE = 0.2  # seconds between two looks
+PAUSE = 0.1  # seconds between two looks
 
 
 @dataclass(frozen=True)
