@@ -83,10 +83,9 @@ def weak(model: Model, folder: Path) -> Path:
 
 
 def literal(model: Model, folder: Path) -> Path:
-    """Made for the name alone, and to keep what its synonyms ask for."""
-    (target,), keeps = task().targets, task().keeps
-    spared = tuple(prompt.replace("{}", word) for word in target.synonyms for prompt in target.prompts)
-    return saved(edit_of(model, Task((dataclasses.replace(target, synonyms=()),), keeps + spared)), folder)
+    """Made for the name alone, without its synonyms."""
+    (target,) = task().targets
+    return saved(edit_of(model, Task((dataclasses.replace(target, synonyms=()),), task().keeps)), folder)
 
 
 def greedy(model: Model, folder: Path) -> Path:

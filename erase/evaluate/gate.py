@@ -105,17 +105,20 @@ class Verdict:
 
 
 def judge(outcomes: Sequence[Outcome], limits: Limits | None = None) -> Verdict:
-    """The verdict on the pairs."""
+    """The verdict on the pairs.
+
+    Of a broken model no more is said than that: what a detector sees in noise or in white tells nothing of the target.
+    """
     limits = limits or Limits()
     erased, kept = ([one for one in outcomes if one.role == role] for role in ("erased", "kept"))
     checks = [gone_check(aspect, group, limits) for aspect, group in by(erased, lambda one: one.aspect)]
     checks += [kept_check(aspect, group, limits) for aspect, group in by(kept, lambda one: one.aspect)]
     checks += quality_checks(kept, limits)
-    reasons = [*unchanged(erased, limits), *present(erased, limits)]
-    reasons += too_few(erased, kept, limits) or ([] if reasons else chance(erased, limits))
     broken = destroyed(kept, limits)
-    reasons += broken or over_erased(kept, limits)
-    reasons += lower_quality(kept, limits)
+    reasons = broken or [*unchanged(erased, limits), *present(erased, limits)]
+    reasons += too_few(erased, kept, limits) or ([] if reasons else chance(erased, limits))
+    if not broken:
+        reasons += [*over_erased(kept, limits), *lower_quality(kept, limits)]
     if not reasons:
         reasons = [undecided(check) for check in checks if not check.passed]
     unscored = tuple(f"{one.prompt} (seed {one.seed})" for one in outcomes if not one.is_whole)
