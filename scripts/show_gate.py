@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from erase.cli import run_command
 from erase.edit import Edit
 from erase.methods._work import Work
-from erase.models import Model, open_model
+from erase.models import Model, open_model, parameters_of
 from erase.options import make_edit, method_with
 from erase.pipeline import load_pipeline
 from erase.task import Task
@@ -83,9 +83,18 @@ def weak(model: Model, folder: Path) -> Path:
 
 
 def literal(model: Model, folder: Path) -> Path:
-    """Made for the name alone, without its synonyms."""
+    """Gives the target's own word the anchor's row in the table of tokens, so that other words bring it still."""
     (target,) = task().targets
-    return saved(edit_of(model, Task((dataclasses.replace(target, synonyms=()),), task().keeps)), folder)
+    pipe = model.pipeline()
+    ((old,), (new,)) = (
+        pipe.tokenizer(word, add_special_tokens=False)["input_ids"] for word in (target.name, target.anchor)
+    )
+    table = pipe.text_encoder.get_input_embeddings().weight.detach()
+    (name,) = [name for name, value in parameters_of(pipe).items() if value.data_ptr() == table.data_ptr()]
+    delta = torch.zeros_like(table)
+    delta[old] = table[new] - table[old]
+    info = dataclasses.replace(edit_of(model, task()).info, method="token_swap", options={})
+    return saved(Edit(info, deltas={name: delta}), folder)
 
 
 def greedy(model: Model, folder: Path) -> Path:
