@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from erase.errors import BadOption
+from erase.export.lora import LOSS_KEY, lora
+from erase.methods._work import Work
 from erase.methods.distil import Distil, askers, distil_loss
 from erase.methods.redirect import Redirect
 from erase.models import Model
@@ -56,8 +61,6 @@ def test_training_sets_out_from_the_edited_weights(model: Model) -> None:
             if text == "training":
                 notes.append(float(note.removeprefix("loss ")))
 
-        from erase.methods._work import Work
-
         replace(SMALL, start=start, keep_weight=0.0)(model, KEPT, work=Work(report=note))  # type: ignore[arg-type]
     assert losses["redirect"][0] < 0.5 * losses["none"][0]
 
@@ -78,3 +81,31 @@ def test_without_keeps_the_anchors_are_held(model: Model) -> None:
 def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
     with pytest.raises(BadOption, match=named):
         Distil(**options)
+
+
+def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Path) -> None:
+    def kill(text: str, done: int, total: int, **words: str) -> None:
+        if text == "training" and done == 3:
+            raise KeyboardInterrupt
+
+    whole = SMALL(model, KEPT)
+    with pytest.raises(KeyboardInterrupt):
+        SMALL(model, KEPT, work=Work(tmp_path, report=kill, seconds=0.0))
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    assert SMALL(model, KEPT, work=Work(tmp_path)).content == whole.content
+
+
+def test_its_start_and_its_training_ship_together_as_one_lora(model: Model, tmp_path: Path) -> None:
+    edit = SMALL(model, KEPT)
+    rank = edit.rank
+    assert rank > edit.text_maps[0].rank
+    losses = safe_metadata(lora(model, edit, tmp_path / "distil.safetensors", rank=rank))
+    assert losses
+    assert max(losses.values()) < 1e-5
+
+
+def safe_metadata(file: Path) -> dict[str, float]:
+    """What each weight of a LoRA's file misses of the edit's change."""
+    with safe_open(file, framework="pt") as content:
+        found: dict[str, float] = json.loads(content.metadata()[LOSS_KEY])["relative_error"]
+    return found
