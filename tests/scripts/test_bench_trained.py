@@ -18,6 +18,7 @@ from erase.methods._denoiser import Denoiser
 from erase.methods._training import draws
 from erase.methods.esd import ESD
 from erase.models import Condition, Model
+from erase.pipeline import load_pipeline
 from erase.task import Target, Task
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_trained.py"
@@ -35,9 +36,12 @@ def bench() -> ModuleType:
     return module
 
 
-def stops() -> list[int]:
-    """At which of 50 steps the published loop stops in each iteration."""
-    return [int(torch.randint(50, (1,), generator=draws(0, step))) for step in range(3)]
+def stops(texts: int = 1) -> list[int]:
+    """At which of 50 steps the published loop stops in each iteration, after it has drawn one of several texts."""
+    generators = [draws(0, step) for step in range(3)]
+    for generator in generators if texts > 1 else ():
+        torch.randint(texts, (1,), generator=generator)
+    return [int(torch.randint(50, (1,), generator=generator)) for generator in generators]
 
 
 def test_the_loop_samples_one_trajectory_and_asks_a_teacher_in_each_iteration(bench: ModuleType, model: Model) -> None:
@@ -78,4 +82,6 @@ def test_it_runs_from_the_command_line(tiny_copy: Path, tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, cwd=SCRIPT.parents[1])
     result = json.loads((tmp_path / "bench.json").read_text())
     assert {"evaluations_ratio", "wall_ratio", "peak_ratio"} <= set(result)
-    assert result["literal"]["evaluations"] == sum(2 * stop + 2 + 3 for stop in stops())
+    texts = len(load_pipeline("erase-style").task.prompts)
+    assert texts > 1
+    assert result["literal"]["evaluations"] == sum(2 * stop + 2 + 3 for stop in stops(texts))
