@@ -33,7 +33,7 @@ def main() -> None:
         folder = Path(name)
         measured: dict[str, float] = {"help": min(seconds_of("--help", folder=folder) for _ in range(5))}
         measured["run"] = seconds_of("run", folder=folder)
-        measured["images"] = len(list(folder.rglob("images/*.png")))
+        measured["images"] = sum(1 for side in ("before", "after") for _ in folder.rglob(f"{side}/*.png"))
         if not options.quick:
             measured["unsafe"] = seconds_of("run", "erase-unsafe", folder=folder)
     print(json.dumps(measured))
