@@ -61,6 +61,8 @@ def main() -> None:
     results = {}
     for name in given.family or SHAPES:
         shape = SHAPES[name].narrow() if given.quick else SHAPES[name]
+        if given.folder:
+            given.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             counts = sorted({1, 1000, *(given.counts or (() if given.quick else (10, 100)))})
             results[name] = measure(shape, Path(folder), counts=counts, quick=given.quick)
