@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
-from erase.pipeline import EditForm, Pipeline, load_pipeline
+from erase.pipeline import Pipeline, load_pipeline
 from erase.prompts import Row
 from erase.runs import RUNS, Planned, Run, differences, open_run, run_in
 
@@ -32,7 +32,7 @@ def with_hash(pipeline: Pipeline) -> Pipeline:
 
 
 def stronger(recipe: Pipeline) -> Pipeline:
-    return with_hash(recipe.model_copy(update={"edit": EditForm(method="uce", strength=2.0)}))
+    return with_hash(recipe.model_copy(update={"edit": recipe.edit.model_copy(update={"strength": 2.0})}))
 
 
 def test_a_run_is_opened_with_the_recipe_it_was_started_with(tmp_path: Path, recipe: Pipeline) -> None:

@@ -56,7 +56,7 @@ def concept_loss(model: Model, session: Session, deltas: dict[str, torch.Tensor]
 
 
 def test_adding_it_back_learns_the_concept_and_the_edit_itself_unlearns_it(model: Model) -> None:
-    method = TaskVector(**MANY | {"learning_rate": 1e-3})
+    method = TaskVector(**MANY | {"learning_rate": 3e-4})
     deltas = dict(method(model, STYLE).deltas)
     session = Session.start(method, model, STYLE, work=None)
     learnt, plain, unlearnt = (concept_loss(model, session, deltas, sign) for sign in (-1.0, 0.0, 1.0))

@@ -23,7 +23,7 @@ from tests.tiny_families import FAMILIES, SIDE
 TRAINED = [name for name in names.known("methods") if issubclass(names.load("methods", name), Trained)]  # type: ignore[arg-type]
 # A method that trains the text encoder knows no model with several.
 REFUSED = {("advunlearn", family) for family in ("stable-diffusion-xl", "stable-diffusion-3", "flux")}
-QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-2, "warm_up": 1}
+QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-3, "warm_up": 1}
 QUICK |= {"attack_steps": 1, "keep_trajectories": 1}
 
 
