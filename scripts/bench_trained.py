@@ -183,10 +183,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         result = compare(options, options.folder or Path(temporary))
-    text = json.dumps(result, indent=1)
     if options.out:
-        options.out.write_text(text + "\n")
-    print(text)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
 
 
 def parse() -> argparse.Namespace:
