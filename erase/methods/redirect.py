@@ -67,8 +67,7 @@ class Redirect:
         check_options(self, positive=("balance", "floor"), not_negative=("beside", "prior_scale"), shares=("hold",))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        folds = [self.pairs(model, task, fold) for fold in (0, 1)]
-        kept, empty = [self.kept(model, task, fold) for fold in (0, 1)], empty_states(model)
+        folds, kept, empty = self.pairs(model, task), self.kept(model, task), empty_states(model)
 
         def solved(reads: Reads) -> Factors:
             return redirect(
@@ -80,21 +79,19 @@ class Redirect:
 
         return map_both(self, model, task, solve=solved)
 
-    def pairs(self, model: Model, task: Task, fold: int) -> dict[Reads, Moments]:
-        """The moments of one half of all phrasings of all targets, each with every word for the target."""
+    def pairs(self, model: Model, task: Task) -> list[dict[Reads, Moments]]:
+        """The moments of the two halves of all phrasings of all targets, each with every word for the target."""
+        asked = [(target, self.phrasings(model, task, target)) for target in task.targets]
         prompts = [
-            (template.format(word), becomes)
-            for target in task.targets
-            for template, becomes in self.phrasings(model, task, target)[fold::2]
-            for word in target.words
+            [
+                (template.format(word), becomes)
+                for target, phrasings in asked
+                for template, becomes in phrasings[fold::2]
+                for word in target.words
+            ]
+            for fold in (0, 1)
         ]
-        total = {reads: Moments.none(width_of(model, reads)) for reads in spaces_of(model)}
-        for begin in range(0, len(prompts), AT_ONCE):  # the states of thousands of prompts need not fit into memory
-            found = paired_states(model, prompts[begin : begin + AT_ONCE], "all")
-            total = {
-                reads: moments + Moments.of(found[reads].old, found[reads].new) for reads, moments in total.items()
-            }
-        return total
+        return [moments_of(model, half) for half in prompts]
 
     def phrasings(self, model: Model, task: Task, target: Target) -> list[Phrasing]:
         """How a target is asked for: as the task says, commonly, and among the keeps."""
@@ -106,21 +103,37 @@ class Redirect:
         among = [pair for pair in beside(task, target, self.beside) if fits(model, pair[0].format(longest), pair[1])]
         return list(dict.fromkeys([*own, *among]))
 
-    def kept(self, model: Model, task: Task, fold: int) -> dict[Reads, Tensor]:
-        """The second moments of one half of what is to stay, [width, width]: keeps in their phrasings, the prior."""
+    def kept(self, model: Model, task: Task) -> list[dict[Reads, Tensor]]:
+        """The second moments of the two halves of what is to stay, [width, width]: keeps in their phrasings, the prior.
+
+        Raises what `load_prior` raises.
+        """
         templates = dict.fromkeys(
             template for target in task.targets for template in templates_of(target, expand=self.expand)
         )
         phrased = [text.format(keep) for text, keep in product(templates, words_of(task.keeps))]
-        named = dict.fromkeys([*task.keeps, *(prompt for prompt in phrased if fits(model, prompt))])
-        prompts = ["", *list(named)[fold::2]]
-        totals, count = all_grams(model, prompts)
-        counts: dict[Reads, int] = {"tokens": count, "pooled": len(prompts)}
-        means = {reads: total / counts[reads] for reads, total in totals.items()}
+        named = list(dict.fromkeys([*task.keeps, *(prompt for prompt in phrased if fits(model, prompt))]))
+        halves = [mean_grams(model, ["", *named[fold::2]]) for fold in (0, 1)]
         if not self.prior:
-            return means
+            return halves
         prior = load_prior(Path(self.prior), model).means
-        return {reads: mean + self.prior_scale * prior[reads] for reads, mean in means.items()}
+        return [{reads: mean + self.prior_scale * prior[reads] for reads, mean in half.items()} for half in halves]
+
+
+def moments_of(model: Model, prompts: Sequence[tuple[str, str]]) -> dict[Reads, Moments]:
+    """The moments of all states of pairs of prompts, from the first token that differs."""
+    total = {reads: Moments.none(width_of(model, reads)) for reads in spaces_of(model)}
+    for begin in range(0, len(prompts), AT_ONCE):  # the states of thousands of prompts need not fit into memory
+        found = paired_states(model, prompts[begin : begin + AT_ONCE], "all")
+        total = {reads: moments + Moments.of(found[reads].old, found[reads].new) for reads, moments in total.items()}
+    return total
+
+
+def mean_grams(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
+    """The second moments of every state of prompts, [width, width] float64."""
+    totals, count = all_grams(model, prompts)
+    counts: dict[Reads, int] = {"tokens": count, "pooled": len(prompts)}
+    return {reads: total / counts[reads] for reads, total in totals.items()}
 
 
 def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from erase.errors import BadOption
+from erase.methods._prior import build_prior, load_prior
 from erase.methods._ridge import gram, matrix
 from erase.methods._spectrum import Moments
 from erase.methods.redirect import Redirect, beside, main_directions, redirect, template_in
@@ -79,6 +84,25 @@ def test_a_keep_that_names_the_anchor_teaches_the_target(model: Model) -> None:
     assert phrasings[:2] == [("{}", "blob"), ("a cat in {} style", "a cat in blob style")]
     assert template_in("a blob beside a blob", "blob") == ""
     assert template_in("a blobfish", "blob") == ""
+
+
+def test_phrasings_and_prior_are_made_once_for_both_halves(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_prior(model, ["a house", "two trees"]).save(tmp_path / "prior.safetensors")
+    calls: list[str] = []
+
+    def counted(action: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def called(*given: Any) -> Any:
+            calls.append(name)
+            return action(*given)
+
+        return called
+
+    monkeypatch.setattr(Redirect, "phrasings", counted(Redirect.phrasings, "phrasings"))
+    monkeypatch.setattr("erase.methods.redirect.load_prior", counted(load_prior, "prior"))
+    Redirect(prior=str(tmp_path / "prior.safetensors"))(model, WHOLE)
+    assert sorted(calls) == ["phrasings", "prior"]
 
 
 def test_an_option_out_of_range_is_refused_by_name() -> None:
