@@ -27,7 +27,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import PROMPTED, Drawn
-from erase.methods._presets import Presets, presets
+from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._text import COMPONENT, TextEncoder
 from erase.methods._training import Trained
@@ -48,9 +48,10 @@ class AdvUnlearn(Trained):
     `warm_up`: steps before the first attack.
     """
 
-    # The official code's commands, for everything.
+    # The official code's. Its one command, which sets `keep_weight`, is for nudity; the rest is the same for all.
     presets: ClassVar[Presets] = presets(
-        {"steps": 1000, "learning_rate": 1e-5, "attack_steps": 30, "attack_rate": 1e-3, "keep_weight": 0.3}
+        {**SAMPLED, "steps": 1000, "learning_rate": 1e-5, "batch": 1, "eta": 1.0, "keep_weight": 0.3, "keep_batch": 5}
+        | {"attack_steps": 30, "attack_rate": 1e-3, "prefix": 1, "warm_up": 200}
     )
 
     steps: int = 1000

@@ -45,10 +45,12 @@ class CA(Trained):
     `prior_weight`: more holds the anchor tighter. `learning_rate`: the paper's 2e-6 for each of a step's 4 samples.
     """
 
-    # The official code's, of which one step on its two cards is two steps here; nudity with its prior.
+    # The official code's on one card, for which it doubles its steps; the rate is multiplied by the batch, and by 2
+    # where there is a prior. Its nudity trains all projections of attention, of which `x` are the prompt's.
     presets: ClassVar[Presets] = presets(
-        {"steps": 200, "learning_rate": 8e-6, "batch": 4, "layers": "x-strict"},
-        nsfw={"steps": 800, "learning_rate": 1.6e-5, "layers": "x", "prior_weight": 1.0},
+        {"steps": 200, "learning_rate": 8e-6, "batch": 4, "layers": "x-strict", "loss": "model", "prior_weight": 0.0}
+        | {"sampling_steps": 25, "sampling_guidance": 6.0},
+        nsfw={"steps": 800, "learning_rate": 3.2e-5, "layers": "x", "prior_weight": 1.0},
     )
 
     learning_rate: float = 8e-6

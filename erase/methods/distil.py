@@ -47,7 +47,7 @@ class Distil(Trained):
     `keep_batch` of them in a step, from `keep_trajectories` of the bank. `rank`: of the additions; more can learn more.
     """
 
-    # Ours: a small model needs no other.
+    # Ours, a slower rate than the embedded model's for models of full size; not tried on one.
     presets: ClassVar[Presets] = presets({"steps": 200, "learning_rate": 1e-4, "rank": 8})
 
     learning_rate: float = 1e-3

@@ -28,7 +28,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_parameters
-from erase.methods._presets import Presets, presets
+from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -46,9 +46,12 @@ class ESD(Trained):
     `erase_from`: the wider concept that the targets are taken out of; empty for none.
     """
 
-    # The paper's 1000 steps; concepts that a prompt need not name (objects, nudity) go from outside cross-attention.
+    # The first official code's, whose released styles are of cross-attention. That what a prompt need not name
+    # (objects, nudity) goes from outside it is the paper's advice as we remember it; its faces are not known to us.
     presets: ClassVar[Presets] = presets(
-        {"steps": 1000, "learning_rate": 1e-5, "eta": 1.0, "layers": "x"}, object={"layers": "u"}, nsfw={"layers": "u"}
+        {**SAMPLED, "steps": 1000, "learning_rate": 1e-5, "batch": 1, "eta": 1.0, "layers": "x"},
+        object={"layers": "u"},
+        nsfw={"layers": "u"},
     )
 
     learning_rate: float = 5e-5

@@ -25,7 +25,7 @@ from erase.errors import BadOption
 from erase.methods._adapters import Adapters
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_modules
-from erase.methods._presets import Presets, presets
+from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -42,9 +42,10 @@ class LoRA(Trained):
     `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
     """
 
-    # LECO's, for everything.
+    # LECO's, for everything; the decay is that of its optimiser where none is named.
     presets: ClassVar[Presets] = presets(
-        {"steps": 500, "learning_rate": 1e-4, "rank": 4, "alpha": 1.0, "guidance": 1.0, "layers": "all"}
+        {**SAMPLED, "steps": 500, "learning_rate": 1e-4, "batch": 1, "weight_decay": 0.01}
+        | {"rank": 4, "alpha": 1.0, "guidance": 1.0, "layers": "all"}
     )
 
     steps: int = 500

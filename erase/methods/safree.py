@@ -36,7 +36,7 @@ class SAFREE:
     `alpha`: more finds fewer tokens. `steps_scale`: more projects for more steps of sampling.
     """
 
-    # The official code's, for everything.
+    # The official code's, which are for unsafe content.
     presets: ClassVar[Presets] = presets({"alpha": 0.01, "steps_scale": 10.0})
 
     alpha: float = 0.01

@@ -23,7 +23,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers, chosen_parameters
-from erase.methods._presets import Presets, presets
+from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._words import concept_text
@@ -41,7 +41,10 @@ class SDD(Trained):
     """
 
     # The official code's, for everything.
-    presets: ClassVar[Presets] = presets({"steps": 1500, "learning_rate": 1e-5, "decay": 0.999, "layers": "x"})
+    presets: ClassVar[Presets] = presets(
+        {**SAMPLED, "steps": 1500, "learning_rate": 1e-5, "batch": 1, "decay": 0.999, "layers": "x"}
+        | {"weight_decay": 1e-4, "gradient_clip": 1.0}
+    )
 
     steps: int = 1500
     weight_decay: float = 1e-4

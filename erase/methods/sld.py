@@ -37,7 +37,7 @@ class SLD:
     composition. `momentum_scale`, `momentum`: how much of the past is added, and how long it lasts.
     """
 
-    # The paper's medium setting, and its strong one for nudity.
+    # The paper's medium setting, and its strong one for nudity. Both are for unsafe content: the others are ours.
     presets: ClassVar[Presets] = presets(
         {"scale": 1000.0, "threshold": 0.01, "warm_up": 10, "momentum_scale": 0.3, "momentum": 0.4},
         nsfw={"scale": 2000.0, "threshold": 0.025, "warm_up": 7, "momentum_scale": 0.5, "momentum": 0.7},

@@ -7,7 +7,8 @@ Paper: Lyu et al., "One-dimensional Adapter to Rule Them All", CVPR 2024, eq. 4 
 for the concept's prompt c and random anchors a. As in the official code (Con6924/SPM, Apache-2.0), anchors are no
 prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it draws them anew until one is unlike c,
 which in so many dimensions the first is. Differences from it:
-- x_t, e_0 and e_p come from a bank that is sampled once; every weight is constant over the training, without restarts;
+- x_t, e_0 and e_p come from a bank that is sampled once;
+- the learning rate is constant, without its warm-up of 500 steps and its three restarts;
 - while images are made here, each prompt sets the membranes' strength (`_gate`), as officially; a concept's synonyms
   are looked at beside its name. Applied or exported as weights the gate is fixed at 1, full strength for every prompt.
 """
@@ -48,8 +49,11 @@ class SPM(Trained):
     likeness to the concept while images are made.
     """
 
-    # The official code's, for everything.
-    presets: ClassVar[Presets] = presets({"steps": 3000, "learning_rate": 1e-4, "eta": 1.0, "anchor_weight": 1000.0})
+    # The official code's, for everything, without its warm-up and its restarts of the learning rate.
+    presets: ClassVar[Presets] = presets(
+        {"steps": 3000, "learning_rate": 1e-4, "batch": 1, "eta": 1.0, "anchor_weight": 1000.0, "anchors": 4}
+        | {"layers": "all", "sampling_steps": 30, "sampling_guidance": 3.0}
+    )
 
     steps: int = 3000
     learning_rate: float = 1e-4

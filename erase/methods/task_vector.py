@@ -37,7 +37,9 @@ class TaskVector(Trained):
     """
 
     # Ours, for the paper fine-tunes a whole network and searches for its scale.
-    presets: ClassVar[Presets] = presets({"steps": 200, "learning_rate": 1e-5, "batch": 4, "layers": "all"})
+    presets: ClassVar[Presets] = presets(
+        {"steps": 200, "learning_rate": 1e-5, "batch": 4, "scale": 1.0, "layers": "all"}
+    )
 
     batch: int = 4
     scale: float = 1.0

@@ -177,7 +177,7 @@ def test_an_edit_outside_the_fingerprint_is_not_applied_twice(model: Model, tmp_
 
 def test_a_preset_is_the_papers_and_what_stands_beside_it_goes_before() -> None:
     made = method_with("esd", {"preset": "nsfw", "steps": 5})
-    assert made == ESD(steps=5, learning_rate=1e-5, eta=1.0, layers="u")
+    assert made == ESD(steps=5, learning_rate=1e-5, eta=1.0, layers="u", sampling_steps=50)
     with pytest.raises(BadOption, match='preset of esd is "person"; expected one of style, object, identity, nsfw'):
         method_with("esd", {"preset": "person"})
     with pytest.raises(BadOption, match="the method has none"):

@@ -1,0 +1,64 @@
+"""The page on training keeps its word: its table of presets is what the methods hold."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erase import names
+from erase.methods._presets import PRESETS
+from erase.options import method_with
+from tests.recipes import command
+from tests.tiny import tiny_stable_diffusion
+
+PAGE = (Path(__file__).parent.parent / "docs/train.md").read_text(encoding="utf-8")
+METHODS = [name for name in names.known("methods") if hasattr(names.load("methods", name), "presets")]
+
+
+def cells(method: str) -> str:
+    """A method's presets as the page's table writes them: what all share, and in what some differ."""
+    build: Any = names.load("methods", method)
+    shared = dict(build.presets["style"])
+    apart: dict[str, list[str]] = {}
+    for preset in PRESETS:
+        changed = {key: value for key, value in build.presets[preset].items() if shared[key] != value}
+        if changed:
+            apart.setdefault(listed(changed), []).append(preset)
+    others = "; ".join(f"{', '.join(which)}: {what}" for what, which in apart.items())
+    return f"| `{method}` | {listed(shared)} | {others} |"
+
+
+def listed(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value if value != '' else 'empty'}" for key, value in options.items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_table_lists_what_a_preset_sets(method: str) -> None:
+    assert cells(method) in PAGE
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_builds_its_method(method: str, preset: str) -> None:
+    build: Any = names.load("methods", method)
+    assert method_with(method, {"preset": preset}) == build(**build.presets[preset])
+
+
+def test_the_table_has_no_other_rows() -> None:
+    assert PAGE.count("\n| `") == len(METHODS) >= 12
+
+
+def test_its_commands_are_taken(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_stable_diffusion(tmp_path / "models/base")
+    lines = [line.partition("#")[0].strip() for line in PAGE.splitlines() if line.startswith("erase edit ")]
+    assert lines
+    for line in lines:
+        few = ["--option", "steps=2", "--option", "trajectories=1", "--option", "sampling_steps=2"]
+        said = command(capsys, *shlex.split(line)[1:], *few)
+        assert said.code == 0, f"{line}: {said.errors}"
