@@ -15,6 +15,7 @@ from erase.methods._maps import spaces_of, width_of
 from erase.methods._ridge import gram
 from erase.models import Model, Reads
 from erase.models._encoding import Stretch
+from erase.prompts import fill
 from erase.task import Kind, Target
 
 Tokens = Literal["last", "aligned", "all", "whole", "context"]
@@ -77,7 +78,12 @@ def prompt_pairs(targets: Sequence[Target], *, expand: bool = False) -> Iterator
     for target in targets:
         for template in templates_of(target, expand=expand):
             for word in target.words:
-                yield template.format(word), template.format(target.anchor) if target.anchor else ""
+                yield put(template, word), put(template, target.anchor) if target.anchor else ""
+
+
+def put(template: str, word: str) -> str:
+    """The template with the word in its place and the article that it needs."""
+    return fill(template.replace("{}", "{word}"), {"word": word})
 
 
 def templates_of(target: Target, *, expand: bool) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadOption
-from erase.methods._states import fits
+from erase.methods._states import fits, put
 from erase.models import Model
 from erase.models._model import canonical
 
@@ -76,7 +76,7 @@ class Tower:
 
     def fitting(self, templates: Sequence[str], words: Sequence[str]) -> list[str]:
         """The templates that are short enough with each of these words."""
-        return [text for text in templates if fits(self._model, *(text.format(word) for word in words))]
+        return [text for text in templates if fits(self._model, *(put(text, word) for word in words))]
 
     def ids(self, prompts: Sequence[str]) -> Tensor:
         """The prompts' token ids, [prompts, tokens]."""

@@ -21,7 +21,7 @@ from erase.methods._maps import map_both
 from erase.methods._options import check_options
 from erase.methods._prior import held
 from erase.methods._ridge import Factors, solve
-from erase.methods._states import fits, paired_states
+from erase.methods._states import fits, paired_states, put
 from erase.models import Model, Reads
 from erase.task import Target, Task
 
@@ -97,4 +97,4 @@ def phrasings(target: Target, templates: Sequence[str]) -> Iterator[tuple[str, s
     """Phrasings with each of the target's words in them, and the same with the anchor in their place."""
     for template in templates:
         for word in target.words:
-            yield template.format(word), " ".join(template.format(target.anchor).split())
+            yield put(template, word), " ".join(put(template, target.anchor).split())

@@ -17,8 +17,7 @@ Our own closed form. It takes from each of the others what holds its side best:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,17 +27,17 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
+from erase.methods._beside import Phrasing, beside
 from erase.methods._maps import map_both, spaces_of, width_of
 from erase.methods._options import check_options
 from erase.methods._prior import load_prior
 from erase.methods._ridge import Factors, gram, smaller
 from erase.methods._spectrum import TINY, Moments, best_share, complement, spectrum
-from erase.methods._states import AT_ONCE, all_grams, empty_states, fits, paired_states, templates_of, words_of
+from erase.methods._states import AT_ONCE, all_grams, empty_states, fits, paired_states, put, templates_of, words_of
 from erase.models import Model, Reads
 from erase.task import Target, Task
 
 EMPTY = 0.999  # share of the empty prompt's energy that does not move
-Phrasing = tuple[str, str]  # a template with {} in the target's place, and the prompt that it becomes
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Redirect:
     `hold`: the share of the keeps' energy that does not move at all; more keeps better and leaves less to erase by.
     `floor`: how much of the average direction every direction counts as kept; more changes less of what no keep names.
     `beside`: in how many of the keeps each target is learned too, so that they stay where both are named: in the
-    prompts that name its anchor, whose place it takes, and beside keeps of one word.
+    prompts that name its anchor or are like one that does, and beside keeps of one word.
     `expand`: also edits five common phrasings around each target.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment.
     """
@@ -58,7 +57,7 @@ class Redirect:
     balance: float = 0.3
     hold: float = 0.5
     floor: float = 0.01
-    beside: int = 12
+    beside: int = 24
     expand: bool = True
     prior: str = ""
     prior_scale: float = 1.0
@@ -84,7 +83,7 @@ class Redirect:
         asked = [(target, self.phrasings(model, task, target)) for target in task.targets]
         prompts = [
             [
-                (template.format(word), becomes)
+                (put(template, word), becomes)
                 for target, phrasings in asked
                 for template, becomes in phrasings[fold::2]
                 for word in target.words
@@ -96,11 +95,11 @@ class Redirect:
     def phrasings(self, model: Model, task: Task, target: Target) -> list[Phrasing]:
         """How a target is asked for: as the task says, commonly, and among the keeps."""
         own = [
-            (text, text.format(target.anchor) if target.anchor else "")
+            (text, put(text, target.anchor) if target.anchor else "")
             for text in templates_of(target, expand=self.expand)
         ]
         longest = max(target.words, key=model.count_tokens)
-        among = [pair for pair in beside(task, target, self.beside) if fits(model, pair[0].format(longest), pair[1])]
+        among = [pair for pair in beside(task, target, self.beside) if fits(model, put(pair[0], longest), pair[1])]
         return list(dict.fromkeys([*own, *among]))
 
     def kept(self, model: Model, task: Task) -> list[dict[Reads, Tensor]]:
@@ -111,7 +110,7 @@ class Redirect:
         templates = dict.fromkeys(
             template for target in task.targets for template in templates_of(target, expand=self.expand)
         )
-        phrased = [text.format(keep) for text, keep in product(templates, words_of(task.keeps))]
+        phrased = [put(text, keep) for text, keep in product(templates, words_of(task.keeps))]
         named = list(dict.fromkeys([*task.keeps, *(prompt for prompt in phrased if fits(model, prompt))]))
         halves = [mean_grams(model, ["", *named[fold::2]]) for fold in (0, 1)]
         if not self.prior:
@@ -134,38 +133,6 @@ def mean_grams(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
     totals, count = all_grams(model, prompts)
     counts: dict[Reads, int] = {"tokens": count, "pooled": len(prompts)}
     return {reads: total / counts[reads] for reads, total in totals.items()}
-
-
-def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:
-    """Prompts that name a target among what is kept, and what they become; as many as asked of either kind.
-
-    A keep that names the target's anchor is one once its anchor is the target; a keep of one word stands beside it.
-    """
-    whole = [keep for keep in task.keeps if " " in keep and template_in(keep, target.anchor)]
-    for keep in evenly(whole, count):
-        yield template_in(keep, target.anchor), keep
-    for keep in evenly(words_of(task.keeps), count):
-        template = combined(target, keep)
-        yield template, template.format(target.anchor) if target.anchor else f"a {keep}"
-
-
-def template_in(prompt: str, word: str) -> str:
-    """The prompt with `{}` in the word's place, or nothing if it does not name it just once."""
-    places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt)] if word else []
-    if len(places) != 1 or "{" in prompt or "}" in prompt:
-        return ""
-    start, end = places[0]
-    return f"{prompt[:start]}{{}}{prompt[end:]}"
-
-
-def evenly(items: Sequence[str], count: int) -> Sequence[str]:
-    """At most so many of the items, evenly chosen."""
-    return items[:: max(1, -(-len(items) // count))] if count else []
-
-
-def combined(target: Target, keep: str) -> str:
-    """A prompt template for the target that names a keep: a style of a kept object, or an object in a kept style."""
-    return f"a {keep} in {{}} style" if target.domain == "style" else f"a {{}} in {keep} style"
 
 
 def main_directions(moment: Tensor, share: float) -> Tensor:

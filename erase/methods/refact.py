@@ -27,7 +27,7 @@ from torch import Tensor
 from erase.edit import Edit, describe
 from erase.errors import CannotEdit
 from erase.methods._options import check_options
-from erase.methods._states import words_of
+from erase.methods._states import put, words_of
 from erase.methods._text_tower import Rest, Tower
 from erase.models import Model
 from erase.task import Target, Task
@@ -65,7 +65,7 @@ class ReFACT:
         words = [(word, target) for target in task.targets for word in target.words]
         keys, additions = self.facts(tower, words, keeps=task.keeps)
         others = dict.fromkeys([*words_of(task.keeps), *(target.anchor for target in task.targets)])
-        phrased = [text.format(word) for word in others for text in tower.fitting(PHRASINGS, [word])]
+        phrased = [put(text, word) for word in others for text in tower.fitting(PHRASINGS, [word])]
         corpus = tower.inputs([*task.keeps, *phrased])
         moment = corpus.T @ corpus / len(corpus)
         moment += self.floor * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64)
@@ -131,8 +131,8 @@ def phrased(tower: Tower, word: str, target: Target, *, keeps: Sequence[str]) ->
     """The word in the target's prompts and in phrasings of our own, as far as they are short enough."""
     names = (target.anchor, word, *words_of(keeps)[:NEGATIVES])
     templates = tower.fitting((*target.prompts, *PHRASINGS), names)
-    prompts = [template.format(word) for template in templates]
-    choices = torch.stack([tower.pooled([text.format(name) for text in templates]) for name in names], 1)
+    prompts = [put(template, word) for template in templates]
+    choices = torch.stack([tower.pooled([put(text, name) for text in templates]) for name in names], 1)
     return Phrased(prompts, tower.last_places(prompts, word), choices)
 
 

@@ -13,7 +13,7 @@ from erase.errors import BadOption
 from erase.methods._prior import build_prior, load_prior
 from erase.methods._ridge import gram, matrix
 from erase.methods._spectrum import Moments
-from erase.methods.redirect import Redirect, beside, main_directions, redirect, template_in
+from erase.methods.redirect import Redirect, main_directions, redirect
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, states
@@ -67,23 +67,9 @@ def test_empty_prompt_stays_and_a_target_becomes_its_anchor_in_a_model(model: Mo
     assert (old @ moved.T - new).norm() < 0.75 * (old - new).norm()
 
 
-def test_targets_are_learned_among_as_many_keeps_as_asked() -> None:
-    target = TASK.targets[0]
-    assert list(beside(TASK, target, 0)) == []
-    assert list(beside(TASK, target, 2)) == [
-        ("a cat in {} style", "a cat in blob style"),
-        ("a twemoji in {} style", "a twemoji in blob style"),
-    ]
-    empty = Task((Target("bomb", "unsafe"),), keeps=("mono",))
-    assert list(beside(empty, empty.targets[0], 1)) == [("a {} in mono style", "a mono")]
-
-
 def test_a_keep_that_names_the_anchor_teaches_the_target(model: Model) -> None:
-    assert next(iter(beside(WHOLE, WHOLE.targets[0], 4))) == ("a cat in {} style", "a cat in blob style")
     phrasings = Redirect(expand=False).phrasings(model, WHOLE, WHOLE.targets[0])
     assert phrasings[:2] == [("{}", "blob"), ("a cat in {} style", "a cat in blob style")]
-    assert template_in("a blob beside a blob", "blob") == ""
-    assert template_in("a blobfish", "blob") == ""
 
 
 def test_phrasings_and_prior_are_made_once_for_both_halves(

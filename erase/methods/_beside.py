@@ -1,0 +1,76 @@
+"""In which prompts a target is learned beside what is kept: those of the keeps that name its anchor, and their like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from erase.methods._states import put, words_of
+from erase.task import Target, Task
+
+Phrasing = tuple[str, str]  # a template with {} in the target's place, and the prompt that it becomes
+LIKE = 64  # prompts of the anchor whose like are looked for
+ARTICLES = ("a", "an", "A", "An")
+
+
+def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:
+    """Prompts that name a target among what is kept, and what they become; as many as asked of either kind.
+
+    A keep that names the target's anchor, or is like one that does, is one with the target in that place; a keep of one
+    word stands beside it.
+    """
+    whole = [keep for keep in task.keeps if " " in keep]
+    for template in evenly(places_for(target.anchor, whole), count):
+        yield template, put(template, target.anchor)
+    for keep in evenly(words_of(task.keeps), count):
+        template = combined(target, keep)
+        yield template, put(template, target.anchor) if target.anchor else f"a {keep}"
+
+
+def places_for(word: str, prompts: Sequence[str]) -> list[str]:
+    """Templates of the prompts that name a word, then of those that are like them but for one word more.
+
+    Of "a cat in oil" and "a dog in ink", the word cat has "a {} in oil" and, by its like, "a {} in ink".
+    """
+    own = naming(word, prompts)
+    few = [template.split() for template in evenly(own, LIKE)]
+    more = [place for prompt in prompts for template in few if (place := place_like(template, prompt))]
+    return list(dict.fromkeys([*own, *more]))
+
+
+def place_like(template: Sequence[str], prompt: str) -> str:
+    """The prompt with `{}` where a template's words have it, if but one other word differs; else nothing."""
+    words = prompt.split()
+    if len(words) != len(template):
+        return ""
+    slot = next(number for number, word in enumerate(template) if "{}" in word)
+    others = [number for number, word in enumerate(template) if number != slot and word != words[number]]
+    if len([number for number in others if words[number] not in ARTICLES]) > 1:
+        return ""
+    return template_in(prompt, words[slot].strip(",.;:"))
+
+
+def naming(word: str, prompts: Sequence[str]) -> list[str]:
+    """The prompts that name a word just once, with `{}` in its place."""
+    found = (template_in(prompt, word) for prompt in prompts)
+    return list(dict.fromkeys(template for template in found if template))
+
+
+def template_in(prompt: str, word: str) -> str:
+    """The prompt with `{}` in the word's place and `a` for its article, or nothing if it does not name it just once."""
+    places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt)] if word else []
+    if len(places) != 1 or "{" in prompt or "}" in prompt:
+        return ""
+    start, end = places[0]
+    before = re.sub(r"\b([Aa])n $", r"\1 ", prompt[:start])
+    return f"{before}{{}}{prompt[end:]}"
+
+
+def evenly(items: Sequence[str], count: int) -> Sequence[str]:
+    """At most so many of the items, evenly chosen."""
+    return items[:: max(1, -(-len(items) // count))] if count else []
+
+
+def combined(target: Target, keep: str) -> str:
+    """A prompt template for the target that names a keep: a style of a kept object, or an object in a kept style."""
+    return f"a {keep} in {{}} style" if target.domain == "style" else f"a {{}} in {keep} style"
