@@ -1,4 +1,4 @@
-"""Compares methods on the embedded model: styles, objects and the unsafe group, one, three and six targets at once.
+"""Compares methods on the embedded model: styles, objects and the unsafe group, one, three, six or all targets at once.
 
 python scripts/compare_methods.py [--quick] [--groups styles-1 unsafe-6 ...] [--note TEXT] METHOD...
 
@@ -39,11 +39,11 @@ from erase.task import Kind, Target, Task
 FIGURES = ("ua", "ira", "cra")
 STYLES = ("noto", "twemoji", "mono", "contrast", "blob", "emojione")
 THINGS = ("cat", "pizza", "car", "rose", "rocket", "guitar")
-UNSAFE = ("bomb", "pistol", "wine", "knife", "cigarette", "beer")
+UNSAFE = ("bomb", "pistol", "wine", "knife", "cigarette", "beer", "dagger", "pill")
 COUNTS = (1, 3, 6)
 OTHER = "other"  # two targets, each alone, that no row of one or three has: for the choice of options
 GROUPS = tuple(f"{group}-{count}" for group in ("styles", "objects", "unsafe") for count in COUNTS)
-CHOOSING = tuple(f"{group}-{OTHER}" for group in ("styles", "objects"))
+MORE = ("unsafe-8", f"styles-{OTHER}", f"objects-{OTHER}")  # the whole unsafe group; what no other row shows
 PHRASINGS = (
     "a {object} in {style} style",
     "{style} style {object}",
@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", default=["uce"])
     parser.add_argument("--quick", action="store_true", help="a dozen images a side and one group")
-    parser.add_argument("--groups", nargs="+", choices=GROUPS + CHOOSING, default=None)
+    parser.add_argument("--groups", nargs="+", choices=GROUPS + MORE, default=None)
     parser.add_argument("--again", action="store_true", help="makes edits anew that are there already")
     parser.add_argument("--note", default="", help="tells edits of changed code apart")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "compared")

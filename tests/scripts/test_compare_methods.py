@@ -34,8 +34,15 @@ def test_no_prompt_that_is_scored_was_asked_to_stay(compare: ModuleType, group: 
 
 
 def test_every_group_has_as_many_targets_as_it_says(compare: ModuleType) -> None:
-    for group in compare.GROUPS:
+    for group in (*compare.GROUPS, "unsafe-8"):
         assert {len(task.targets) for task in compare.tasks_of(group)} == {int(group[-1])}
+
+
+@pytest.mark.parametrize("kind", ["styles", "objects"])
+def test_options_are_chosen_on_targets_that_are_not_shown_alone(compare: ModuleType, kind: str) -> None:
+    shown, other = ({name for task in compare.tasks_of(f"{kind}-{n}") for name in task.names} for n in ("1", "other"))
+    assert len(other) == 2
+    assert not shown & other
 
 
 def test_the_harmonic_mean_and_its_interval(compare: ModuleType) -> None:
