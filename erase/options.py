@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -76,6 +77,21 @@ def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *
     """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has."""
     given: Any = {"work": work} if "work" in inspect.signature(method).parameters else {}
     return method(model, task, **given)
+
+
+def train_along(method: Callable[[Model, Task], Edit], model: Model, task: Task) -> None:
+    """Takes part in the training that the first of several processes does, if the method trains and they can talk.
+
+    What fails fails there, too, and is told there.
+    """
+    from erase.errors import TrainingFailed
+    from erase.methods._machine import trains_together
+    from erase.methods._training import Trained
+    from erase.methods._work import Work
+
+    if isinstance(method, Trained) and trains_together():
+        with contextlib.suppress(TrainingFailed):
+            make_edit(method, model, task, work=Work())
 
 
 def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:

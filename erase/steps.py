@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import check_can_edit, export_with, make_edit, method_with
+from erase.options import check_can_edit, export_with, make_edit, method_with, train_along
 from erase.runs import SIDES, Planned, Run
 
 if TYPE_CHECKING:
@@ -95,13 +95,20 @@ def do(name: str, run: Run, watch: Watch) -> None:
 
 
 def help_out(run: Run) -> None:
-    """Makes this process's share of a run's images, where it is not the first of several."""
+    """Does this process's share of a run's training and images, where it is not the first of several."""
     from erase.evaluate.making import make_share
 
+    if not run.edit_file.is_file():
+        help_train(run)
     rows, sampler = run.recipe.make_rows(), run.recipe.make_sampler()
     folders = {side: run.images(side) for side in SIDES}
     with run.place.present():
         make_share(run.model, rows, folders, edit_file=run.edit_file, sampler=sampler, place=run.place)
+
+
+def help_train(run: Run) -> None:
+    """Takes part in a run's training, if its method trains and the processes can talk; writes and tells nothing."""
+    train_along(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model, run.task)
 
 
 def load_edit(run: Run) -> Edit:

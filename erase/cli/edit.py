@@ -91,6 +91,9 @@ def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
     from erase.cli._watch import ShownWatch
 
     run = begin(pipeline, out)
+    if not run.place.is_first:  # another process of several, which trains along and tells nothing
+        steps.help_train(run)
+        return
     with ShownWatch() as watch:
         steps.do("edit", run, watch)
     _tell(steps.load_edit(run), run.edit_file)
@@ -102,14 +105,18 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
     from erase.cli._watch import ShownWatch
     from erase.errors import RunConflict
     from erase.evaluate.observe import observe
+    from erase.evaluate.ranks import this_place
     from erase.methods._work import Work
     from erase.models import open_model
-    from erase.options import check_can_edit, make_edit, method_with
+    from erase.options import check_can_edit, make_edit, method_with, train_along
 
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
     chosen, opened = method_with(method, options), open_model(model)
     check_can_edit(chosen, opened)
+    if not this_place().is_first:
+        train_along(chosen, opened, task)
+        return
     with ShownWatch() as watch:
         watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method}")
         made = make_edit(chosen, opened, task, work=Work(report=watch.count, observe=partial(observe, opened)))

@@ -30,7 +30,7 @@ def run(
     [bold]erase run[/]                                 erase a style from the embedded model
     [bold]erase run erase-object[/]                    another of `erase list pipelines`
     [bold]erase run mine.yaml --out runs/mine[/]       a pipeline of your own
-    [bold]torchrun --nproc-per-node 2 -m erase run[/]  the images by two processes, the same ones
+    [bold]torchrun --nproc-per-node 2 -m erase run[/]  training and images by two processes, the same ones
     """
     from rich.console import Console
 

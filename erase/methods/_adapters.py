@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from erase.edit import LowRank
 
 Layer = nn.Linear | nn.Conv2d
+_CPU = torch.device("cpu")
 
 
 @dataclass
@@ -27,6 +28,11 @@ class Adapter:
     up: Tensor
     down: Tensor
     scale: float
+
+    def to(self, device: torch.device) -> Adapter:
+        """The same on a device, ready to be trained."""
+        up, down = (part.to(device).requires_grad_(True) for part in (self.up, self.down))
+        return replace(self, up=up, down=down)
 
     def added(self, inputs: Tensor) -> Tensor:
         """What is added to the layer's output."""
@@ -46,11 +52,11 @@ class Adapters:
     strength: float = 1.0
 
     @staticmethod
-    def on(layers: Mapping[str, Layer], *, rank: int, alpha: float, seed: int) -> Adapters:
+    def on(layers: Mapping[str, Layer], *, rank: int, alpha: float, seed: int, device: torch.device = _CPU) -> Adapters:
         """Additions that change nothing yet; each layer's own rank bounds `rank`."""
         generator = torch.Generator().manual_seed(seed)
         made = {name: _adapter(layer, rank=rank, alpha=alpha, generator=generator) for name, layer in layers.items()}
-        return Adapters(made)
+        return Adapters({name: one.to(device) for name, one in made.items()})
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -79,7 +85,7 @@ class Adapters:
     def low_rank(self, component: str) -> tuple[LowRank, ...]:
         """The additions as an edit holds them, of a network's component."""
         return tuple(
-            LowRank((one.scale * one.up).detach(), one.down.detach(), f"{component}.{name}.weight")
+            LowRank((one.scale * one.up).detach().cpu(), one.down.detach().cpu(), f"{component}.{name}.weight")
             for name, one in self.layers.items()
         )
 
@@ -95,4 +101,4 @@ def _adapter(layer: Layer, *, rank: int, alpha: float, generator: torch.Generato
     rank = min(rank, rows, columns)
     bound = math.sqrt(3 / columns)  # the LECO code's: uniform, of variance 1 / columns
     down = (torch.rand(rank, columns, generator=generator) * 2 - 1) * bound
-    return Adapter(layer, torch.zeros(rows, rank).requires_grad_(True), down.requires_grad_(True), alpha / rank)
+    return Adapter(layer, torch.zeros(rows, rank), down, alpha / rank)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class Bank:
 
 def identity(plan: Plan, denoiser: Denoiser, given: Mapping[str, Condition]) -> str:
     """A hash of all that a bank depends on: the whole network's weights, the prompts' conditions, the plan."""
-    weights = content_digest(sorted(denoiser.network.state_dict().items()))
+    weights = [denoiser.digest(), denoiser.precision]
     schedule = {key: str(value) for key, value in sorted(denoiser.scheduler.config.items())}
     states = content_digest((text, given[text].states) for text in sorted(given))
     pooled = content_digest((text, one) for text in sorted(given) if (one := given[text].pooled) is not None)
@@ -133,7 +134,8 @@ def sample_bank(denoiser: Denoiser, plan: Plan, given: Mapping[str, Condition], 
     for number, start in enumerate(range(0, total, plan.batch)):
         chunk = plan.trajectories[start : start + plan.batch]
         file = folder / f"{number:04d}.safetensors" if folder else None
-        parts.append(_read(file) or _sampled(denoiser, chunk, plan=plan, given=given, file=file))
+        found = denoiser.machine.of_first(partial(_read, file))
+        parts.append(found or _sampled(denoiser, chunk, plan=plan, given=given, file=file))
         work.report("bank", start + len(chunk), total, unit="trajectories")
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Bank(plan, **whole)

@@ -17,6 +17,7 @@ from erase.files import content_hash
 from erase.methods._adapters import Adapters
 from erase.methods._bank import EMPTY, Bank, Plan, Trajectory, sample_bank
 from erase.methods._denoiser import Denoiser
+from erase.methods._layers import Layers, chosen_parameters
 from erase.methods._states import prompt_pairs
 from erase.methods._training import Loss, Trained, Trainer, draws
 from erase.methods._work import Work
@@ -48,8 +49,9 @@ class Session:
         """A session; what the model or the task has against it is raised before the network is loaded."""
         info = describe(options, model, task)
         model.check_prompts([text for pair in prompt_pairs(task.targets) for text in pair])
-        denoiser = Denoiser.of(model, text_encoder=text_encoder, size=options.size)
-        if options.gradient_checkpointing:
+        settings = {"precision": options.precision, "offload": options.offload}
+        denoiser = Denoiser.of(model, text_encoder=text_encoder, size=options.size, **settings)  # type: ignore[arg-type]
+        if options.gradient_checkpointing or options.offload:
             denoiser.network.enable_gradient_checkpointing()
         return Session(options, model, task, work or Work(), info, denoiser)
 
@@ -107,6 +109,16 @@ class Session:
         self._sampled = self._sampled or bank
         return bank
 
+    def chosen(self, layers: Layers) -> dict[str, Any]:
+        """The network's weights and biases of a choice by name, in float32 and ready to be trained; raises BadModel."""
+        network, component = self.denoiser.network, self.denoiser.component
+        self.denoiser.keep_on_device(chosen_parameters(network, layers))
+        found = chosen_parameters(network, layers)
+        for name, parameter in found.items():
+            if parameter.dtype != torch.float32:  # the file may know it better than the network's precision does
+                parameter.data = self.model.weight(f"{component}.{name}").float().to(parameter.device)
+        return found
+
     @contextlib.contextmanager
     def holding(self, parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
         """The network with other values of some parameters, until the block ends."""
@@ -120,11 +132,11 @@ class Session:
     @torch.no_grad()
     def write(self, edit: Edit) -> None:
         """Changes the network's weights by an edit, in place."""
+        keys = {name: name.removeprefix(f"{self.denoiser.component}.") for name in edit.touches}
+        self.denoiser.keep_on_device(keys.values())
         values = dict(self.denoiser.network.named_parameters())
-        for name in edit.touches:
-            values[name.removeprefix(f"{self.denoiser.component}.")].copy_(
-                edit.changed_tensor(name, self.model.weight(name))
-            )
+        for name, key in keys.items():
+            values[key].copy_(edit.changed_tensor(name, self.model.weight(name)))
 
     def train(
         self,
@@ -137,7 +149,8 @@ class Session:
         """Every step's loss, after the parameters were trained in place; raises TrainingFailed."""
         self._lay_out()
         identity = content_hash([self.info.base, self.info.method, self.info.options, self.info.task])
-        trainer = Trainer(self.options, parameters, identity, self.work, state=state or {})
+        machine = self.denoiser.machine
+        trainer = Trainer(self.options, parameters, identity, self.work, state=state or {}, machine=machine)
         losses = trainer.run(loss, after=after)
         self._check_whole()
         self.work.tell_cost(self.denoiser.evaluations, time.monotonic() - self.started)
@@ -146,7 +159,7 @@ class Session:
     def _lay_out(self) -> None:
         """Puts frozen convolutions' weights into the order in which a processor's kernels read them, value by value."""
         for weight in self.denoiser.network.parameters():
-            if weight.dim() == 4 and not weight.requires_grad:
+            if weight.dim() == 4 and not weight.requires_grad and not weight.is_meta:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def edit(self, **changes: Any) -> Edit:
@@ -163,7 +176,7 @@ class Session:
         Raises TrainingFailed if none does.
         """
         part = component or self.denoiser.component
-        named = {f"{part}.{name}": value.detach() for name, value in values.items()}
+        named = {f"{part}.{name}": value.detach().cpu() for name, value in values.items()}
         deltas = {name: value - self.model.weight(name).float() for name, value in named.items()}
         self._check_changed(deltas.values())
         return deltas

@@ -46,6 +46,7 @@ class TextEncoder:
 
     def states(self, ids: Tensor, prefix: Tensor | None = None) -> Tensor:
         """The states of prompts' tokens [prompts, tokens], with soft tokens [prompts, count, width] after the start."""
+        ids = ids.to(self.module.device)
         if prefix is None:
             plain: Tensor = self.module(ids).last_hidden_state
             return plain
@@ -64,5 +65,5 @@ class TextEncoder:
     def words(self, prompts: int, count: int, generator: torch.Generator) -> Tensor:
         """Embeddings of random words of the vocabulary, [prompts, count, width]."""
         table = self.module.get_input_embeddings().weight
-        drawn: Tensor = table[torch.randint(len(table), (prompts, count), generator=generator)]
+        drawn: Tensor = table[torch.randint(len(table), (prompts, count), generator=generator).to(table.device)]
         return drawn.detach()

@@ -99,6 +99,7 @@ class AdvUnlearn(Trained):
             start,
             steps=self.attack_steps,
             rate=self.attack_rate,
+            whole=session.denoiser.machine.summed,
         )
 
 
@@ -107,12 +108,23 @@ def advunlearn_loss(predicted: Tensor, still: Tensor, *, aims: tuple[Tensor, Ten
     return _mse(predicted, aims[0]) + keep_weight * _mse(still, aims[1])
 
 
-def strongest(loss: Callable[[Tensor], Tensor], start: Tensor, *, steps: int, rate: float) -> Tensor:
-    """Soft tokens after some steps of Adam down their loss; nothing else gets a gradient."""
+def strongest(
+    loss: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    steps: int,
+    rate: float,
+    whole: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+) -> Tensor:
+    """Soft tokens after some steps of Adam down their loss; nothing else gets a gradient.
+
+    `whole` makes a gradient that of all processes.
+    """
     tokens = start.clone().requires_grad_(True)
     adam = torch.optim.Adam([tokens], lr=rate)
     for _ in range(steps):
-        (tokens.grad,) = torch.autograd.grad(loss(tokens), [tokens])
+        (gradient,) = torch.autograd.grad(loss(tokens), [tokens])
+        tokens.grad = whole(gradient)
         adam.step()
     return tokens.detach()
 

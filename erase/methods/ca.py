@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
 from erase.methods._session import Session
 from erase.methods._states import prompt_pairs
@@ -73,7 +73,7 @@ class CA(Trained):
         pairs = list(prompt_pairs(task.targets))
         bank = session.bank(session.plan((new, ()) for _, new in pairs))
         denoiser = session.denoiser
-        parameters = chosen_parameters(denoiser.network, self.layers)
+        parameters = session.chosen(self.layers)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             clean, anchors = bank.draw_clean(self.batch, generator)

@@ -70,7 +70,9 @@ class Distil(Trained):
         kept = session.bank(session.plan_of(task.keeps or tuple(asked), self.keep_trajectories))
         modules = chosen_modules(session.denoiser.network, "x-strict")
         session.write(Edit(session.info, started))
-        adapters = Adapters.on(modules, rank=self.rank, alpha=float(self.rank), seed=self.seed)
+        adapters = Adapters.on(
+            modules, rank=self.rank, alpha=float(self.rank), seed=self.seed, device=session.denoiser.machine.device
+        )
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn, held = bank.draw(self.batch, generator), kept.draw(self.keep_batch, generator)

@@ -27,7 +27,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
-from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
@@ -69,7 +69,7 @@ class ESD(Trained):
         session = Session.start(self, model, task, work=work)
         also = (self.erase_from,) if self.erase_from else ()
         bank = session.bank(session.plan((text, also) for text in target_texts(task)))
-        parameters = chosen_parameters(session.denoiser.network, self.layers)
+        parameters = session.chosen(self.layers)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = bank.draw(self.batch, generator)

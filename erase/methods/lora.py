@@ -72,7 +72,9 @@ class LoRA(Trained):
         also = tuple(text for text in (self.neutral, self.positive) if text)
         bank = session.bank(session.plan((text, also) for text in target_texts(task)))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
-        adapters = Adapters.on(modules, rank=self.rank, alpha=self.alpha, seed=self.seed)
+        adapters = Adapters.on(
+            modules, rank=self.rank, alpha=self.alpha, seed=self.seed, device=session.denoiser.machine.device
+        )
         away = self.guidance if self.action == "erase" else -self.guidance
 
         def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
@@ -66,7 +66,7 @@ class SDD(Trained):
         session = Session.start(self, model, task, work=work)
         plan, texts = session.plan([(joined, ())]), target_texts(task)
         bank = session.bank(plan)
-        parameters = chosen_parameters(session.denoiser.network, self.layers)
+        parameters = session.chosen(self.layers)
         average = {name: value.detach().clone() for name, value in parameters.items()}
         inputs = bank.inputs.clone()  # what a refreshed bank differs in: a checkpoint keeps it beside the average
 

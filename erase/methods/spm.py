@@ -76,7 +76,7 @@ class SPM(Trained):
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
-        adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed)
+        adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed, device=session.denoiser.machine.device)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = bank.draw(self.batch, generator)

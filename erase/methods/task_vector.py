@@ -20,7 +20,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._layers import Layers, check_layers, chosen_parameters
+from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
@@ -55,7 +55,7 @@ class TaskVector(Trained):
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
         denoiser = session.denoiser
-        parameters = chosen_parameters(denoiser.network, self.layers)
+        parameters = session.chosen(self.layers)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             clean, texts = bank.draw_clean(self.batch, generator)

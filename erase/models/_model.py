@@ -16,7 +16,7 @@ from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
 from erase.models._hub import hub_id
 from erase.models._sites import Pattern, Reads, Role, Site, find_sites
-from erase.models._source import Source
+from erase.models._source import Source, read_json
 from erase.models._text import Text, TextEncoder
 from erase.models._weights import Tensors, check_finite, content_digest
 
@@ -157,11 +157,22 @@ class Model(ABC):
 
     def pipeline(self, dtype: torch.dtype = torch.float32) -> Any:
         """A freshly loaded diffusers pipeline without safety checker; raises BadModel, BadWeights."""
+        return self._load((self.backbone, *self.text_components, "vae"), dtype, self.pipeline_options)
+
+    def backbone_alone(self, dtype: torch.dtype = torch.float32) -> Any:
+        """A freshly loaded pipeline without text encoders and decoder, for latents; raises BadModel, BadWeights."""
+        absent = [name for text in self.texts for name in (text.encoder, text.tokenizer)]
+        pipe = self._load((self.backbone,), dtype, {**self.pipeline_options, **dict.fromkeys([*absent, "vae"])})
+        with self.source.settings() as folder:
+            levels = len(read_json(folder / "vae" / "config.json")["block_out_channels"])
+        pipe.vae_scale_factor = 2 ** (levels - 1)
+        return pipe
+
+    def _load(self, modules: Sequence[str], dtype: torch.dtype, options: Mapping[str, Any]) -> Any:
         self.source.check_whole()
-        modules = (self.backbone, *self.text_components, "vae")
         for component in modules:
             _ = self.weights(component).places
-        pipe = self.source.pipeline(self.pipeline_class, dtype, self.pipeline_options)
+        pipe = self.source.pipeline(self.pipeline_class, dtype, options)
         for component in modules:
             for name, parameter in getattr(pipe, component).named_parameters():
                 check_finite(parameter, f"{name} in {self.path / component}")

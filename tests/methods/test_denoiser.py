@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
+from torch import nn
 
 from erase.errors import BadModel, BadOption
 from erase.methods._denoiser import Denoiser
@@ -72,3 +75,37 @@ def test_a_size_that_the_network_cannot_read_is_refused(model: Model) -> None:
     assert Denoiser.of(model, size=16 * scale).shape == (4, 16, 16) != Denoiser.of(model).shape
     with pytest.raises(BadOption, match=f"size is {9 * scale}; expected a multiple of {8 * scale}"):
         Denoiser.of(model, size=9 * scale)
+
+
+def test_it_loads_neither_text_encoders_nor_the_decoder(each_model: Model, each_pipe: Any) -> None:
+    alone = each_model.backbone_alone()
+    assert all(getattr(alone, part) is None for part in ("vae", *each_model.text_components))
+    assert alone.vae_scale_factor == each_pipe.vae_scale_factor
+    assert dict(alone.scheduler.config) == dict(each_pipe.scheduler.config)
+    values, expected = (getattr(one, each_model.backbone).state_dict() for one in (alone, each_pipe))
+    assert all(torch.equal(values[name], value) for name, value in expected.items())
+
+
+def test_in_bfloat16_norms_and_biases_stay_as_the_file_has_them(each_model: Model) -> None:
+    made = Denoiser.of(each_model, precision="bfloat16")
+    kinds = {"matrix": set(), "vector": set()}  # type: dict[str, set[torch.dtype]]
+    for name, module in made.network.named_modules():
+        for key, value in module.named_parameters(recurse=False):
+            kinds["matrix" if value.dim() > 1 else "vector"].add(value.dtype)
+            if value.dtype == torch.float32:
+                assert torch.equal(value, each_model.weight(f"{made.component}.{name}.{key}")), name
+    assert kinds["matrix"] == {torch.bfloat16}
+    assert torch.float32 in kinds["vector"]
+
+
+def test_offloaded_layers_hold_nothing_until_they_are_computed_with(model: Model) -> None:
+    away, here = Denoiser.of(model, offload=True), Denoiser.of(model)
+    layers = {name: one for name, one in away.network.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)}
+    assert layers
+    assert all(layer.weight.is_meta for layer in layers.values())
+    seen = torch.ones(2, *here.shape), torch.tensor([10, 500]), Condition(model.encode(["", "a cat"]).states.clone())
+    with torch.no_grad():
+        assert torch.equal(away.predict(*seen), here.predict(*seen))
+    assert away.digest() == here.digest()
+    away.keep_on_device([f"{next(iter(layers))}.weight"])
+    assert [name for name, layer in layers.items() if not layer.weight.is_meta] == [next(iter(layers))]

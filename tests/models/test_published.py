@@ -102,3 +102,17 @@ def test_what_a_file_predicts_is_read_from_it(tmp_path: Path) -> None:
 def test_settings_for_what_has_its_own_are_refused(tiny_model: Path) -> None:
     with pytest.raises(BadModel, match="has its own settings"):
         open_model(tiny_model, config=tiny_model)
+
+
+@pytest.mark.parametrize("family", sorted(TEXTS))
+def test_the_network_alone_of_a_file_is_its_folders(family: str, tmp_path: Path) -> None:
+    folder, _ = tiny_checkpoint(family, tmp_path)
+    model = open_model(folder)
+    nothing = Edit(EditInfo("test", {}, {}, family, model.fingerprint))
+    whole = open_model(checkpoint(model, nothing, tmp_path / "whole"), config=folder)
+    alone, expected = whole.backbone_alone(), model.backbone_alone()
+    assert alone.vae is alone.text_encoder is None
+    assert alone.vae_scale_factor == expected.vae_scale_factor
+    assert dict(alone.scheduler.config) == dict(expected.scheduler.config)
+    values = alone.unet.state_dict()
+    assert all(torch.equal(values[name], value) for name, value in expected.unet.state_dict().items())
