@@ -9,6 +9,8 @@ is never used there, is that sum's factor here. The round that came nearest to w
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +25,7 @@ from erase.methods._work import Work
 from erase.models import Model, Reads
 from erase.task import Target, Task
 
+_log = logging.getLogger(__name__)
 Solver = Callable[[dict[Reads, Pairs]], Edit]
 Look = Callable[..., list[list[float]]]  # of an edit and prompts, with `labels`
 
@@ -39,6 +42,22 @@ class Wanted:
     rounds: int
     tolerance: float
     step: float
+
+    def images_for_tolerance(self) -> int:
+        """How many images of a concept tell a share to within the tolerance: two standard errors of it."""
+        variance = float((self.shares * (1 - self.shares)).max())
+        return math.ceil(4 * variance / self.tolerance**2) if self.tolerance else 0
+
+    def check_images(self, count: int) -> None:
+        """Says so if chance alone moves shares in so many images of a concept by more than the tolerance."""
+        if count < (enough := self.images_for_tolerance()):
+            _log.warning(
+                "%d images of a concept tell its shares to within %.2f, and tolerance is %.2f; for that, look at %d.",
+                count,
+                2 * float((self.shares * (1 - self.shares)).max().sqrt()) / math.sqrt(count),
+                self.tolerance,
+                enough,
+            )
 
 
 def debias(model: Model, task: Task, wanted: Wanted, *, tokens: Tokens, solve: Solver, look: Look, work: Work) -> Edit:

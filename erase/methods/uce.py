@@ -50,7 +50,7 @@ class UCE:
     `mode`: targets become their anchors (`erase`) or the empty prompt, whatever their anchors (`moderate`); or their
     images come to show `attributes` in given `ratios`, equal ones where none are given (`debias`).
     `rounds`, `images`, `tolerance`, `step`: of `debias` how often it looks at most, at how many images of each prompt,
-    by how much a ratio may be off, and how strongly it answers what it sees.
+    by how much a ratio may be off, which takes many images to see, and how strongly it answers what it sees.
     `clip`, `clip_template`: by which CLIP it labels them, a folder (that of the model's own judge where none is given),
     and by which text with {} for the attribute.
     `expand`: also edits five common phrasings around each target.
@@ -114,10 +114,12 @@ class UCE:
         count = len(self.attributes)
         shares = torch.tensor(self.ratios or [1 / count] * count, dtype=torch.float64)
         look = partial(work.observe, images=self.images, clip=self.clip, template=self.clip_template)
+        wanted = Wanted(self.attributes, shares, self.rounds, self.tolerance, self.step)
+        wanted.check_images(self.images * min(len(target.prompts) or 1 for target in task.targets))
         return debias(
             model,
             task,
-            Wanted(self.attributes, shares, self.rounds, self.tolerance, self.step),
+            wanted,
             tokens=self.tokens,
             solve=self.solver(model, task),
             look=look,

@@ -14,6 +14,7 @@ from erase.edit import Edit
 from erase.errors import BadOption, ScoreFailed
 from erase.evaluate.observe import observe
 from erase.export._recipe import recipe
+from erase.methods._debias import Wanted
 from erase.methods._work import Work
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
@@ -23,6 +24,27 @@ from tests.tiny import tiny_judge, tiny_stable_diffusion
 
 ATTRIBUTES = ("noto", "blob")
 TASK = Task((Target("cat", "object", prompts=("a {}",)), Target("dog", "object", prompts=("a {}",))), keeps=("a car",))
+
+
+def wanted(count: int, tolerance: float) -> Wanted:
+    names = tuple(f"attribute {number}" for number in range(count))
+    return Wanted(names, torch.full((count,), 1 / count, dtype=torch.float64), rounds=1, tolerance=tolerance, step=1.0)
+
+
+def test_as_many_images_as_tell_a_share_to_within_the_tolerance() -> None:
+    """Two standard errors, sqrt(p (1 - p) / n), are the tolerance: 2 sqrt(0.25 / 400) and 2 sqrt(7 / 64 / 175)."""
+    assert wanted(2, 0.05).images_for_tolerance() == 400
+    assert wanted(8, 0.05).images_for_tolerance() == 175
+    assert wanted(8, 0.0).images_for_tolerance() == 0
+
+
+def test_too_few_images_for_the_tolerance_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    wanted(8, 0.05).check_images(175)
+    assert not caplog.messages
+    wanted(8, 0.05).check_images(16)
+    assert caplog.messages == [
+        "16 images of a concept tell its shares to within 0.17, and tolerance is 0.05; for that, look at 175."
+    ]
 
 
 class Seen:
