@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from erase.methods._states import put, words_of
 from erase.task import Target, Task
 
 Phrasing = tuple[str, str]  # a template with {} in the target's place, and the prompt that it becomes
-LIKE = 64  # prompts of the anchor whose like are looked for
+LIKE = 24  # prompts of the anchor whose like are looked for
+MARKS = ",.;:!?\"'"
 ARTICLES = ("a", "an", "A", "An")
 
 
@@ -19,7 +21,7 @@ def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:
     A keep that names the target's anchor, or is like one that does, is one with the target in that place; a keep of one
     word stands beside it.
     """
-    whole = [keep for keep in task.keeps if " " in keep]
+    whole = tuple(keep for keep in task.keeps if " " in keep)
     for template in evenly(places_for(target.anchor, whole), count):
         yield template, put(template, target.anchor)
     for keep in evenly(words_of(task.keeps), count):
@@ -27,15 +29,16 @@ def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:
         yield template, put(template, target.anchor) if target.anchor else f"a {keep}"
 
 
-def places_for(word: str, prompts: Sequence[str]) -> list[str]:
+@lru_cache(maxsize=256)  # many targets have few anchors between them
+def places_for(word: str, prompts: tuple[str, ...]) -> tuple[str, ...]:
     """Templates of the prompts that name a word, then of those that are like them but for one word more.
 
     Of "a cat in oil" and "a dog in ink", the word cat has "a {} in oil" and, by its like, "a {} in ink".
     """
     own = naming(word, prompts)
     few = [template.split() for template in evenly(own, LIKE)]
-    more = [place for prompt in prompts for template in few if (place := place_like(template, prompt))]
-    return list(dict.fromkeys([*own, *more]))
+    more = [place for prompt in prompts for template in few if (place := place_like(template, prompt))] if few else []
+    return tuple(dict.fromkeys([*own, *more]))
 
 
 def place_like(template: Sequence[str], prompt: str) -> str:
@@ -47,7 +50,13 @@ def place_like(template: Sequence[str], prompt: str) -> str:
     others = [number for number, word in enumerate(template) if number != slot and word != words[number]]
     if len([number for number in others if words[number] not in ARTICLES]) > 1:
         return ""
-    return template_in(prompt, words[slot].strip(",.;:"))
+    word = words[slot].strip(MARKS)
+    if not word or [other.strip(MARKS) for other in words].count(word) > 1 or "{" in prompt or "}" in prompt:
+        return ""
+    words[slot] = words[slot].replace(word, "{}")
+    if slot and words[slot - 1] in ARTICLES:
+        words[slot - 1] = words[slot - 1][0]
+    return " ".join(words)
 
 
 def naming(word: str, prompts: Sequence[str]) -> list[str]:

@@ -28,8 +28,8 @@ def test_a_prompt_that_names_the_anchor_is_what_the_target_becomes() -> None:
 
 def test_prompts_like_those_of_the_anchor_are_places_too() -> None:
     """The dog's ink is one: nothing but the dog and the ink is new. The house's night has another preposition."""
-    assert places_for("apple", SQUARE) == ["a {} in oil", "a dog beside a {}", "a {} in ink"]
-    assert places_for("pear", SQUARE) == []
+    assert places_for("apple", SQUARE) == ("a {} in oil", "a dog beside a {}", "a {} in ink")
+    assert places_for("pear", SQUARE) == ()
 
 
 @pytest.mark.parametrize(
