@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -96,7 +97,9 @@ def partial_trajectory(
 
 def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -> None:
     """Makes one side's edit and writes what it took; run in a process of its own, for its peak of memory."""
-    import diffusers.pipelines.stable_diffusion  # noqa: F401  importing libraries is no part of either side
+    # Importing libraries is no part of either side; they import their own modules when a class is first asked for.
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
+    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
     held, started, worked = resident(), time.perf_counter(), time.process_time()
     if side == "literal":
@@ -105,7 +108,7 @@ def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -
         edit = method(model, task, work=Work(folder / "work"))
         evaluations = json.loads((folder / "work" / "cost.json").read_text())["evaluations"]
     seconds, worked = time.perf_counter() - started, time.process_time() - worked
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held
+    peak = most_resident() - held
     edit.save(folder / "edit.safetensors")
     spent = {"seconds": round(seconds, 2), "processor_seconds": round(worked, 2)}
     measured = {"evaluations": evaluations, **spent, "peak_bytes": peak}
@@ -115,6 +118,12 @@ def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -
 def resident() -> int:
     """Bytes of memory that the process holds now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def most_resident() -> int:
+    """The most bytes of memory that the process has held. Its `ru_maxrss` begins with what its parent held."""
+    (kilobytes,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kilobytes) * 1024
 
 
 def rows_for(style: str, *, quick: bool) -> tuple[Row, ...]:
@@ -195,7 +204,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=0, help="optimiser steps, 300 unless --quick")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--layers", default="x-strict")
-    parser.add_argument("--trajectories", type=int, default=8)
+    parser.add_argument("--trajectories", type=int, default=6)
     parser.add_argument("--sampling-steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(

@@ -9,7 +9,8 @@ empty one, and x_t lies on a trajectory that was sampled with guidance and c. Wi
 out of a wider concept f: L = | e_s(x_t, f) - (e_f - eta (e_p - e_0)) |^2.
 Official code: rohitgandikota/erasing (MIT). Differences from it:
 - x_t, e_0, e_p and e_f come from a bank that is sampled once (`_bank`), where the official code samples a trajectory up
-  to one step for each iteration, keeps only its end, and asks a second, frozen network there;
+  to one step for each iteration, keeps only its end, and asks a second, frozen network there. Today's code samples by
+  the frozen network, the first one by the network that learns: so does `refresh`, every so many steps;
 - today's official `negative_guidance` n adds to e_p instead of e_0, so n is our eta + 1; the first code's is our eta;
 - several targets, each with all its prompts and synonyms, in one training;
 - the network is trained in float32, whatever precision its file has, and at its own size;
@@ -29,6 +30,7 @@ from erase.errors import BadOption
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
+from erase.methods._refresh import Refresh, check_refresh
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -43,7 +45,8 @@ class ESD(Trained):
     `eta`: the paper's; more steps further away from the concept, 0 goes to the empty prompt.
     `layers`: `x` cross-attention (styles, faces), `x-strict` its keys and values alone, `u` all but cross-attention
     (objects, nudity), `selfattn`, `all`.
-    `erase_from`: the wider concept that the targets are taken out of; empty for none.
+    `erase_from`: the wider concept that the targets are taken out of; empty for none. `refresh`: steps between two
+    samplings of the bank by the network that learns, 0 for none.
     """
 
     # The first official code's, whose released styles are of cross-attention. That what a prompt need not name
@@ -58,10 +61,12 @@ class ESD(Trained):
     eta: float = 1.0
     layers: Layers = "x"
     erase_from: str = ""
+    refresh: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_layers("esd", self.layers)
+        check_refresh("esd", self.refresh)
         if self.eta < 0:
             raise BadOption(f"esd: eta is {self.eta}; expected 0 or more (the official code's negative_guidance - 1).")
 
@@ -70,14 +75,16 @@ class ESD(Trained):
         also = (self.erase_from,) if self.erase_from else ()
         bank = session.bank(session.plan((text, also) for text in target_texts(task)))
         parameters = session.chosen(self.layers)
+        before = {name: value.detach().clone() for name, value in parameters.items() if self.refresh}
+        refresh = Refresh.of(session, bank, self.refresh, frozen=lambda: session.holding(parameters, before))
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            drawn = bank.draw(self.batch, generator)
+            drawn = refresh.bank.draw(self.batch, generator)
             texts = [self.erase_from or text for text in drawn.prompts]
             predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(texts))
             return esd_loss(predicted, drawn.predictions, eta=self.eta)
 
-        session.train(parameters, loss)
+        session.train(parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(deltas=session.deltas(parameters))
 
 

@@ -6,8 +6,8 @@ Code of the idea: p1atdev/LECO (Apache-2.0), after ESD (Gandikota et al. 2023) a
     L = | e_s(x_t, c) - (e_n - g (e_p - e_0)) |^2
 
 for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g instead of minus to enhance. Differences:
-- x_t and all three predictions come from the frozen network's bank; LECO samples a trajectory for each step, with the
-  adapter on, and predicts twice as much as it uses;
+- x_t and all three predictions come from the frozen network's bank, x_t anew with the adapter on every `refresh`
+  steps; LECO samples a trajectory for each step, with the adapter on, and predicts twice as much as it uses;
 - `layers` chooses layers by their own names; LECO filters their parents', by which two of its choices are empty and a
   third is all.
 """
@@ -26,6 +26,7 @@ from erase.methods._adapters import Adapters
 from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import SAMPLED, Presets, presets
+from erase.methods._refresh import Refresh, check_refresh
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -40,6 +41,7 @@ class LoRA(Trained):
     `action`: `erase` or `enhance`. `guidance`: g; more goes further. `neutral`: where the target goes from, `positive`:
     what it goes away from; empty are the empty prompt and the target itself.
     `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
+    `refresh`: steps between two samplings of the bank with the adapter on, 0 for none.
     """
 
     # LECO's, for everything; the decay is that of its optimiser where none is named.
@@ -57,10 +59,12 @@ class LoRA(Trained):
     rank: int = 4
     alpha: float = 1.0
     layers: Layers = "all"
+    refresh: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_layers("lora", self.layers)
+        check_refresh("lora", self.refresh)
         if self.action not in ("erase", "enhance"):
             raise BadOption(f'lora: action is "{self.action}"; expected one of erase, enhance.')
         for name in ("guidance", "alpha", "rank"):
@@ -75,16 +79,17 @@ class LoRA(Trained):
         adapters = Adapters.on(
             modules, rank=self.rank, alpha=self.alpha, seed=self.seed, device=session.denoiser.machine.device
         )
+        refresh = Refresh.of(session, bank, self.refresh, frozen=adapters.off)
         away = self.guidance if self.action == "erase" else -self.guidance
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            drawn = bank.draw(self.batch, generator)
+            drawn = refresh.bank.draw(self.batch, generator)
             predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(drawn.prompts))
             neutral, positive = self._chosen(drawn.predictions)
             return leco_loss(predicted, neutral, positive, empty=drawn.predictions[EMPTY], away=away)
 
         with adapters.attached():
-            session.train(adapters.parameters, loss)
+            session.train(adapters.parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(low_rank=session.low_rank(adapters))
 
     def _chosen(self, predictions: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
+from erase.methods._refresh import Refresh, check_refresh
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._words import concept_text
@@ -58,21 +59,20 @@ class SDD(Trained):
         check_layers("sdd", self.layers)
         if not 0 <= self.decay < 1:
             raise BadOption(f"sdd: decay is {self.decay}; expected 0 or more and less than 1.")
-        if self.refresh < 0:
-            raise BadOption(f"sdd: refresh is {self.refresh}; expected 0 or more steps.")
+        check_refresh("sdd", self.refresh)
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         joined = concept_text(model, task)
         session = Session.start(self, model, task, work=work)
-        plan, texts = session.plan([(joined, ())]), target_texts(task)
-        bank = session.bank(plan)
+        bank, texts = session.bank(session.plan([(joined, ())])), target_texts(task)
         parameters = session.chosen(self.layers)
         average = {name: value.detach().clone() for name, value in parameters.items()}
-        inputs = bank.inputs.clone()  # what a refreshed bank differs in: a checkpoint keeps it beside the average
+        refresh = Refresh.of(session, bank, self.refresh, student=lambda: session.holding(parameters, average))
+        bank = refresh.bank
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows, steps = (torch.randint(size, (self.batch,), generator=generator) for size in bank.times.shape)
-            seen = inputs[rows, steps], bank.times[rows, steps]
+            seen = bank.inputs[rows, steps], bank.times[rows, steps]
             asked = [texts[(step * self.batch + number) % len(texts)] for number in range(self.batch)]
             with torch.no_grad():
                 empty = session.denoiser.predict(*seen, session.given([""] * self.batch))
@@ -80,11 +80,9 @@ class SDD(Trained):
 
         def after(step: int) -> None:
             update_average(average, parameters, decay=self.decay)
-            if self.refresh and (step + 1) % self.refresh == 0 and step + 1 < self.steps:
-                with torch.no_grad(), session.holding(parameters, average):
-                    inputs.copy_(session.bank(plan, kept=False).inputs)
+            refresh.after(step)
 
-        state = {f"average.{name}": value for name, value in average.items()} | {"inputs": inputs}
+        state = {f"average.{name}": value for name, value in average.items()} | refresh.state
         session.train(parameters, loss, state=state, after=after)
         return session.edit(deltas=session.deltas(average))
 

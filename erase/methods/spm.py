@@ -7,7 +7,8 @@ Paper: Lyu et al., "One-dimensional Adapter to Rule Them All", CVPR 2024, eq. 4 
 for the concept's prompt c and random anchors a. As in the official code (Con6924/SPM, Apache-2.0), anchors are no
 prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it draws them anew until one is unlike c,
 which in so many dimensions the first is. Differences from it:
-- x_t, e_0 and e_p come from a bank that is sampled once;
+- x_t, e_0 and e_p come from a bank that is sampled once, x_t anew with the membranes on every `refresh` steps; it
+  samples a trajectory for each step, with them on;
 - the learning rate is constant, without its warm-up of 500 steps and its three restarts;
 - while images are made here, each prompt sets the membranes' strength (`_gate`), as officially; a concept's synonyms
   are looked at beside its name. Applied or exported as weights the gate is fixed at 1, full strength for every prompt.
@@ -30,6 +31,7 @@ from erase.methods._bank import Drawn
 from erase.methods._gate import Gate
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import Presets, presets
+from erase.methods._refresh import Refresh, check_refresh
 from erase.methods._session import Session, target_texts
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -46,7 +48,8 @@ class SPM(Trained):
 
     `eta`: more steps further away from the concept. `anchor_weight`: more holds all else tighter. `anchors`: random
     ones in a step. `layers`: of the transformer blocks, as in ESD. `gate`: whether each prompt sets the strength by its
-    likeness to the concept while images are made.
+    likeness to the concept while images are made. `refresh`: steps between two samplings of the bank with the membranes
+    on, 0 for none.
     """
 
     # The official code's, for everything, without its warm-up and its restarts of the learning rate.
@@ -62,10 +65,12 @@ class SPM(Trained):
     anchors: int = 4
     layers: Layers = "all"
     gate: bool = True
+    refresh: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_layers("spm", self.layers)
+        check_refresh("spm", self.refresh)
         for name in ("eta", "anchor_weight"):
             if not getattr(self, name) >= 0:
                 raise BadOption(f"spm: {name} is {getattr(self, name)}; expected 0 or more.")
@@ -77,9 +82,10 @@ class SPM(Trained):
         bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed, device=session.denoiser.machine.device)
+        refresh = Refresh.of(session, bank, self.refresh, frozen=adapters.off)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            drawn = bank.draw(self.batch, generator)
+            drawn = refresh.bank.draw(self.batch, generator)
             given = session.given(drawn.prompts)
             predicted = session.denoiser.predict(drawn.inputs, drawn.times, given)
             target = esd_target(drawn.predictions, eta=self.eta)
@@ -87,7 +93,7 @@ class SPM(Trained):
             return spm_loss(predicted, target, *held, weight=self.anchor_weight)
 
         with adapters.attached():
-            session.train(adapters.parameters, loss)
+            session.train(adapters.parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(low_rank=session.low_rank(adapters))
 
     def gated(self, model: Model, task: Task, *, low_rank: Sequence[LowRank]) -> Guide:

@@ -118,7 +118,7 @@ def edits(model: Path, folder: Path, method: str, *options: str) -> tuple[dict[s
 )
 def test_two_processes_train_the_edit_of_one(tiny_model: Path, tmp_path: Path, method: str, options: list[str]) -> None:
     one, two = edits(tiny_model, tmp_path, method, *options)
-    assert one
-    for name, value in one.items():
-        # Adam's steps are as long for a gradient that is all rounding as for any other, so values compare as a whole.
-        assert (two[name] - value).norm() <= 2e-2 * value.norm(), name
+    # Adam's steps are as long for a gradient that is all rounding as for any other, so values compare as a whole.
+    left, right = (torch.cat([edit[name].flatten() for name in sorted(one)]) for edit in (one, two))
+    assert left.norm() > 0
+    assert (right - left).norm() <= 2e-2 * left.norm()

@@ -85,3 +85,21 @@ def test_it_runs_from_the_command_line(tiny_copy: Path, tmp_path: Path) -> None:
     texts = len(load_pipeline("erase-style").task.prompts)
     assert texts > 1
     assert result["literal"]["evaluations"] == sum(2 * stop + 2 + 3 for stop in stops(texts))
+
+
+def test_the_peak_does_not_count_what_the_parent_process_held() -> None:
+    held = bytearray(b"x" * (300 << 20))
+    code = f"import runpy; print(runpy.run_path({str(SCRIPT)!r})['most_resident']() >> 20)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=SCRIPT.parents[1]
+    )
+    plain = f"import resource, runpy; m = runpy.run_path({str(SCRIPT)!r}); x = bytearray(b'x' * (200 << 20)); "
+    more = subprocess.run(
+        [sys.executable, "-c", plain + "print(m['most_resident']() >> 20)"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=SCRIPT.parents[1],
+    )
+    assert len(held) == 300 << 20
+    assert 150 < int(more.stdout) - int(told.stdout) < 250
