@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from erase import names
 from erase.edit import Edit
@@ -17,6 +17,9 @@ from erase.task import Target, Task
 
 # Predictions for the batch's latents under several conditions of [rows, tokens, width], computed in one pass.
 Ask = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]  # of a layer, its inputs and its output: a new output
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,22 @@ class Plain:
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
         return Free(batch)
+
+
+def layer_of(pipe: Any, site: str) -> nn.Module:
+    """The layer of a pipeline that a site's weight belongs to."""
+    component, _, name = site.removesuffix(".weight").partition(".")
+    layer: nn.Module = getattr(pipe, component).get_submodule(name)
+    return layer
+
+
+@contextlib.contextmanager
+def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
+    """Layers whose outputs go through hooks, until the block ends."""
+    with contextlib.ExitStack() as stack:
+        for layer, hook in hooks:
+            stack.callback(layer.register_forward_hook(hook).remove)
+        yield
 
 
 def guide_of(edit: Edit | None, model: Model) -> Guide:

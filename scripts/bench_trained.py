@@ -204,7 +204,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=0, help="optimiser steps, 300 unless --quick")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--layers", default="x-strict")
-    parser.add_argument("--trajectories", type=int, default=6)
+    parser.add_argument("--trajectories", type=int, default=8)
     parser.add_argument("--sampling-steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(

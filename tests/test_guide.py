@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from erase.edit import Edit, EditInfo
-from erase.guide import Free, Plain, Prompted, guide_of
+from erase.guide import Free, Plain, Prompted, guide_of, hooked
 from erase.models import Model
 
 
@@ -31,3 +32,12 @@ def test_only_a_guidance_guides(model: Model) -> None:
     weights = Edit(EditInfo("uce", {}, {}, model.family, model.fingerprint))
     assert isinstance(guide_of(weights, model), Plain)
     assert isinstance(guide_of(None, model), Plain)
+
+
+def test_hooks_are_gone_however_the_block_ends() -> None:
+    layer = torch.nn.Linear(1, 1)
+    plain = layer(torch.ones(1))
+    with pytest.raises(KeyboardInterrupt), hooked([(layer, lambda module, inputs, output: output + 1)] * 2):
+        assert torch.equal(layer(torch.ones(1)), plain + 1 + 1)
+        raise KeyboardInterrupt
+    assert torch.equal(layer(torch.ones(1)), plain)

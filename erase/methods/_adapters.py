@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from erase.edit import LowRank
+from erase.guide import Hook, hooked
 
 Layer = nn.Linear | nn.Conv2d
 _CPU = torch.device("cpu")
@@ -63,15 +65,9 @@ class Adapters:
         """All that is trained, by name."""
         return {f"{name}.{part}": getattr(one, part) for name, one in self.layers.items() for part in ("up", "down")}
 
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> AbstractContextManager[None]:
         """The network with the additions, until the block ends."""
-        hooks = [one.layer.register_forward_hook(self._hook(one)) for one in self.layers.values()]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return hooked((one.layer, self._hook(one)) for one in self.layers.values())
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
@@ -89,7 +85,7 @@ class Adapters:
             for name, one in self.layers.items()
         )
 
-    def _hook(self, one: Adapter) -> Any:
+    def _hook(self, one: Adapter) -> Hook:
         def add(layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             return output + self.strength * one.added(inputs[0]) if self.strength else output
 

@@ -6,8 +6,8 @@ of the cosine of their token states, all in one row, and the share of c's tokens
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from erase.edit import LowRank
-from erase.guide import Ask, Free, Guided, Prompted
+from erase.guide import Ask, Free, Guided, Hook, Prompted, hooked, layer_of
 from erase.methods._adapters import Adapter
 from erase.models import Model
 
@@ -29,27 +29,18 @@ class Gate:
     words: tuple[str, ...]
     shares: Tensor = field(default_factory=lambda: torch.ones(1))  # of the rows that the network is asked for now
 
-    @contextlib.contextmanager
-    def attached(self, pipe: Any) -> Iterator[None]:
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
         """The pipeline with the additions, until the block ends."""
-        hooks = []
-        for one in self.low_rank:
-            component, _, name = one.site.removesuffix(".weight").partition(".")
-            layer = getattr(pipe, component).get_submodule(name)
-            adapter = Adapter(layer, one.up.to(layer.weight.dtype), one.down.to(layer.weight.dtype), 1.0)
-            hooks.append(layer.register_forward_hook(self._hook(adapter)))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return hooked((layer, self._hook(layer, one)) for one in self.low_rank for layer in [layer_of(pipe, one.site)])
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
         opened = {prompt: openness(self.model, prompt, self.words) for prompt in dict.fromkeys(["", *batch.prompts])}
         shares = torch.tensor([opened[prompt] for prompt in batch.prompts])
         return GatedBatch(self, batch, shares, torch.full_like(shares, opened[""]))
 
-    def _hook(self, adapter: Adapter) -> Any:
+    def _hook(self, layer: Any, one: LowRank) -> Hook:
+        adapter = Adapter(layer, one.up.to(layer.weight.dtype), one.down.to(layer.weight.dtype), 1.0)
+
         def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             shares = self.shares.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
             return output + shares * adapter.added(inputs[0])

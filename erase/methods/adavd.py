@@ -11,8 +11,7 @@ than a head's part, whatever the number of heads and images; strength multiplies
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.guide import Free, Guide, Guided, Prompted
+from erase.guide import Free, Guide, Guided, Prompted, hooked, layer_of
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
 from erase.models import Model
@@ -70,22 +69,11 @@ class Decomposing:
     sites: tuple[str, ...]
     strength: float
 
-    @contextlib.contextmanager
-    def attached(self, pipe: Any) -> Iterator[None]:
-        hooks = [self._module(pipe, site).register_forward_hook(self._hook) for site in self.sites]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
+        return hooked((layer_of(pipe, site), self._hook) for site in self.sites)
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
         return Free(batch)
-
-    def _module(self, pipe: Any, site: str) -> nn.Module:
-        component, _, name = site.removesuffix(".weight").partition(".")
-        module: nn.Module = getattr(pipe, component).get_submodule(name)
-        return module
 
     def _hook(self, module: nn.Linear, inputs: tuple[Tensor, ...], values: Tensor) -> Tensor:
         concepts = nn.functional.linear(self.last.to(values.dtype), module.weight, module.bias)

@@ -16,7 +16,6 @@ which is the same in every prompt. Differences from it:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from erase.edit import Edit
 from erase.errors import BadOption
+from erase.guide import hooked
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
 from erase.methods._session import Session
@@ -99,17 +99,11 @@ def ca_loss(predicted: Tensor, aim: Tensor) -> Tensor:
     return _mse(predicted, aim.detach())
 
 
-@contextlib.contextmanager
-def start_token_detached(session: Session) -> Iterator[None]:
+def start_token_detached(session: Session) -> contextlib.AbstractContextManager[None]:
     """No gradient through the keys and values of each prompt's first token, until the block ends."""
     modules = dict(session.denoiser.network.named_modules())
     sites = [site for site in session.model.sites() if site.reads == "tokens"]
-    hooks = [modules[site.key.removesuffix(".weight")].register_forward_hook(_detach_first) for site in sites]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return hooked((modules[site.key.removesuffix(".weight")], _detach_first) for site in sites)
 
 
 def _detach_first(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -19,11 +19,19 @@ from erase.export.patch import patch
 from erase.guide import guide_of
 from erase.models import Model, open_model
 from erase.prompts import Row
+from tests.families import Opener
 from tests.methods.test_contract import GUIDES, make
 from tests.tiny import tiny_stable_diffusion
 
+FAMILIES = ("stable-diffusion", "stable-diffusion-2")  # the second predicts velocities
 SAMPLER = Sampler(steps=12, batch=2)
 ROWS = (Row("a cat in noto style", 0), Row("a dog", 1), Row("a noto car", 2))
+
+
+@pytest.fixture(params=FAMILIES)
+def guided(request: pytest.FixtureRequest, family_model: Opener) -> Model:
+    """The tiny model of each family that guides act on."""
+    return family_model(request.param)
 
 
 def pictures(model: Model, rows: tuple[Row, ...], edit: Edit | None) -> list[NDArray[Any]]:
@@ -31,47 +39,47 @@ def pictures(model: Model, rows: tuple[Row, ...], edit: Edit | None) -> list[NDA
 
 
 @pytest.mark.parametrize("method", GUIDES)
-def test_it_changes_images_at_full_strength_and_none_at_strength_zero(method: str, model: Model) -> None:
-    edit = make(method, model)
-    plain, guided, nothing = (pictures(model, ROWS, one) for one in (None, edit, edit.scaled(0.0)))
-    assert any((one != other).any() for one, other in zip(plain, guided, strict=True))
+def test_it_changes_images_at_full_strength_and_none_at_strength_zero(method: str, guided: Model) -> None:
+    edit = make(method, guided)
+    plain, changed, nothing = (pictures(guided, ROWS, one) for one in (None, edit, edit.scaled(0.0)))
+    assert any((one != other).any() for one, other in zip(plain, changed, strict=True))
     assert all((one == other).all() for one, other in zip(plain, nothing, strict=True))
 
 
 @pytest.mark.parametrize("method", GUIDES)
-def test_an_image_does_not_depend_on_its_neighbours(method: str, model: Model) -> None:
-    edit = make(method, model)
-    together, alone = pictures(model, ROWS, edit), pictures(model, ROWS[2:], edit)
+def test_an_image_does_not_depend_on_its_neighbours(method: str, guided: Model) -> None:
+    edit = make(method, guided)
+    together, alone = pictures(guided, ROWS, edit), pictures(guided, ROWS[2:], edit)
     assert (together[2] == alone[0]).all()
 
 
 @pytest.mark.parametrize("method", GUIDES)
-def test_a_loaded_edit_draws_the_same(method: str, model: Model, tmp_path: Path) -> None:
-    edit = make(method, model)
+def test_a_loaded_edit_draws_the_same(method: str, guided: Model, tmp_path: Path) -> None:
+    edit = make(method, guided)
     edit.save(tmp_path / "edit.safetensors")
     again = Edit.load(tmp_path / "edit.safetensors")
-    (made,) = generate(model, ROWS[:1], tmp_path / "one", edit=edit, sampler=SAMPLER)
-    (remade,) = generate(model, ROWS[:1], tmp_path / "two", edit=again, sampler=SAMPLER)
+    (made,) = generate(guided, ROWS[:1], tmp_path / "one", edit=edit, sampler=SAMPLER)
+    (remade,) = generate(guided, ROWS[:1], tmp_path / "two", edit=again, sampler=SAMPLER)
     assert made.name == remade.name
     assert made.read_bytes() == remade.read_bytes()
 
 
 @pytest.mark.parametrize("method", GUIDES)
-def test_it_is_saved_as_a_patch_and_refused_as_weights(method: str, model: Model, tmp_path: Path) -> None:
-    edit = make(method, model)
-    assert Edit.load(patch(model, edit, tmp_path / "edit")).content == edit.content
+def test_it_is_saved_as_a_patch_and_refused_as_weights(method: str, guided: Model, tmp_path: Path) -> None:
+    edit = make(method, guided)
+    assert Edit.load(patch(guided, edit, tmp_path / "edit")).content == edit.content
     with pytest.raises(BadEdit, match=f"{method} acts while sampling"):
-        folder(model, edit, tmp_path / "model")
+        folder(guided, edit, tmp_path / "model")
     assert not (tmp_path / "model").exists()
     with pytest.raises(BadEdit, match=f"{method} acts while sampling"):
-        edit.apply(model.pipeline())
+        edit.apply(guided.pipeline())
 
 
 @pytest.mark.parametrize("method", GUIDES)
-def test_another_models_edit_is_refused(method: str, model: Model, tmp_path: Path) -> None:
+def test_another_models_edit_is_refused(method: str, guided: Model, tmp_path: Path) -> None:
     other = open_model(tiny_stable_diffusion(tmp_path / "other", seed=1))
     with pytest.raises(ModelMismatch):
-        guide_of(make(method, other), model)
+        guide_of(make(method, other), guided)
 
 
 def test_every_guide_is_a_method() -> None:
