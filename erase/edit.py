@@ -50,11 +50,18 @@ class TextMap:
 
         Weights of half precision are multiplied in float32.
         """
-        width, kind = len(self.up), torch.float32 if weight.element_size() == 2 else torch.float64
-        change = weight[:, :width].to(kind)
+        return torch.nn.functional.pad(self._change(weight).double(), (0, weight.shape[1] - len(self.up)))
+
+    def add_delta(self, total: Tensor, weight: Tensor) -> None:
+        """Adds to a float64 total what a site's weight changes by."""
+        total[:, : len(self.up)] += self._change(weight)
+
+    def _change(self, weight: Tensor) -> Tensor:
+        kind = torch.float32 if weight.element_size() == 2 else torch.float64
+        change = weight[:, : len(self.up)].to(kind)
         for factor in self._factors(kind):
             change = change @ factor
-        return torch.nn.functional.pad(change.double(), (0, weight.shape[1] - width))
+        return change
 
     def _factors(self, kind: torch.dtype) -> tuple[Tensor, ...]:
         """What a weight is multiplied with, one after the other: one product where that is fewer operations."""
@@ -183,10 +190,10 @@ class Edit:
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
         """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised, BadEdit if not finite."""
         check_unquantised(name, value)
-        total = value.double()
+        total = value.to(torch.float64, copy=True)
         for text_map in self.text_maps:
             if name in text_map.sites:
-                total = total + text_map.delta(value)
+                text_map.add_delta(total, value)
         if name in self.deltas:
             total = total + self.deltas[name].double()
         for one in self.low_rank:

@@ -10,17 +10,22 @@ speedup_1000        the published loop's seconds at 1,000 targets (one layer of 
                     to all layers by their rows) over ours for all layers: the solve, and the change of every weight
 max_relative_error  largest distance of an edited float32 weight from the loop's in float64, over the weight's size
 job_over_copy       seconds of the whole job (open the file, encode the prompts, solve, hash the base, write the edited
-                    checkpoint) over those of a plain copy and of the same encoding, at most numbers of targets
+                    checkpoint) over those of a plain copy and of encoding the same prompts by itself, at the number
+                    of targets where that is most
 job_over_bare_copy  the same without encoding on either side
 peak_extra_mb       memory that the job takes beyond what it starts with, at most; `text_encoder_mb` is the text
                     encoders' part of it in float32, which the job runs them in
 growth_1_to_1000    the job's seconds at 1,000 targets over those at one, without encoding
 
-The copy and the job both end when the file is on the disk (fsync) and both find the source in the page cache;
-`copy_to_cache_seconds` is the copy without its way to the disk. The job is what `erase edit` and `erase export --to
-checkpoint` do, with UCE as its official code has it today: last tokens, and keeps of last tokens. At one target the
-text encoders read the prompts; at more they read one, and the states of the others are random, for a thousand would
-take minutes.
+The copy and the job both end when the file is on the disk (fsync) and both find the source in the page cache; a copy
+is made before and after each job, and the mean of the two counts, for the disk's speed varies. `copy_to_cache_seconds`
+is the copy without its way to the disk. The job is what `erase edit` and `erase export --to checkpoint` do, with UCE as
+its official code has it today: last tokens, and keeps of last tokens.
+
+Encoding is, in the job and by itself, from nothing to the prompts' states: the encoders' weights are read for it. By
+itself nothing else goes on, while the job hashes its base meanwhile. The text encoders read all prompts of up to ten
+targets. Of more they read one a batch, and the states of the others are random, for a thousand would take minutes;
+those others count on both sides with what a prompt among 16 takes.
 """
 
 from __future__ import annotations
@@ -48,6 +53,7 @@ from erase.models import Encoding, Model, open_model
 from erase.task import Target, Task
 
 LAMB = 0.5
+WHOLE = 10  # targets up to which all prompts are read
 
 
 def main() -> None:
@@ -74,23 +80,30 @@ def measure(shape: Shape, folder: Path, *, counts: Sequence[int], quick: bool) -
     """A family's figures; the jobs come first, for the loop's memory would hide their own."""
     source = folder / "model.safetensors"
     rows, width = write_checkpoint(shape, source)
-    cached, copy = min(copy_seconds(source) for _ in range(1 if quick else 2))
-    jobs = {count: job(source, count=count) for count in counts}
+    copies, jobs = [copy_seconds(source)], {}
+    for count in counts:
+        jobs[count] = job(source, count=count)
+        copies.append(copy_seconds(source))
+    copy = {count: (copies[at][1] + copies[at + 1][1]) / 2 for at, count in enumerate(counts)}
+    encoding = {count: encoding_seconds(source, one.read) for count, one in jobs.items()}
+    each = prompt_seconds(source)
+    bare = {count: one.total - encoding[count] for count, one in jobs.items()}
+    whole = {count: encoding[count] + each * one.unread for count, one in jobs.items()}
     ours, theirs = edit_seconds(rows, width), loop_seconds(rows, width)
-    bare = {count: one.total - one.encoding for count, one in jobs.items()}
-    with_encoding = {count: one.total / (copy + one.encoding) for count, one in jobs.items()}
     return {
         "speedup_1000": theirs / ours,
         "max_relative_error": max(error(rows, width, count) for count in counts),
-        "job_over_copy": max(with_encoding.values()),
-        "job_over_bare_copy": max(bare.values()) / copy,
+        "job_over_copy": max((bare[count] + whole[count]) / (copy[count] + whole[count]) for count in counts),
+        "job_over_bare_copy": max(bare[count] / copy[count] for count in counts),
         "peak_extra_mb": max(one.peak_mb for one in jobs.values()),
         "text_encoder_mb": text_encoder_mb(shape),
         "growth_1_to_1000": bare[1000] / bare[1],
         "job_seconds_1": bare[1],
         "job_seconds_1000": bare[1000],
-        "copy_seconds": copy,
-        "copy_to_cache_seconds": cached,
+        "encoding_seconds_1": encoding[1],
+        "prompt_seconds": each,
+        "copy_seconds": sum(copy.values()) / len(copy),
+        "copy_to_cache_seconds": sum(cached for cached, _ in copies) / len(copies),
         "edit_seconds_1000": ours,
         "loop_seconds_1000": theirs,
         "layers": len(rows),
@@ -100,10 +113,14 @@ def measure(shape: Shape, folder: Path, *, counts: Sequence[int], quick: bool) -
 
 @dataclass(frozen=True)
 class Job:
-    """Seconds of a whole job and of the encoding in it, and the memory that it took."""
+    """Seconds of a whole job, the batches of prompts that were read in it, and how many prompts were not.
+
+    `peak_mb`: the memory that it took.
+    """
 
     total: float
-    encoding: float
+    read: tuple[tuple[str, ...], ...]
+    unread: int
     peak_mb: float
 
 
@@ -114,13 +131,14 @@ def job(source: Path, *, count: int) -> Job:
     with peaks:
         begun = time.perf_counter()
         model = open_model(source)
-        clock = timed_encoding(model, whole=count == 1)
+        batches = counted_encoding(model, whole=count <= WHOLE)
         method = UCE(tokens="last", keep_tokens="last", protect="none", lamb=LAMB)
         edit = method(model, task_of(count))
         checkpoint(model, edit, target)
         total = time.perf_counter() - begun
     target.unlink()
-    return Job(total, sum(clock), peaks.mb)
+    read = tuple(batch if count <= WHOLE else batch[:1] for batch in batches)
+    return Job(total, read, sum(map(len, batches)) - sum(map(len, read)), peaks.mb)
 
 
 def task_of(count: int) -> Task:
@@ -129,20 +147,36 @@ def task_of(count: int) -> Task:
     return Task(targets, tuple(f"keep {number}" for number in range(count)))
 
 
-def timed_encoding(model: Model, *, whole: bool) -> list[float]:
-    """The seconds of every encoding from now on; unless `whole`, all prompts but the first get random states."""
-    seconds: list[float] = []
+def counted_encoding(model: Model, *, whole: bool) -> list[tuple[str, ...]]:
+    """The batches of prompts that are encoded from now on; unless `whole`, all but each first get random states."""
+    batches: list[tuple[str, ...]] = []
     encode = model.encode
 
-    def timed(prompts: Sequence[str]) -> Encoding:
-        begun = time.perf_counter()
+    def counted(prompts: Sequence[str]) -> Encoding:
+        batches.append(tuple(prompts))
         found = encode(prompts if whole else prompts[:1])
-        found = found if whole else spread(found, encode_ids(model, prompts), seed=len(seconds))
-        seconds.append(time.perf_counter() - begun)
-        return found
+        return found if whole else spread(found, encode_ids(model, prompts), seed=len(batches) - 1)
 
-    model.encode = timed  # type: ignore[method-assign]
-    return seconds
+    model.encode = counted  # type: ignore[method-assign]
+    return batches
+
+
+def encoding_seconds(source: Path, batches: Sequence[Sequence[str]]) -> float:
+    """Seconds from a file to the states of prompts, with nothing beside it."""
+    warm(source)
+    begun = time.perf_counter()
+    model = open_model(source)
+    for batch in batches:
+        model.check_prompts(batch)
+        model.join(model._encoders, batch)
+    return time.perf_counter() - begun
+
+
+def prompt_seconds(source: Path) -> float:
+    """Seconds that the text encoders take for a prompt among 16."""
+    model, prompts = open_model(source), [f"old {number}" for number in range(16)]
+    model.join(model._encoders, prompts[:1])
+    return seconds(lambda: model.join(model._encoders, prompts)) / len(prompts)
 
 
 def encode_ids(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:

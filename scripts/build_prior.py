@@ -3,7 +3,8 @@
     python scripts/build_prior.py --model FOLDER --captions captions.txt --out prior.safetensors
 
 Captions: a .txt of one each line, a .csv with a column `caption` or `prompt`, or a .json like COCO's, with a list
-`annotations` of objects that have a `caption`. Closed forms take the file as their option `prior`.
+`annotations` of objects that have a `caption`. Closed forms take the file as their option `prior`; `refact`, which
+edits the text encoder, takes one that was built with `--layer`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="an embedded model or a diffusers folder")
     parser.add_argument("--captions", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--layer", type=int, help="also count what this layer reads that refact edits; -1: its default")
     given = parser.parse_args()
     model = open_model(given.model)
     captions = read_captions(given.captions)
     short = [caption for caption in captions if fits(model, caption)]
-    prior = build_prior(model, short)
+    prior = build_prior(model, short, layer=given.layer)
     prior.save(given.out)
     left_out = len(captions) - len(short)
     print(f"{given.out}: {prior.source.captions} captions, {prior.source.tokens} tokens; {left_out} too long, left out")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from erase.errors import BadModel
@@ -15,6 +14,7 @@ from erase.export._inspection import read_keys
 from erase.models._checkpoint import open_checkpoint
 from erase.models._ldm import current
 from erase.models._model import canonical
+from erase.models._stored import StoredTensors
 from erase.models._weights import Place, Weights, shapes_in
 
 
@@ -115,7 +115,7 @@ def _part(folder: Path) -> Iterator[tuple[str, Place]]:
 
 
 def _read(place: Place) -> Tensor:
-    with safe_open(place.file, framework="pt") as opened:
+    with StoredTensors(place.file) as opened:
         return place.read(opened)
 
 

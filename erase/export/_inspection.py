@@ -16,12 +16,12 @@ from erase.edit import METADATA_KEY, Edit
 from erase.errors import BadModel, BadWeights, PickleRefused
 from erase.export._card import parts_of
 from erase.export._manifest import read_manifest
-from erase.export._patching import read_header
 from erase.export._recipe import MANIFEST, RECIPE_KEY, recipe
 from erase.export._undo import REVERSAL_KEY
 from erase.export._writing import HASH_KEY
 from erase.export.lora import LOSS_KEY
 from erase.files import sha256_of
+from erase.models._stored import read_header
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # How the keys of a file begin, and what that makes it; the first that fits.

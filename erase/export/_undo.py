@@ -15,10 +15,11 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadEdit, BadModel, ModelMismatch
 from erase.export._manifest import Manifest, stored_key, verify
-from erase.export._patching import read_header, rewrite
+from erase.export._patching import rewrite
 from erase.export._writing import Entry, write_tensors
 from erase.files import building_folder, sha256_of
 from erase.models import Model, open_model
+from erase.models._stored import read_header
 from erase.models._weights import content_digest
 
 REVERSAL_KEY = "erase.reversal"

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from erase.errors import BadEdit, BadModel, ModelMismatch, RunConflict
 from erase.export._inspection import read_keys
-from erase.export._patching import read_header
 from erase.export._recipe import RECIPE_KEY
 from erase.export._undo import header_of, read_reversal, reversal_place
 from erase.export._writing import HASH_KEY, tensor_bytes
@@ -23,6 +22,7 @@ from erase.files import replacing, sha256_of
 from erase.models import Model, open_model
 from erase.models._checkpoint import open_checkpoint
 from erase.models._ldm import TEXTS
+from erase.models._stored import read_header
 from erase.models._weights import Place
 
 Values = dict[str, Callable[[], Tensor]]  # what each tensor was before the edit, by its name

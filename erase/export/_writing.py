@@ -1,56 +1,35 @@
 """A safetensors file written tensor by tensor, whose bytes depend on its content alone.
 
 The library writes metadata in no fixed order, and only tensors that are all in memory; here keys are sorted and each
-tensor is made shortly before its turn comes. What is taken over from another file is not made at all but copied by the
-system; making tensors and hashing go on beside the writing.
+tensor is made shortly before its turn comes. What is taken over from another file is not made at all but copied; making
+tensors, hashing and writing go on beside each other.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import math
-import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from erase.errors import BadWeights
+from erase.export._blocks import BlockFile
 from erase.files import replacing
+from erase.models._stored import DTYPES
 
 HASH_KEY = "modelspec.hash_sha256"
 _NO_HASH = "0x" + 64 * "0"
-_BLOCK = 2**23  # bytes that are read or hashed at once
-_PART = 2**26  # bytes that are copied at once
-_AHEAD = 4  # tensors that are made before their turn, or wait to be hashed
+_AHEAD = 4  # tensors that are made before their turn
 _CHANGED = "the file has changed while it was read."
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-}
-DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -92,92 +71,37 @@ def write_tensors(
     order = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
     header = _header(entries, order, metadata=dict(metadata) | ({HASH_KEY: _NO_HASH} if hashed else {}))
     to_make = [(name, entries[name]) for name in order if entries[name].stored is None]
-    with replacing(path) as partial, partial.open("wb", buffering=0) as file, _ahead(to_make) as made:
-        file.write(struct.pack("<Q", len(header)) + header)
-        with _Stream(file, hashed=hashed) as stream:
+    begin = struct.pack("<Q", len(header)) + header
+    size = len(begin) + sum(entry.bytes for entry in entries.values())
+    with replacing(path) as partial, _ahead(to_make) as made:
+        with BlockFile(partial, size=size) as file:
+            file.write(memoryview(begin))
+            if hashed:
+                file.hash_from_here()
             for name in order:
                 if (stored := entries[name].stored) is None:
-                    stream.write(tensor_bytes(next(made)))
+                    file.write(tensor_bytes(next(made)))
                 else:
-                    stream.copy(name, *stored, count=entries[name].bytes)
+                    _copy(file, name, (*stored, entries[name].bytes))
         if hashed:
-            _fill_in(file, header, stream.digest.hexdigest())
+            _fill_in(partial, header, file.digest.hexdigest())
 
 
-class _Stream:
-    """A file that is written and hashed at the same time."""
+def _copy(file: BlockFile, name: str, stored: tuple[Path, int, int]) -> None:
+    """Appends a tensor's bytes as they lie in another file, from a byte on and so many.
 
-    def __init__(self, file: FileIO, *, hashed: bool) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-        self._hashing = ThreadPoolExecutor(1) if hashed else None
-        self._waiting: deque[Future[None]] = deque()
-
-    def write(self, block: memoryview) -> None:
-        """Writes these bytes."""
-        self._hash(partial(self.digest.update, block))
-        while block:
-            block = block[self.file.write(block) :]
-
-    def copy(self, name: str, path: Path, begin: int, *, count: int) -> None:
-        """Writes a tensor's bytes as they lie in another file; raises BadWeights if that ends before they do."""
-        with path.open("rb", buffering=0) as source:
-            if os.fstat(source.fileno()).st_size < begin + count:
-                raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
-            self._hash(partial(_hash_part, self.digest, path, begin=begin, count=count))
-            for start in range(begin, begin + count, _PART):
-                _copy_part(source, self.file, begin=start, count=min(_PART, begin + count - start))
-
-    def _hash(self, work: Callable[[], None]) -> None:
-        if self._hashing is None:
-            return
-        self._waiting.append(self._hashing.submit(work))
-        if len(self._waiting) > _AHEAD:
-            self._waiting.popleft().result()
-
-    def __enter__(self) -> _Stream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._hashing is not None:
-            self._hashing.shutdown(cancel_futures=kind is not None)
-        for one in self._waiting if kind is None else ():
-            one.result()
-
-
-def _copy_part(source: FileIO, target: FileIO, *, begin: int, count: int) -> None:
-    """Appends a part of a file to another, within the system where that can."""
-    while count and hasattr(os, "copy_file_range"):
-        try:
-            done = os.copy_file_range(source.fileno(), target.fileno(), count, offset_src=begin)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            break  # two file systems, or one that cannot
-        if not done:
-            break
-        begin, count = begin + done, count - done
-    source.seek(begin)
-    while count:
-        block = source.read(min(count, _BLOCK))
-        if not block:
-            raise BadWeights(f"{source.name} ends too early; {_CHANGED}")
-        target.write(block)
-        count -= len(block)
-
-
-def _hash_part(digest: Any, path: Path, *, begin: int, count: int) -> None:
-    """Adds a part of a file to a digest."""
-    block = memoryview(bytearray(min(count, _BLOCK)))
+    Raises BadWeights if the file ends before they do.
+    """
+    path, begin, count = stored
     with path.open("rb", buffering=0) as source:
         source.seek(begin)
-        while count:
-            size = source.readinto(block[: min(count, len(block))])
-            if not size:
-                return  # who copies the same part says so
-            digest.update(block[:size])
-            count -= size
+        for room in file.room(count):
+            filled = 0
+            while filled < len(room):
+                with room[filled:] as rest:
+                    if not (size := source.readinto(rest)):
+                        raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
+                filled += size
 
 
 @contextmanager
@@ -227,9 +151,10 @@ def _header(entries: Mapping[str, Entry], order: list[str], *, metadata: Mapping
     return text + b" " * (-len(text) % 8)
 
 
-def _fill_in(file: FileIO, header: bytes, digest: str) -> None:
-    file.seek(8 + header.index(_NO_HASH.encode()))
-    file.write(f"0x{digest}".encode())
+def _fill_in(path: Path, header: bytes, digest: str) -> None:
+    with path.open("rb+", buffering=0) as file:
+        file.seek(8 + header.index(_NO_HASH.encode()))
+        file.write(f"0x{digest}".encode())
 
 
 def _plain() -> list[str]:

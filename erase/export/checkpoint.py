@@ -7,27 +7,25 @@ folder is converted (`models/_ldm` holds the names), or its own single file is p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel, ModelMismatch, RunConflict
 from erase.export._inspection import read_keys
 from erase.export._modelspec import architecture, modelspec
-from erase.export._patching import read_header
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export._undo import reversal_place, write_reversal
-from erase.export._writing import DTYPES, HASH_KEY, Entry, write_tensors
+from erase.export._writing import HASH_KEY, Entry, write_tensors
 from erase.models import Model
 from erase.models._checkpoint import open_checkpoint
 from erase.models._ldm import TEXTS, Slot, slots
 from erase.models._model import canonical
+from erase.models._stored import DTYPES, Header, StoredTensors, read_header
 from erase.models._weights import Place
 
 Members = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file's holds
@@ -89,9 +87,8 @@ def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dic
     Raises ModelMismatch if the file does not hold the model's own values there, BadWeights, BadModel.
     """
     metadata, _ = read_keys(source)
-    header, begin = read_header(source)
-    header.pop("__metadata__", None)
-    entries = {key: _stored_entry(source, key, entry, begin=begin) for key, entry in header.items()}
+    header = read_header(source)
+    entries = {key: _stored_entry(source, key, header) for key in header[0] if key != "__metadata__"}
     whole = open_checkpoint(source)
     by_key: dict[str, list[tuple[str, Place]]] = {}
     for name in edit.touches:
@@ -153,17 +150,17 @@ def _entry(model: Model, edit: Edit, members: Members, *, touched: set[str]) -> 
     return Entry(own.dtype, tuple(own.shape), partial(_gather, model, edit, members, touched=touched))
 
 
-def _stored_entry(source: Path, key: str, entry: Mapping[str, Any], *, begin: int) -> Entry:
+def _stored_entry(source: Path, key: str, header: Header) -> Entry:
+    entry, begin = header[0][key], header[1]
     if entry["dtype"] not in DTYPES:
         raise BadModel(f"{key} in {source} is of {entry['dtype']}, which cannot be edited; give an unquantised model.")
     place = (source, begin + int(entry["data_offsets"][0]))
-    return Entry(DTYPES[entry["dtype"]], tuple(entry["shape"]), partial(_read, source, key), place)
+    return Entry(DTYPES[entry["dtype"]], tuple(entry["shape"]), partial(_read, source, key, header), place)
 
 
-def _read(source: Path, key: str) -> Tensor:
-    with safe_open(source, framework="pt") as file:
-        value: Tensor = file.get_tensor(key)
-    return value
+def _read(source: Path, key: str, header: Header) -> Tensor:
+    with StoredTensors(source, header) as file:
+        return file.tensor(key)
 
 
 def _markers(architecture: str, prediction: str) -> dict[str, Entry]:

@@ -8,8 +8,8 @@ shares the text encoder.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +21,16 @@ from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
 from erase.methods._maps import spaces_of
 from erase.methods._ridge import gram
-from erase.methods._states import all_grams, last_states
+from erase.methods._states import AT_ONCE, all_grams, last_states
+from erase.methods._text_tower import Tower
 from erase.models import Model, Reads
 from erase.models._model import canonical, identity_keys
-from erase.models._weights import content_digest
+from erase.models._weights import weights_digest
 from erase.task import Task
 
 KeepTokens = Literal["all", "last"]
 METADATA_KEY = "erase.prior"
+_INNER = "read by "  # in front of a weight's name
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz")
 
 
@@ -46,12 +48,24 @@ class Source:
 class Prior:
     """The sum of r r^T over a corpus's token states, padding included, [width, width] float64.
 
-    `pooled` is the same of its pooled states, where the model's weights read any.
+    `pooled` is the same of its pooled states, where the model's weights read any. `inner`: the second moment of what a
+    weight inside the text encoder reads at the captions' own tokens, by the weight's name.
     """
 
     gram: Tensor
     source: Source
     pooled: Tensor | None = None
+    inner: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def read_by(self, weight: str) -> Tensor:
+        """The second moment of what a weight inside the text encoder reads; raises BadWeights if it was not counted."""
+        if weight not in self.inner:
+            there = ", ".join(sorted(self.inner)) or "none"
+            raise BadWeights(
+                f"the prior lacks what {weight} reads (it has {there}); build it with scripts/build_prior.py --layer, "
+                "for the layer that is edited."
+            )
+        return self.inner[weight]
 
     @property
     def mean(self) -> Tensor:
@@ -70,17 +84,30 @@ class Prior:
         """Writes one safetensors file; the same prior gives the same bytes."""
         info = json.dumps(asdict(self.source), sort_keys=True)
         tensors = {"gram": self.gram} | ({} if self.pooled is None else {"pooled": self.pooled})
+        tensors |= {f"{_INNER}{name}": moment for name, moment in self.inner.items()}
         write_atomically(path, save(tensors, metadata={METADATA_KEY: info}))
 
 
-def build_prior(model: Model, captions: Sequence[str]) -> Prior:
-    """The prior of captions on a model's text encoder; raises PromptTooLong, BadWeights on no caption."""
+def build_prior(model: Model, captions: Sequence[str], *, layer: int | None = None) -> Prior:
+    """The prior of captions on a model's text encoder, with what a layer's `mlp.fc2` reads if one is given.
+
+    Raises PromptTooLong, BadWeights on no caption, and what `Tower.of` raises.
+    """
     unique = list(dict.fromkeys(captions))
     if not unique:
         raise BadWeights("there is no caption to build a prior from; give a file with at least one.")
     total, tokens = all_grams(model, unique)
     source = Source(encoder_fingerprint(model), content_hash(unique), len(unique), tokens)
-    return Prior(total["tokens"], source, total.get("pooled"))
+    inner = {} if layer is None else _inner_moment(Tower.of(model, layer), unique)
+    return Prior(total["tokens"], source, total.get("pooled"), inner)
+
+
+def _inner_moment(tower: Tower, captions: Sequence[str]) -> dict[str, Tensor]:
+    total, count = gram(tower.inputs(captions[:1])[:0]), 0
+    for begin in range(0, len(captions), AT_ONCE):
+        seen = tower.inputs(captions[begin : begin + AT_ONCE])
+        total, count = total + gram(seen), count + len(seen)
+    return {tower.weight_name: total / count}
 
 
 def load_prior(path: Path, model: Model) -> Prior:
@@ -93,7 +120,9 @@ def load_prior(path: Path, model: Model) -> Prior:
         with safe_open(path, framework="pt") as file:
             source = Source(**json.loads((file.metadata() or {})[METADATA_KEY]))
             total: Tensor = file.get_tensor("gram")
-            pooled: Tensor | None = file.get_tensor("pooled") if "pooled" in file.keys() else None  # noqa: SIM118
+            keys = set(file.keys())
+            pooled: Tensor | None = file.get_tensor("pooled") if "pooled" in keys else None
+            inner = {key.removeprefix(_INNER): file.get_tensor(key) for key in keys if key.startswith(_INNER)}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadWeights(f"{path} is no prior ({error}); build one with scripts/build_prior.py.") from error
     if source.encoder != (expected := encoder_fingerprint(model)):
@@ -103,7 +132,7 @@ def load_prior(path: Path, model: Model) -> Prior:
         )
     if "pooled" in spaces_of(model) and pooled is None:
         raise BadWeights(f"prior {path} lacks the pooled states that this model reads; build it anew for this model.")
-    return Prior(total, source, pooled)
+    return Prior(total, source, pooled, inner)
 
 
 def encoder_fingerprint(model: Model) -> str:
@@ -113,7 +142,7 @@ def encoder_fingerprint(model: Model) -> str:
         weights = model.weights(component)
         keys = sorted(identity_keys(weights.places).values())
         named += [(f"{component}.{canonical(key)}", value) for key, value in weights.tensors(keys)]
-    return content_digest(sorted(named, key=lambda pair: pair[0]))
+    return weights_digest(sorted(named, key=lambda pair: pair[0]))
 
 
 def held(

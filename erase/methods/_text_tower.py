@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erase.errors import BadOption
+from erase.errors import BadOption, CannotEdit
 from erase.methods._states import fits, put
 from erase.models import Model
 from erase.models._model import canonical
@@ -26,7 +26,12 @@ class Tower:
 
     @classmethod
     def of(cls, model: Model, layer: int) -> Tower:
-        """The tower of a model with one CLIP text encoder; raises BadOption for a layer that it lacks or its last."""
+        """The tower of a model with one CLIP text encoder; `layer` -1 is three quarters of the way up.
+
+        Raises CannotEdit for a model with others, BadOption for a layer that it lacks or its last.
+        """
+        if [text.kind for text in model.texts] != ["CLIPTextModel"]:
+            raise CannotEdit(f"refact edits models with one CLIP text encoder; a {model.family} model has others.")
         encoder = model.source.text_encoder(model.texts[0])
         layers = int(encoder.config.num_hidden_layers)
         chosen = min(layers * 3 // 4, layers - 2) if layer == -1 else layer

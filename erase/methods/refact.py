@@ -12,7 +12,8 @@ anchor's phrasing than to those of the target's and of the keeps'. Differences f
 - only the layers behind the edited one are run in the search, on the tokens up to the prompts' ends, all words at once;
 - several targets are solved together, D (K^T C^-1 K)^-1 K^T C^-1, which meets all of them and for one is the above;
 - the pooled state before its projection, which diffusion models have no weights of;
-- C comes from the keeps and the anchors in those phrasings, plus `floor` times its average on the diagonal;
+- C comes from the keeps and the anchors in those phrasings, plus that of a prior, plus `floor` times its average on
+  the diagonal;
 - in float64 but for the text encoder itself.
 """
 
@@ -20,13 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.errors import CannotEdit
 from erase.methods._options import check_options
+from erase.methods._prior import load_prior
 from erase.methods._states import put, words_of
 from erase.methods._text_tower import Rest, Tower
 from erase.models import Model
@@ -45,6 +47,8 @@ class ReFACT:
     `radius`: how long that may be, in lengths of the layer's own output.
     `decay`: more keeps it shorter.
     `floor`: how much of the average direction every direction counts as kept; more spreads the edit less.
+    `prior`, `prior_scale`: a file of `scripts/build_prior.py --layer`, and its weight against the second moment of the
+    keeps and anchors.
     """
 
     layer: int = -1
@@ -53,21 +57,29 @@ class ReFACT:
     radius: float = 4.0
     decay: float = 0.01
     floor: float = 0.01
+    prior: str = ""
+    prior_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("learning_rate", "radius", "floor"), not_negative=("decay",), counts=("steps",))
+        check_options(
+            self,
+            positive=("learning_rate", "radius", "floor"),
+            not_negative=("decay", "prior_scale"),
+            counts=("steps",),
+        )
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        if [text.kind for text in model.texts] != ["CLIPTextModel"]:
-            raise CannotEdit(f"refact edits models with one CLIP text encoder; a {model.family} model has others.")
-        info = describe(self, model, task)
         tower = Tower.of(model, self.layer)
+        general = load_prior(Path(self.prior), model).read_by(tower.weight_name) if self.prior else None
+        info = describe(self, model, task)
         words = [(word, target) for target in task.targets for word in target.words]
         keys, additions = self.facts(tower, words, keeps=task.keeps)
         others = dict.fromkeys([*words_of(task.keeps), *(target.anchor for target in task.targets)])
         phrased = [put(text, word) for word in others for text in tower.fitting(PHRASINGS, [word])]
         corpus = tower.inputs([*task.keeps, *phrased])
         moment = corpus.T @ corpus / len(corpus)
+        if general is not None:
+            moment += self.prior_scale * general
         moment += self.floor * moment.trace() / len(moment) * torch.eye(len(moment), dtype=torch.float64)
         delta = insert(keys, additions, moment)
         return Edit(info, deltas={f"text_encoder.{tower.weight_name}": delta.float()})

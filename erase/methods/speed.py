@@ -15,6 +15,7 @@ Differences:
 - s is found by default: C_t is a mean, so that with many targets a fixed s outweighs each of them (with s = 1, eight
   targets of `emoji` at once keep two thirds of the distance to their anchors);
 - all states of a prompt are edited by default, and then a keep's are its own tokens and its last padding;
+- a prior may be added to the keeps' second moment;
 - the threshold is a share of the average direction's moment, about 1 in CLIP and far less in T5;
 - the inverse in the constraint is a pseudo-inverse, for P can cancel a constraint;
 - keys and values are edited, where officially values alone are by default.
@@ -25,6 +26,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -34,6 +36,7 @@ from erase.edit import Edit, describe
 from erase.errors import BadOption
 from erase.methods._maps import Weights, leading, map_both, sites_of, square, width_of
 from erase.methods._options import check_options
+from erase.methods._prior import load_prior
 from erase.methods._ridge import Factors, gram, smaller
 from erase.methods._states import Pairs, empty_states, last_states, own_states, paired_states, prompt_pairs
 from erase.models import Model, Reads
@@ -58,6 +61,8 @@ class SPEED:
     `tokens`: which token states are edited (`last`, `aligned`, `all`); officially `last`, and all for nudity.
     `weights`: what is edited: `values`, `keys` or `both`.
     `expand`: also edits five common phrasings around each target.
+    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment, to
+    which it is added before the free directions are looked for; where it leaves too few, raise the threshold.
     """
 
     threshold: float = 0.1
@@ -69,12 +74,14 @@ class SPEED:
     tokens: Literal["last", "aligned", "all"] = "all"
     weights: Weights = "both"
     expand: bool = False
+    prior: str = ""
+    prior_scale: float = 1.0
 
     def __post_init__(self) -> None:
         check_options(
             self,
             positive=("threshold",),
-            not_negative=("retain_scale", "augment"),
+            not_negative=("retain_scale", "augment", "prior_scale"),
             shares=("reach",),
             counts=("centres",),
         )
@@ -83,11 +90,14 @@ class SPEED:
         pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
         keeps = (last_states if self.tokens == "last" else own_states)(model, task.keeps)
         empty, sites = empty_states(model), sites_of(model, method=self, weights=self.weights)
+        general = load_prior(Path(self.prior), model).means if self.prior else {}
 
         def solved(reads: Reads, *, seen: Tensor | None) -> Factors:
             states = empty[reads].double()
             fixed = torch.cat([states[:1], centres(states[1:], self.centres)]) if reads == "tokens" else states
             moment = kept_moment(keeps[reads].double(), pairs[reads], seen=seen, augment=self.augment)
+            if reads in general:
+                moment = moment + self.prior_scale * general[reads]
             return self.erase(pairs[reads], moment, fixed=fixed)
 
         if self.keeps == "layer":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from erase.models._hub import hub_id
 from erase.models._sites import Pattern, Reads, Role, Site, find_sites
 from erase.models._source import Source, read_json
 from erase.models._text import Text, TextEncoder
-from erase.models._weights import Tensors, check_finite, content_digest
+from erase.models._weights import Tensors, check_finite, weights_digest
 
 _NO_PART = (".", "judge/", "safety_checker/", "feature_extractor/")  # folders that draw nothing
 
@@ -124,6 +125,7 @@ class Model(ABC):
     def encode(self, prompts: Sequence[str]) -> Encoding:
         """The prompts as the sites see them; raises PromptTooLong."""
         self.check_prompts(prompts)
+        _ = self._fingerprinting  # the fingerprint is wanted of whoever encodes prompts, and is taken meanwhile
         return self.join(self._encoders, prompts)
 
     @property
@@ -219,7 +221,14 @@ class Model(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """Identity of what an edit depends on: a hash over the text encoders' and the sites' values."""
-        return content_digest(self._identity())
+        return self._fingerprinting.result()
+
+    @cached_property
+    def _fingerprinting(self) -> Future[str]:
+        thread = ThreadPoolExecutor(1)
+        found = thread.submit(lambda: weights_digest(self._identity()))
+        thread.shutdown(wait=False)
+        return found
 
     def _identity(self) -> Iterator[tuple[str, Tensor]]:
         """Names and values that make up the model's identity, one at a time, sorted by name."""

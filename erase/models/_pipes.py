@@ -12,7 +12,7 @@ from erase.models._encoding import Condition
 from erase.models._model import Model, identity_keys
 from erase.models._open import FAMILIES
 from erase.models._text import Text, TextEncoder
-from erase.models._weights import content_digest
+from erase.models._weights import weights_digest
 
 
 def family_of_pipe(pipe: Any) -> type[Model]:
@@ -73,7 +73,7 @@ def parameters_of(pipe: Any) -> dict[str, Tensor]:
 
 def fingerprint_of(pipe: Any) -> str:
     """A loaded pipeline's fingerprint, equal to that of the model it was loaded from at full precision."""
-    return content_digest(sorted(_identity_of(pipe), key=lambda pair: pair[0]))
+    return weights_digest(sorted(_identity_of(pipe), key=lambda pair: pair[0]))
 
 
 def _identity_of(pipe: Any) -> Iterator[tuple[str, Tensor]]:

@@ -106,9 +106,10 @@ def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> A
         spelled: dict[str, list[str]] = {}
         for name in encoder.state_dict():
             spelled.setdefault(_canonical(name), []).append(name)
-        for key, tensor in weights.tensors():  # each is checked to be whole and finite
-            value = tensor.to(torch.float32, copy=True)
-            encoder.load_state_dict(dict.fromkeys(spelled.pop(_canonical(key), ()), value), strict=False, assign=True)
+        values: dict[str, Tensor] = {}
+        for key, tensor in weights.tensors(dtype=torch.float32):  # each is checked to be whole and finite
+            values |= dict.fromkeys(spelled.pop(_canonical(key), ()), tensor)
+        encoder.load_state_dict(values, strict=False, assign=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise BadWeights(f"{where} cannot be loaded: {first_line(error)}") from error
     if spelled:

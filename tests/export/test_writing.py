@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import hashlib
 import os
-from functools import partial
+from dataclasses import replace
+from fcntl import F_GETFL, fcntl
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from erase.errors import BadWeights
-from erase.export._patching import read_header
+from erase.errors import BadWeights, DiskFull
 from erase.export._writing import HASH_KEY, Entry, write_tensors
+from erase.models._stored import read_header
 
 TENSORS = {
     "a": torch.arange(3000, dtype=torch.float32).view(30, 100),
@@ -26,16 +29,13 @@ TENSORS = {
 def stored(path: Path) -> dict[str, Entry]:
     """Entries of tensors that lie in another file."""
     save_file(TENSORS, path)
+    return {name: replace(Entry.of(value), stored=place(path, name)) for name, value in TENSORS.items()}
+
+
+def place(path: Path, name: str) -> tuple[Path, int]:
+    """Where a tensor's bytes lie."""
     header, begin = read_header(path)
-    return {
-        name: Entry(
-            value.dtype,
-            tuple(value.shape),
-            partial(torch.clone, value),
-            (path, begin + header[name]["data_offsets"][0]),
-        )
-        for name, value in TENSORS.items()
-    }
+    return path, begin + header[name]["data_offsets"][0]
 
 
 def test_what_is_taken_over_is_the_same_as_what_is_made(tmp_path: Path) -> None:
@@ -45,12 +45,39 @@ def test_what_is_taken_over_is_the_same_as_what_is_made(tmp_path: Path) -> None:
     assert all(torch.equal(value, TENSORS[name]) for name, value in load_file(tmp_path / "copied").items())
 
 
-def test_it_is_the_same_where_the_system_copies_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = stored(tmp_path / "source")
+@pytest.mark.parametrize("can", ["past the cache", "opened so but not written", "not at all"])
+def test_a_large_file_is_the_same_however_it_is_written(
+    can: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {str(number): torch.arange(number, 2**22 + 7 * number) for number in range(3)}  # 96 MB
+    entries = {name: Entry.of(value) for name, value in values.items()}
     write_tensors(tmp_path / "one", entries, metadata={})
-    monkeypatch.delattr(os, "copy_file_range")
-    write_tensors(tmp_path / "other", entries, metadata={})
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    taken_over = {name: replace(entry, stored=place(tmp_path / "one", name)) for name, entry in entries.items()}
+    write = os.pwrite
+
+    def refusing(file: int, data: memoryview, begin: int) -> int:
+        if fcntl(file, F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return write(file, data[:1000001], begin)  # nor all at once
+
+    if can == "opened so but not written":
+        monkeypatch.setattr(os, "pwrite", refusing)
+    if can == "not at all":
+        monkeypatch.delattr(os, "O_DIRECT")
+    write_tensors(tmp_path / "other", taken_over, metadata={})
+    assert filecmp.cmp(tmp_path / "one", tmp_path / "other", shallow=False)
+    assert all(torch.equal(value, values[name]) for name, value in load_file(tmp_path / "other").items())
+
+
+def test_what_fails_while_a_block_is_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, data: memoryview, begin: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    for count in (10, 2**25):  # one block, and several that wait for each other
+        with pytest.raises(DiskFull):
+            write_tensors(tmp_path / "file", {"a": Entry.of(torch.ones(count))}, metadata={})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_hash_is_that_of_all_tensors_bytes_and_left_out_where_it_is_not_asked_for(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from erase.export._patching import read_header
 from erase.export.checkpoint import checkpoint
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
+from erase.models._stored import read_header
 from erase.task import Target, Task
 from tests.methods.formulas import relative, ridge_step
 

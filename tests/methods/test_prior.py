@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.methods._prior import build_prior, held, load_prior
+from erase.methods._text_tower import Tower
 from erase.models import Model, open_model
 from erase.task import Target, Task
 from tests.tiny import tiny_stable_diffusion
@@ -35,6 +36,17 @@ def test_saving_and_loading_keeps_every_bit_and_says_where_it_comes_from(model: 
     assert again.source == prior.source
     with safe_open(file, framework="pt") as opened:
         assert set(json.loads(opened.metadata()["erase.prior"])) == {"captions", "captions_sha256", "encoder", "tokens"}
+
+
+def test_what_a_layer_reads_is_counted_if_asked_and_kept_in_the_file(model: Model, tmp_path: Path) -> None:
+    captions = [f"a cat {number}" for number in range(70)]  # more than are encoded at once
+    prior, file = build_prior(model, captions, layer=0), tmp_path / "prior.safetensors"
+    prior.save(file)
+    again, (name,) = load_prior(file, model), prior.inner
+    assert name == "encoder.layers.0.mlp.fc2.weight"
+    assert torch.equal(again.read_by(name), prior.inner[name])
+    rows = Tower.of(model, 0).inputs(captions)
+    torch.testing.assert_close(prior.inner[name], rows.T @ rows / len(rows))
 
 
 def test_another_text_encoders_prior_is_refused(model: Model, tmp_path: Path) -> None:

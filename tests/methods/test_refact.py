@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from erase.errors import BadOption
+from erase.errors import BadOption, BadWeights
+from erase.methods._prior import build_prior
 from erase.methods._ridge import gram
 from erase.methods._text_tower import Tower
-from erase.methods.refact import ReFACT, insert
+from erase.methods.refact import PHRASINGS, ReFACT, insert
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, relative, states
@@ -33,6 +36,37 @@ def test_several_facts_are_all_met_and_others_move_least() -> None:
     torch.testing.assert_close(keys @ plain.T, additions)
     assert (corpus @ change.T).norm() < (corpus @ plain.T).norm()
     assert torch.linalg.matrix_rank(change) == 3
+
+
+def test_a_prior_is_added_to_the_corpus_and_its_own_inputs_move_less(model: Model, tmp_path: Path) -> None:
+    captions, file = ["a red rose in the car", "twemoji"], tmp_path / "prior.safetensors"
+    build_prior(model, captions, layer=-1).save(file)
+    encoder, encoding, read = model.pipeline().text_encoder, model.encode(captions), []
+    module = dict(encoder.named_modules())["encoder.layers.0.mlp.fc2"]
+    with torch.no_grad(), module.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].double())):
+        encoder(encoding.ids.clone())
+    rows = [row for one, length in zip(read[0], encoding.lengths, strict=True) for row in one[: int(length)]]
+    general = sum(torch.outer(row, row) for row in rows) / len(rows)
+
+    method = ReFACT(steps=20, prior=str(file), prior_scale=5.0)
+    tower = Tower.of(model, -1)
+    keys, additions = method.facts(tower, [("noto", TASK.targets[0])], keeps=TASK.keeps)
+    anchors = [text.format(word) for word in ("car", "blob") for text in PHRASINGS]
+    corpus = tower.inputs([*TASK.keeps, *anchors])
+    C = sum(torch.outer(row, row) for row in corpus) / len(corpus) + 5 * general
+    C = C + 0.01 * torch.eye(len(C)) * C.diagonal().mean()
+    u = torch.linalg.inv(C) @ keys[0]
+    edit = next(iter(method(model, TASK).deltas.values())).double()
+    assert relative(edit, torch.outer(additions[0], u) / (keys[0] @ u)) < 1e-5
+    plain = next(iter(ReFACT(steps=20)(model, TASK).deltas.values())).double()
+    assert (edit @ torch.stack(rows).T).norm() < 0.9 * (plain @ torch.stack(rows).T).norm()
+
+
+def test_a_prior_of_other_layers_or_none_is_refused(model: Model, tmp_path: Path) -> None:
+    file = tmp_path / "prior.safetensors"
+    build_prior(model, ["a cat"]).save(file)
+    with pytest.raises(BadWeights, match=r"lacks what encoder\.layers\.0\.mlp\.fc2\.weight reads"):
+        ReFACT(prior=str(file))(model, TASK)
 
 
 def test_the_edited_encoder_puts_the_target_nearer_to_its_anchor_than_to_itself_or_a_keep(model: Model) -> None:

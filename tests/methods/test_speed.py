@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._ridge import gram
+from erase.methods._prior import build_prior
+from erase.methods._ridge import Factors, gram
 from erase.methods._states import Pairs
 from erase.methods.speed import LEAST, SPEED, centres, free_directions, kept_moment, moved_by
 from erase.models import Model
@@ -95,6 +98,31 @@ def test_the_scale_that_is_found_moves_the_share_that_is_asked_of_what_can_be_mo
     largest = float(torch.linalg.eigvalsh(gram(given.old @ basis) / count)[-1])
     least, whole = left(SPEED(retain_scale=LEAST * largest)), float(way.square().sum())
     assert left(SPEED(reach=reach)) == pytest.approx(least + (1 - reach) * (whole - least), rel=1e-6)
+
+
+def test_a_prior_is_added_to_the_keeps_second_moment(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions, given = ["a house", "two red birds"], []
+    build_prior(model, captions).save(tmp_path / "prior.safetensors")
+    erase = SPEED.erase
+
+    def seen(method: SPEED, pairs: Pairs, moment: torch.Tensor, *, fixed: torch.Tensor) -> Factors:
+        given.append(moment)
+        return erase(method, pairs, moment, fixed=fixed)
+
+    monkeypatch.setattr(SPEED, "erase", seen)
+    options = {"prior": str(tmp_path / "prior.safetensors"), "prior_scale": 3.0}
+    plain, edit = (SPEED(threshold=1.0, keeps="all", **more)(model, TASK) for more in ({}, options))  # type: ignore[arg-type]
+    rows = [row for prompt in model.encode(captions).states.double() for row in prompt]
+    expected = sum(torch.outer(row, row) for row in rows) / len(rows)
+    assert relative(given[1] - given[0], 3 * expected) < 1e-6
+    # What lies in the corpus and not in the keeps moves less, by the size that the moment gives it.
+    moved = [float((expected @ one.text_maps[0].matrix().T - expected).norm()) for one in (plain, edit)]
+    assert moved[1] < 0.9 * moved[0]
+    empty = Task(TASK.targets)
+    assert SPEED(threshold=1.0, **options)(model, empty).text_maps[0].rank  # type: ignore[arg-type]
+    assert relative(given[2], 3 * expected) < 1e-6
 
 
 def test_a_layer_edit_of_a_model_holds_the_start_token_in_every_layer(model: Model) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -54,6 +56,19 @@ def test_half_precision_weights_of_the_same_model_have_another_fingerprint(model
     file = tiny_copy / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({key: value.half() for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
     assert open_model(tiny_copy).fingerprint != model.fingerprint
+
+
+def test_prompts_are_encoded_while_the_base_is_hashed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = Event()
+
+    def slow(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
+        return f"{encoded.wait(60)} {len(list(weights))}"
+
+    monkeypatch.setattr("erase.models._model.weights_digest", slow)
+    fresh = open_model(model.path)
+    assert len(fresh.encode(["a cat"]).states) == 1
+    encoded.set()
+    assert fresh.fingerprint.startswith("True ")
 
 
 def test_a_fingerprint_does_not_depend_on_where_the_model_lies(model: Model, tiny_copy: Path) -> None:

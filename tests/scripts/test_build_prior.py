@@ -48,8 +48,9 @@ def test_it_writes_a_prior_that_its_model_takes_and_tells_what_was_left_out(
     captions.write_text(f"a cat\na dog\n{'cat ' * 40}\n")
     monkeypatch.setattr(
         "sys.argv",
-        ["build_prior.py", "--model", str(model.path), "--captions", str(captions), "--out", str(out)],
+        ["build_prior.py", "--model", str(model.path), "--captions", str(captions), "--out", str(out), "--layer", "0"],
     )
     script.main()
     assert load_prior(out, model).source.captions == 2
+    assert load_prior(out, model).inner
     assert "1 too long, left out" in capsys.readouterr().out
