@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-_BLOCK = 2**24  # bytes of a block
+_BLOCK = 2**23  # bytes of a block
 _BLOCKS = 5  # that are there at most: one is filled, the others wait to be hashed or written
 _SECTOR = 2**12  # what is written past the cache begins and ends at a multiple of so many bytes
 _LARGE = 2**26  # bytes from which on a file goes past the cache
