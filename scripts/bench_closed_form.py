@@ -31,6 +31,8 @@ those others count on both sides with what a prompt among 16 takes.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import shutil
@@ -201,6 +203,8 @@ class Peak:
     """The most memory that this process holds at a time, in MB beyond what it held before, files mapped included."""
 
     def __enter__(self) -> Peak:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what was let go before must not be there to be taken again
         Path("/proc/self/clear_refs").write_text("5")
         self._before = memory_mb("VmRSS")
         return self

@@ -7,83 +7,45 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from torch import Tensor
 
 from erase.export._writing import Entry, write_tensors
-from erase.models._clip_tokens import VOCABULARY
 from erase.models._ldm import TEXTS, slots
-from erase.models._model import canonical
-
-CLIP = {"vocab_size": VOCABULARY, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
-BIG_CLIP = {"vocab_size": VOCABULARY, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}
-AUTOENCODER = {
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-}
+from erase.models._published import settings_of, shapes_of
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A family's published settings: of its UNet, and of each text encoder with its class."""
+    """The settings of a family's parts that a single file holds, and whether its published file tells its hash."""
 
     family: str
-    unet: dict[str, Any]
-    texts: tuple[tuple[str, dict[str, Any]], ...]
+    parts: dict[str, dict[str, Any]]
     hashed: bool = False
 
+    @staticmethod
+    def published(family: str, *, hashed: bool = False) -> Shape:
+        """That of the family's published model."""
+        parts = ("unet", "vae", *TEXTS[family])
+        return Shape(family, {part: settings_of(family, part) for part in parts}, hashed)
+
     def narrow(self) -> Shape:
-        """The same with an eighth of the UNet's channels and two layers a text encoder."""
-        channels = tuple(count // 8 for count in self.unet["block_out_channels"])
-        texts = tuple((kind, config | {"num_hidden_layers": 3}) for kind, config in self.texts)
-        return replace(self, unet=self.unet | {"block_out_channels": channels, "norm_num_groups": 8}, texts=texts)
+        """The same with an eighth of the UNet's channels and three layers a text encoder."""
+        channels = [count // 8 for count in self.parts["unet"]["block_out_channels"]]
+        unet = self.parts["unet"] | {"block_out_channels": channels, "norm_num_groups": 8}
+        texts = {part: self.parts[part] | {"num_hidden_layers": 3} for part in TEXTS[self.family]}
+        return replace(self, parts=self.parts | {"unet": unet} | texts)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, by its name in an edit."""
-        with torch.device("meta"):
-            parts: dict[str, Any] = {"unet": diffusers.UNet2DConditionModel(**self.unet)}
-            parts["vae"] = diffusers.AutoencoderKL(**AUTOENCODER)
-            for name, (kind, config) in zip(TEXTS[self.family], self.texts, strict=True):
-                heads = {"num_attention_heads": config["hidden_size"] // 64, "projection_dim": config["hidden_size"]}
-                parts[name] = getattr(transformers, kind)(transformers.CLIPTextConfig(**config, **heads))
         return {
-            f"{part}.{canonical(key)}": tuple(value.shape)
-            for part, module in parts.items()
-            for key, value in module.state_dict().items()
+            f"{part}.{key}": shape for part, config in self.parts.items() for key, shape in shapes_of(config).items()
         }
 
 
 SHAPES = {
-    "sd1": Shape(
-        "stable-diffusion",
-        {
-            "block_out_channels": (320, 640, 1280, 1280),
-            "cross_attention_dim": 768,
-            "attention_head_dim": 8,
-        },
-        (("CLIPTextModel", CLIP),),
-    ),
-    "sdxl": Shape(
-        "stable-diffusion-xl",
-        {
-            "block_out_channels": (320, 640, 1280),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            "transformer_layers_per_block": (1, 2, 10),
-            "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048,
-            "use_linear_projection": True,
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
-        },
-        (("CLIPTextModel", CLIP), ("CLIPTextModelWithProjection", BIG_CLIP)),
-        hashed=True,
-    ),
+    "sd1": Shape.published("stable-diffusion"),
+    "sdxl": Shape.published("stable-diffusion-xl", hashed=True),
 }
 
 

@@ -21,7 +21,7 @@ from erase.models._clip_tokens import VOCABULARY, clip_tokenizer
 from erase.models._ldm import TEXTS, UNET, places
 from erase.models._model import Model
 from erase.models._published import published, shapes_of
-from erase.models._source import Folder
+from erase.models._source import Folder, read_json
 from erase.models._text import Text, build_encoder, first_line
 from erase.models._weights import Place, Tensors, shapes_in
 from erase.models.stable_diffusion import StableDiffusion
@@ -120,7 +120,8 @@ class Checkpoint:
                 folder = self.config.path
             parts = ("unet", "vae", *self._texts)
             for part in parts:
-                self._check_shapes(part, shapes_of(folder / part / "config.json"))
+                file = folder / part / "config.json"
+                self._check_shapes(part, shapes_of(read_json(file), where=file))
             yield folder
 
     def _prediction(self) -> str | None:

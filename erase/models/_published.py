@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,23 @@ def published(family: str, prediction: str | None = "epsilon") -> Iterator[Path]
         yield folder
 
 
-def shapes_of(config_file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a part with such settings, as its class makes them; raises BadModel."""
+def settings_of(family: str, part: str) -> dict[str, Any]:
+    """The published settings of a family's part."""
+    return read_json(_SETTINGS / family / part / "config.json")
+
+
+def shapes_of(config: Mapping[str, Any], *, where: object = "this config") -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a part with such settings, as its class makes them.
+
+    Raises BadModel, which says `where` they come from.
+    """
     import torch
 
-    config = read_json(config_file)
     try:
         with torch.device("meta"):
-            module = _module(config)
+            module = _module(dict(config))
     except (AttributeError, KeyError, ValueError, TypeError) as error:
-        raise BadModel(f"{config_file} makes no part of a model ({error}); get the model anew.") from error
+        raise BadModel(f"{where} makes no part of a model ({error}); get the model anew.") from error
     shapes = {key.removeprefix("text_model."): tuple(value.shape) for key, value in module.state_dict().items()}
     return {key: shape for key, shape in shapes.items() if not key.endswith("position_ids")}
 

@@ -18,6 +18,7 @@ from erase.export.checkpoint import checkpoint
 from erase.models import _published, open_model
 from erase.models._ldm import TEXTS
 from erase.models._published import published, shapes_of
+from erase.models._source import read_json
 from erase.prompts import Row
 from tests.models.test_full_size import PUBLISHED, backbone
 from tests.tiny_checkpoints import tiny_checkpoint
@@ -34,7 +35,10 @@ MILLIONS = {
 def test_every_part_has_the_published_size(family: str) -> None:
     with published(family) as folder:
         counted = {
-            part: sum(torch.Size(shape).numel() for shape in shapes_of(folder / part / "config.json").values()) / 1e6
+            part: sum(
+                torch.Size(shape).numel() for shape in shapes_of(read_json(folder / part / "config.json")).values()
+            )
+            / 1e6
             for part in MILLIONS[family]
         }
         assert set(counted) == {file.parent.name for file in folder.glob("*/config.json")}
@@ -46,7 +50,7 @@ def test_the_unet_is_the_published_one(family: str) -> None:
     _, settings, _ = PUBLISHED[family]
     with published(family, "v_prediction") as folder:
         config = json.loads((folder / "unet/config.json").read_text())
-        shapes = shapes_of(folder / "unet/config.json")
+        shapes = shapes_of(config)
     shown = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
     assert {key: config[key] for key in shown if key != "sample_size"} == {
         key: value for key, value in shown.items() if key != "sample_size"
