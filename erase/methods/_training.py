@@ -39,7 +39,8 @@ class Trained:
     `steps`, `learning_rate`: more erases further and harms more. `batch`: tuples in a step. `weight_decay` pulls what
     is trained to zero. `gradient_clip`: largest norm of a step's gradient, 0 for any. `seed`: of all that is drawn.
     `trajectories`: of the bank, for each target; `sampling_steps`, `sampling_guidance`: how they are sampled;
-    `every`: 2 keeps every second of their steps. `size`: of the pictures in pixels, 0 for the model's own.
+    `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the pictures in pixels,
+    0 for the model's own.
     `precision`: bfloat16 halves what frozen weights take and is faster on a card; what is trained stays in float32.
     `gradient_checkpointing` takes less memory and more time; with `offload` frozen weights wait on the CPU, too, and
     come to the card layer by layer.
@@ -54,6 +55,7 @@ class Trained:
     trajectories: int = 8
     sampling_steps: int = 25
     sampling_guidance: float = 3.0
+    sampling_batch: int = 8
     every: int = 1
     size: int = 0
     precision: Precision = "float32"
@@ -61,7 +63,7 @@ class Trained:
     offload: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "trajectories", "sampling_steps", "every"):
+        for name in ("steps", "batch", "trajectories", "sampling_steps", "sampling_batch", "every"):
             if getattr(self, name) < 1:
                 raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 1 or more.")
         for name in ("weight_decay", "gradient_clip", "seed", "size"):

@@ -83,7 +83,7 @@ class SDD(Trained):
             refresh.after(step)
 
         state = {f"average.{name}": value for name, value in average.items()} | refresh.state
-        session.train(parameters, loss, state=state, after=after)
+        session.train(parameters, loss, state=state, after=after, result=lambda: average)
         return session.edit(deltas=session.deltas(average))
 
 

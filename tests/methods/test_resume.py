@@ -62,14 +62,8 @@ def test_a_training_that_was_stopped_ends_in_the_same_edit(name: str, model: Mod
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_bank_that_was_stopped_half_way_ends_in_the_same_edit(
-    name: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from erase.methods import _session
-
-    plan = _session.Plan
-    monkeypatch.setattr(_session, "Plan", lambda *parts, **more: plan(*parts, **more, batch=1))
-    method = method_of(name)
+def test_a_bank_that_was_stopped_half_way_ends_in_the_same_edit(name: str, model: Model, tmp_path: Path) -> None:
+    method = method_of(name, sampling_batch=1)
     whole: Edit = method(model, STYLE)
     with pytest.raises(KeyboardInterrupt):
         method(model, STYLE, work=Work(tmp_path, tmp_path, report=Stop("bank", 1)))
