@@ -26,7 +26,6 @@ from erase.models import Condition, Model
 from erase.models._weights import content_digest
 from erase.task import Task
 
-Ask = Callable[[Sequence[str]], Condition]
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
 CHECKED = 4  # tuples by which a training is found to have destroyed its network, or to have changed nothing
@@ -115,17 +114,16 @@ class Session:
         bank = sample_bank(self.denoiser, plan, given, work=self.work if kept else Work(report=self.work.report))
         if self._sampled is None:
             self._sampled = bank
-            self._frozen = self._looked(self.given)
+            self._frozen = self._looked(bank)
         return bank
 
     @torch.no_grad()
-    def _looked(self, ask: Ask) -> tuple[Tensor, Tensor]:
+    def _looked(self, bank: Bank) -> tuple[Tensor, Tensor]:
         """The network's predictions for the empty prompt and for the targets' [checked, ...], as they are asked now."""
-        assert self._sampled is not None
         texts = target_texts(self.task)
-        drawn = self._sampled.draw(CHECKED, draws(self.options.seed, -1))
+        drawn = bank.draw(CHECKED, draws(self.options.seed, -1))
         asked = ([""] * CHECKED, [texts[number % len(texts)] for number in range(CHECKED)])
-        empty, targets = (self.denoiser.predict(drawn.inputs, drawn.times, ask(prompts)) for prompts in asked)
+        empty, targets = (self.denoiser.predict(drawn.inputs, drawn.times, self.given(prompts)) for prompts in asked)
         return empty, targets
 
     def chosen(self, layers: Layers) -> dict[str, Any]:
@@ -165,12 +163,10 @@ class Session:
         state: Mapping[str, Tensor] | None = None,
         after: Callable[[int], None] | None = None,
         result: Callable[[], Mapping[str, Tensor]] | None = None,
-        ask: Ask | None = None,
     ) -> tuple[float, ...]:
         """Every step's loss, after the parameters were trained in place; raises TrainingFailed.
 
-        `result` tells the parameters' values in the edit, where they are not those that were trained; `ask` how prompts
-        are encoded under it, where that is what was trained.
+        `result` tells the parameters' values in the edit, where they are not those that were trained.
         """
         self._lay_out()
         identity = content_hash([self.info.base, self.info.method, self.info.options, self.info.task])
@@ -179,7 +175,7 @@ class Session:
         losses = trainer.run(loss, after=after)
         del trainer  # and its moments
         with self.holding(parameters, result()) if result else contextlib.nullcontext():
-            self._check_effect(ask or self.given)
+            self._check_effect()
         self.work.tell_cost(self.denoiser.evaluations, time.monotonic() - self.started)
         return losses
 
@@ -214,24 +210,29 @@ class Session:
         self._check_changed(one.up for one in made)
         return made
 
-    def _check_effect(self, ask: Ask) -> None:
-        """Raises TrainingFailed if the network has lost what it predicts for the empty prompt.
+    def _check_effect(self) -> None:
+        """Raises TrainingFailed if the network has lost what it predicts for the empty prompt; warns if it has in part.
 
         Warns if it predicts for the targets' prompts what it did before.
         """
-        if self._frozen is None:
+        if self._sampled is None or self._frozen is None:
             return
         options, (empty, targets) = self.options, self._frozen
-        now = self._looked(ask)
+        now = self._looked(self._sampled)
         share = float((now[0] - empty).norm() / empty.norm())
-        if not share < MOST:
+        said = f"what it predicts for the empty prompt has moved by {100 * share:.0f} % of itself"
+        if not share < 1:
             raise TrainingFailed(
-                f"{options.name} has destroyed the model in {options.steps} steps: what it predicts for the "
-                f"empty prompt has moved by {100 * share:.0f} % of itself. Try fewer steps, or a third of "
-                f"learning_rate {options.learning_rate}."
+                f"{options.name} has destroyed the model in {options.steps} steps: {said}. Try fewer steps, or a third "
+                f"of learning_rate {options.learning_rate}."
+            )
+        if share > MOST:
+            _log.warning(
+                f"{options.name} has harmed the model in {options.steps} steps: {said}. Look at its images, and try "
+                f"fewer steps, or a third of learning_rate {options.learning_rate}."
             )
         moved = float((now[1] - targets).norm() / (targets - empty).norm())
-        if moved < LEAST:
+        if 0 < moved < LEAST:  # none at all: what was trained is not the network
             _log.warning(
                 f"{options.name} has changed next to nothing in {options.steps} steps: predictions for the targets' "
                 f"prompts have moved by {100 * moved:.2g} % of what the prompts change in them. Try more steps, or "

@@ -88,7 +88,7 @@ class AdvUnlearn(Trained):
             aims = esd_target(drawn.predictions, eta=self.eta), held.predictions[PROMPTED]
             return advunlearn_loss(predicted, still, aims=aims, keep_weight=self.keep_weight)
 
-        session.train(parameters, loss, ask=lambda texts: Condition(encoder.states(session.ids(texts))))
+        session.train(parameters, loss)
         return session.edit(deltas=session.deltas(parameters, component=COMPONENT))
 
     def _attack(self, session: Session, encoder: TextEncoder, *, drawn: Drawn, generator: torch.Generator) -> Tensor:

@@ -64,14 +64,7 @@ class TaskVector(Trained):
             predicted = denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.given(texts))
             return diffusion_loss(predicted, denoiser.truth(clean, noise, times))
 
-        def result() -> dict[str, Tensor]:
-            weights = {name: session.model.weight(f"{denoiser.component}.{name}").float() for name in parameters}
-            return {
-                name: weights[name] + subtracted(value.detach().cpu() - weights[name], self.scale)
-                for name, value in parameters.items()
-            }
-
-        session.train(parameters, loss, result=result)
+        session.train(parameters, loss)
         learnt = session.deltas(parameters)
         return session.edit(deltas={name: subtracted(delta, self.scale) for name, delta in learnt.items()})
 
