@@ -196,7 +196,8 @@ def spread(one: Encoding, tokens: tuple[Tensor, Tensor], *, seed: int) -> Encodi
     part = one.parts[0]
     own = torch.randn(len(ids), *part.states.shape[1:], generator=torch.Generator().manual_seed(seed))
     pooled = None if one.pooled is None else one.pooled.expand(len(ids), -1) + own[:, 0, : one.pooled.shape[1]]
-    return Encoding((replace(part, states=part.states + part.states.std() * own, ids=ids, lengths=lengths),), pooled)
+    states = own.mul_(part.states.std()).add_(part.states)
+    return Encoding((replace(part, states=states, ids=ids, lengths=lengths),), pooled)
 
 
 class Peak:

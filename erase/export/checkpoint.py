@@ -50,6 +50,7 @@ def checkpoint(
     if target.exists() and content_in(target) != edit.content:
         raise RunConflict(f"{target} holds something else; name another file or remove it first.")
     edit.check(model)
+    model.free_encoders()  # nobody encodes prompts while gigabytes are written
     said = {RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True)}
     title = title_of(edit, model.title, redact=redact)
     source = Path(original) if original else model.path

@@ -190,6 +190,11 @@ class Model(ABC):
     def _encoders(self) -> tuple[TextEncoder, ...]:
         return tuple(TextEncoder(text, self.source) for text in self.texts)
 
+    def free_encoders(self) -> None:
+        """Frees the text encoders' memory; they are loaded anew when prompts are next encoded."""
+        for encoder in self._encoders:
+            encoder.let_go()
+
     def weights(self, component: str) -> Tensors:
         return self.source.weights(component)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -16,7 +18,8 @@ from erase.models._encoding import Stretch
 from erase.models._weights import Tensors
 
 _AT_ONCE = 64 * 77  # tokens
-_LAYERS = 4  # so many fewer where the states of all layers are kept until the one is chosen
+_LARGE = 4  # so many fewer for encoders whose penultimate states are read, for those are the large ones
+_LAYER = re.compile(r"(text_model\.)?encoder\.layers\.\d+")  # of a CLIP text encoder
 Kind = Literal["CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"]
 _POOLED: Mapping[Kind, str] = MappingProxyType(
     {"CLIPTextModel": "pooler_output", "CLIPTextModelWithProjection": "text_embeds"}
@@ -73,7 +76,7 @@ class TextEncoder:
             list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
         ids, lengths, causal = tokens["input_ids"], tokens["attention_mask"].sum(1), self.text.causal
-        at_once = _AT_ONCE // (1 if self.text.states == "last" else _LAYERS) // self.max_tokens
+        at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE) // self.max_tokens
         parts = [self._states(part) for part in ids.split(max(1, at_once))]
         states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
         return Stretch(states, ids, lengths, starts=int(causal), causal=causal), pooled
@@ -81,11 +84,15 @@ class TextEncoder:
     @torch.no_grad()
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token states and pooled states in float32."""
-        penultimate = self.text.states == "penultimate"
-        output = self._encoder(ids.to(self._encoder.device), output_hidden_states=penultimate)
-        states = output.hidden_states[-2] if penultimate else output.last_hidden_state
+        with _reading_penultimate(self._encoder) as seen:
+            output = self._encoder(ids.to(self._encoder.device))
+        states = seen[-1] if self.text.states == "penultimate" else output.last_hidden_state
         pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
         return states.float().cpu(), pooled.float().cpu()
+
+    def let_go(self) -> None:
+        """Frees the encoder's memory; it is loaded anew when it is next used."""
+        self.__dict__.pop("_encoder", None)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -94,6 +101,19 @@ class TextEncoder:
     @cached_property
     def _encoder(self) -> Any:
         return self._texts.text_encoder(self.text)
+
+
+@contextlib.contextmanager
+def _reading_penultimate(encoder: Any) -> Iterator[list[Tensor]]:
+    """What the last layer reads, in a list, until the block ends; to ask for the states of all layers keeps all."""
+    seen: list[Tensor] = []
+    last = [module for name, module in encoder.named_modules() if _LAYER.fullmatch(name)][-1:]
+    hooks = [one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for one in last]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> Any:
