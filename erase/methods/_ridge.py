@@ -33,15 +33,19 @@ def solve(
 
     `old` and `new` are [pairs, width], `held` is H [width, width], `exact` [states, width].
     """
+    old = old.double()
     down = responses(old, held, erase_scale=erase_scale, lamb=lamb, exact=exact)
-    return smaller(erase_scale * (new.double() - old.double()).T, down)
+    return smaller(erase_scale * (new.double() - old).T, down)
 
 
 def responses(old: Tensor, held: Tensor, *, erase_scale: float, lamb: float, exact: Tensor | None = None) -> Tensor:
     """O^T P in float64, [pairs, width]: how much of each old state another state counts as."""
     old = old.double()
-    system = erase_scale * old.T @ old + held.double() + lamb * torch.eye(old.shape[1], dtype=torch.float64)
+    system = erase_scale * old.T @ old
+    system += held.double()
+    system.diagonal().add_(lamb)
     factor = torch.linalg.cholesky(system)
+    del system
     down: Tensor = torch.cholesky_solve(old.T, factor).T
     if exact is None or not len(exact):
         return down
