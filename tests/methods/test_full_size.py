@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +15,7 @@ from erase.methods.uce import UCE
 from erase.models import Model, open_model
 from erase.models._stored import read_header
 from erase.task import Target, Task
+from tests.loading import load_script
 from tests.methods.formulas import relative, ridge_step
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "full_size.py"
@@ -27,13 +26,7 @@ SITES = {"sd1": (32, 768), "sdxl": (140, 2048)}
 
 @pytest.fixture(scope="module")
 def full_size() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("full_size", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["full_size"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture(params=sorted(SITES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from erase.methods.esd import ESD
 from erase.models import Condition, Model
 from erase.pipeline import load_pipeline
 from erase.task import Target, Task
+from tests.loading import load_script
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_trained.py"
 METHOD = ESD(steps=3, learning_rate=1e-3)
@@ -28,12 +28,7 @@ TASK = Task((Target("noto", "style"),))
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_trained", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def stops(texts: int = 1) -> list[int]:

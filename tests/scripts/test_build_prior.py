@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,14 @@ import pytest
 from erase.errors import BadPrompts
 from erase.methods._prior import load_prior
 from erase.models import Model
+from tests.loading import load_script
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "build_prior.py"
 
 
 @pytest.fixture
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("build_prior", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_captions_are_read_from_lines_columns_and_annotations(script: Any, tmp_path: Path) -> None:
