@@ -66,7 +66,6 @@ def check(run: Run) -> None:
     check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
     check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
-    run.model.check_prompts([row.prompt for row in run.recipe.make_rows()])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:
         raise ScoreFailed(
@@ -209,6 +208,8 @@ def _generate(run: Run, watch: Watch) -> None:
 
     rows, sampler, edit = run.recipe.make_rows(), run.recipe.make_sampler(), load_edit(run)
     edit.check_base(run.model.fingerprint)
+    if line := run.model.cut_line([row.prompt for row in rows]):
+        _log.warning("%s", line)
     folders = {side: run.images(side) for side in SIDES}
     reader = Reader(run.model.judge_folder, networks_of(run.recipe.score), run.readings)
     pairs = make_pairs(

@@ -98,6 +98,8 @@ def generate_sides(
         loaded.check_base(opened.fingerprint)
         sides["after"] = loaded.scaled(strength)
     place = this_place(out)
+    if place.is_first and (line := opened.cut_line([row.prompt for row in rows])):
+        typer.echo(line, err=True)
     with ShownWatch() as watch, place.present():
         watch.begin("generate", "making the images")
         for side, applied in sides.items():

@@ -57,13 +57,13 @@ class ClipTowers:
         return self._unit(self._model.get_image_features(pixel_values=pixels).pooler_output)
 
     @torch.inference_mode()
-    def texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Each distinct text's unit vector, [width]."""
+    def texts(self, texts: Sequence[str], *, cut: bool = False) -> dict[str, Tensor]:
+        """Each distinct text's unit vector, [width]; `cut`: of the beginning of one that is too long."""
         distinct = list(dict.fromkeys(texts))
         if not distinct:
             return {}
         longest = int(self._model.config.text_config.max_position_embeddings)
-        tokens = self._tokenizer(distinct, padding=True, return_tensors="pt")
+        tokens = self._tokenizer(distinct, padding=True, truncation=cut, max_length=longest, return_tensors="pt")
         if tokens["input_ids"].shape[1] > longest:
             raise ScoreFailed(f"a prompt has more than the {longest - 2} tokens that the CLIP in {self.folder} reads.")
         return dict(zip(distinct, self._unit(self._model.get_text_features(**tokens).pooler_output), strict=True))

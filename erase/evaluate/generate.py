@@ -65,8 +65,8 @@ def generate(
 ) -> tuple[Path, ...]:
     """Paths of the rows' images in `folder`, in the rows' order; those that are there already are not made again.
 
-    Raises PromptTooLong, or BadModel for a family that cannot be sampled, before anything is made; BadWeights,
-    ModelMismatch, DiskFull.
+    A prompt that is longer than the model reads is cut, as its pipeline does. Raises BadModel for a family that cannot
+    be sampled, before anything is made; BadWeights, ModelMismatch, DiskFull.
     """
     made = {
         row_key(row): path for row, path in stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
@@ -89,7 +89,6 @@ def stream(
     """
     sampler = sampler or Sampler()
     model.check_sampling()
-    model.check_prompts([row.prompt for row in rows])
     unique = {row_key(row): row for row in rows}
     paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
     missing = {key: row for key, row in unique.items() if not is_whole(paths[key])}

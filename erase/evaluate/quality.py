@@ -66,7 +66,7 @@ def clip_scores(
     if "clip" not in protocol.form.scorers or eyes.towers is None or not kept:
         return {}
     captions = list(dict.fromkeys(case.caption for case in kept.values()))
-    texts = dict(zip(captions, eyes.towers.texts(captions), strict=True))
+    texts = dict(zip(captions, eyes.towers.texts(captions, cut=True), strict=True))
 
     def score(vectors: Vectors, case: Case) -> float:
         image = vectors.get(row_key(case.row))

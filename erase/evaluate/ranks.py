@@ -113,7 +113,6 @@ def stream_share(
     if place.world == 1:
         yield from stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
         return
-    model.check_prompts([row.prompt for row in rows])
     mine = stream(model, place.share(rows), folder, edit=edit, sampler=sampler, progress=progress)
     if not place.is_first:
         yield from mine

@@ -104,7 +104,7 @@ def verify(
 ) -> Result:
     """The verdict on an edited model; images and `verdict.json` are left in `folder`.
 
-    Raises BadProtocol, BadPrompts, PromptTooLong, ScoreFailed, DiskFull; what was made is kept and not made again.
+    Raises BadProtocol, BadPrompts, ScoreFailed, DiskFull; what was made is kept and not made again.
     """
     cases = make_cases(protocol, task, given.paths)
     looker, eyes = looker_of(protocol, task, cases, given=given), eyes_of(protocol, cases, given)

@@ -64,7 +64,7 @@ class GatedBatch:
 
 def openness(model: Model, prompt: str, words: Sequence[str]) -> float:
     """How far a prompt opens the gate, 0 to 1: the most over some words."""
-    encoding = model.encode([prompt, *words])
+    encoding = model.encode([prompt, *words], cut=True)
     states = encoding.states.flatten(1)
     alike = torch.nn.functional.cosine_similarity(states[:1], states[1:]).clamp(min=0)
     tokens = [set(row[1 : int(end) - 1].tolist()) for row, end in zip(encoding.ids, encoding.lengths, strict=True)]

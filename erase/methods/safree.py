@@ -80,7 +80,7 @@ class Projecting(Plain):
 
     def _projected(self, pipe: Any, prompt: str, states: Tensor) -> tuple[Tensor, int]:
         """The prompt's safe states and for how many steps they are used."""
-        encoding = self.model.encode([prompt])
+        encoding = self.model.encode([prompt], cut=True)
         words = range(1, int(encoding.lengths[0]) - 1)
         if not words:
             return states, 0

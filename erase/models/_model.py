@@ -122,9 +122,14 @@ class Model(ABC):
             )
         return found
 
-    def encode(self, prompts: Sequence[str]) -> Encoding:
-        """The prompts as the sites see them; raises PromptTooLong."""
-        self.check_prompts(prompts)
+    def encode(self, prompts: Sequence[str], *, cut: bool = False) -> Encoding:
+        """The prompts as the sites see them, equal to what the family's pipeline encodes.
+
+        Raises PromptTooLong for a prompt that is longer than the model reads. `cut`: reads its beginning instead, as
+        the pipeline does.
+        """
+        if not cut:
+            self.check_prompts(prompts)
         _ = self._fingerprinting  # the fingerprint is wanted of whoever encodes prompts, and is taken meanwhile
         return self.join(self._encoders, prompts)
 
@@ -147,6 +152,21 @@ class Model(ABC):
                         f'prompt "{prompt[:80]}{"..." if len(prompt) > 80 else ""}" has {count - added} tokens; '
                         f"{self.path.name} takes at most {encoder.max_tokens - added}: shorten it."
                     )
+
+    def is_cut(self, prompt: str) -> bool:
+        """Whether the model reads the beginning of a prompt alone."""
+        return any(encoder.is_cut(prompt) for encoder in self._encoders if encoder.text.whole)
+
+    def cut_line(self, prompts: Sequence[str]) -> str:
+        """One line that counts the prompts that are cut; empty where none is."""
+        distinct = list(dict.fromkeys(prompts))
+        if not (cut := sum(self.is_cut(prompt) for prompt in distinct)):
+            return ""
+        longest = min(one.max_tokens - one.count("") for one in self._encoders if one.text.whole)
+        return (
+            f"{cut} of {len(distinct)} prompts are longer than the encoder's {longest} tokens and were cut, as the "
+            "pipeline does"
+        )
 
     def check_sampling(self) -> None:
         """Raises BadModel if images of this family, or of this file, cannot be made here."""

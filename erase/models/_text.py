@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, takewhile
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -31,7 +32,8 @@ class Text:
     """A row of a family's table of text encoders: in which folders it lies and of which class it is.
 
     `states`: which of its token states the family reads. `length`: tokens it is given, where that is not the
-    tokenizer's own. `whole`: a prompt that does not fit is refused; else its beginning is read.
+    tokenizer's own. `whole`: a prompt that does not fit is refused; else its beginning is read. `inversions`: the
+    family's pipeline writes out textual inversions of several vectors.
     """
 
     encoder: str
@@ -40,6 +42,7 @@ class Text:
     states: Literal["last", "penultimate"] = "last"
     length: int | None = None
     whole: bool = True
+    inversions: bool = True
 
     @property
     def causal(self) -> bool:
@@ -68,18 +71,47 @@ class TextEncoder:
 
     def count(self, prompt: str) -> int:
         """Tokens of a prompt, those added in front and behind included, before anything is cut off."""
-        return len(self._tokenizer(prompt, verbose=False)["input_ids"])
+        return len(self._tokenizer(self._written_out(prompt), verbose=False)["input_ids"])
+
+    def is_cut(self, prompt: str) -> bool:
+        """Whether a prompt has more tokens than the encoder reads."""
+        return self.count(prompt) > self.max_tokens
 
     def run(self, prompts: Sequence[str]) -> tuple[Stretch, Tensor]:
-        """The prompts' tokens with their states, and the pooled states, of no width where the encoder has none."""
+        """The prompts' tokens with their states, and the pooled states, of no width where the encoder has none.
+
+        What is longer than the encoder reads is cut, as the families' pipelines cut it.
+        """
+        texts = [self._written_out(prompt) for prompt in prompts]
         tokens = self._tokenizer(
-            list(prompts), padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
+            texts, padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
         ids, lengths, causal = tokens["input_ids"], tokens["attention_mask"].sum(1), self.text.causal
         at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE) // self.max_tokens
         parts = [self._states(part) for part in ids.split(max(1, at_once))]
         states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
         return Stretch(states, ids, lengths, starts=int(causal), causal=causal), pooled
+
+    def _written_out(self, prompt: str) -> str:
+        """The prompt with all the tokens of each textual inversion that has several vectors.
+
+        As diffusers' `TextualInversionLoaderMixin.maybe_convert_prompt` does it, which the pipelines call.
+        """
+        if not self._inversions:
+            return prompt
+        for token in dict.fromkeys(self._tokenizer.tokenize(prompt)):
+            prompt = prompt.replace(token, self._inversions.get(token, token))
+        return prompt
+
+    @cached_property
+    def _inversions(self) -> dict[str, str]:
+        """What stands for each textual inversion of several vectors: its token, then `token_1`, `token_2` and so on."""
+        added = self._tokenizer.added_tokens_encoder if self.text.inversions else {}
+        several = {}
+        for token in (token for token in added if f"{token}_1" in added):
+            further = takewhile(added.__contains__, (f"{token}_{number}" for number in count(1)))
+            several[token] = " ".join([token, *further])
+        return several
 
     @torch.no_grad()
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,9 +24,9 @@ class StableDiffusion3(JointModel):
     pipeline_class: ClassVar[str] = "StableDiffusion3Pipeline"
     network: ClassVar[str] = "SD3Transformer2DModel"
     texts: ClassVar[tuple[Text, ...]] = (
-        Text("text_encoder", "tokenizer", "CLIPTextModelWithProjection", states="penultimate"),
-        Text("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", states="penultimate"),
-        Text("text_encoder_3", "tokenizer_3", "T5EncoderModel", length=256),
+        Text("text_encoder", "tokenizer", "CLIPTextModelWithProjection", states="penultimate", inversions=False),
+        Text("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", states="penultimate", inversions=False),
+        Text("text_encoder_3", "tokenizer_3", "T5EncoderModel", length=256, inversions=False),
     )
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from erase.edit import Edit, EditInfo, TextMap
 from erase.errors import BadModel, CannotEdit, PromptTooLong
-from erase.models import Condition, Model, fingerprint_of
+from erase.models import Condition, Model, conditions_of, fingerprint_of, open_model
 from tests.families import Opener
 from tests.models.probes import condition_of, record, record_held, run
 from tests.tiny_families import FAMILIES
@@ -161,6 +162,48 @@ def test_a_prompt_that_a_text_encoder_would_cut_is_refused(each_model: Model) ->
     with pytest.raises(PromptTooLong, match="shorten it"):
         each_model.encode(["cat " * (each_model.max_tokens + 1)])
     each_model.check_prompts(["cat " * (each_model.max_tokens - 2)])
+
+
+def test_a_prompt_that_is_too_long_is_cut_as_the_pipeline_cuts_it(each_model: Model, each_pipe: Any) -> None:
+    prompts = ["a rose " * each_model.max_tokens, "a cat"]
+    states, pooled = encode_by_pipeline(each_pipe, prompts)
+    encoding = each_model.encode(prompts, cut=True)
+    torch.testing.assert_close(encoding.states, states, rtol=0, atol=1e-6)
+    assert [each_model.is_cut(prompt) for prompt in prompts] == [True, False]
+    if pooled is not None:
+        torch.testing.assert_close(encoding.pooled, pooled, rtol=0, atol=1e-6)
+
+
+def inverted(pipe: Any) -> Any:
+    """The pipeline with a token of three vectors and one of one in each of its encoders, as diffusers loads them."""
+    generator = torch.Generator().manual_seed(1)
+    for number in ("", "_2", "_3"):
+        encoder, tokenizer = (getattr(pipe, f"{what}{number}", None) for what in ("text_encoder", "tokenizer"))
+        if encoder is not None:
+            table = encoder.get_input_embeddings()
+            tokenizer.add_tokens(["<cat-toy>", "<cat-toy>_1", "<cat-toy>_2", "<hat>"])
+            encoder.resize_token_embeddings(len(tokenizer))
+            added = encoder.get_input_embeddings().weight.data[-4:]
+            added.copy_(torch.randn(added.shape, generator=generator) * table.weight.std())
+    return pipe
+
+
+def test_textual_inversions_of_several_vectors_are_encoded_as_the_pipeline_encodes_them(
+    each_model: Model, tmp_path: Path
+) -> None:
+    inverted(each_model.pipeline()).save_pretrained(tmp_path / "inverted")
+    model = open_model(tmp_path / "inverted")
+    prompts = ["<cat-toy>", "a <cat-toy> in <hat> style", "<hat>", "<cat-toy> " * 12, "a cat"]
+    pipe = model.pipeline()
+    states, pooled = encode_by_pipeline(pipe, prompts)
+    encoding = model.encode(prompts, cut=True)
+    torch.testing.assert_close(encoding.states, states, rtol=0, atol=1e-6)
+    if pooled is not None:
+        torch.testing.assert_close(encoding.pooled, pooled, rtol=0, atol=1e-6)
+    sampled = Condition.stack([conditions_of(pipe, [prompt])[prompt] for prompt in prompts])
+    torch.testing.assert_close(sampled.states, states, rtol=0, atol=1e-6)
+    longer = int(encoding.lengths[0] - encoding.lengths[2])
+    assert longer == (0 if model.family == "stable-diffusion-3" else 2)
 
 
 def test_flux_takes_prompts_that_only_clip_would_cut(family_model: Opener, pipe_of: Callable[[str], Any]) -> None:

@@ -35,9 +35,9 @@ class ClipFolder:
         """Each picture's unit vector, [pictures, width]."""
         return self._towers.batch(preparation_of(self.folder, side=self._towers.side)(pictures))
 
-    def texts(self, texts: Sequence[str]) -> Tensor:
-        """Each text's unit vector, [texts, width]."""
+    def texts(self, texts: Sequence[str], *, cut: bool = False) -> Tensor:
+        """Each text's unit vector, [texts, width]; `cut`: of the beginning of one that is too long."""
         if not texts:
             raise ScoreFailed(f"no text to compare with the pictures; the CLIP in {self.folder} needs at least one.")
-        vectors = self._towers.texts(texts)
+        vectors = self._towers.texts(texts, cut=cut)
         return torch.stack([vectors[text] for text in texts])

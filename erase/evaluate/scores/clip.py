@@ -33,7 +33,7 @@ class Clip:
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
         network = self.folder / "clip"
         images = self.readings.vectors(network, pixels)
-        texts = self.readings.towers(network).texts([shot.row.prompt for shot in shots])
+        texts = self.readings.towers(network).texts([shot.row.prompt for shot in shots], cut=True)
         figures = []
         for group in GROUPS:
             direction: Direction = "lower" if group == "erased" else "higher"

@@ -36,7 +36,7 @@ class ClipAccuracy:
         pairs = {shot.id: text_pair(shot.row, target_of(shot.row, task)) for shot in erased}
         network = self.folder / "clip"
         images = self.readings.vectors(network, {shot.id: pixels[shot.id] for shot in erased if shot.id in pixels})
-        texts = self.readings.towers(network).texts([text for pair in pairs.values() for text in pair])
+        texts = self.readings.towers(network).texts([text for pair in pairs.values() for text in pair], cut=True)
         figures = []
         for side in SIDES:
             chosen = [shot for shot in erased if shot.side == side]
