@@ -253,9 +253,14 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[int(number * stride) % len(items)] for number in range(count)]
 
 
+def target_pairs(task: Task) -> list[tuple[str, str]]:
+    """Every prompt that names a target and what it becomes, the anchor's or the empty prompt; targets in turn."""
+    return _in_turn([list(prompt_pairs([target])) for target in task.targets])
+
+
 def target_texts(task: Task) -> list[str]:
     """Every prompt that names a target: its templates with each of its words, targets in turn."""
-    return _in_turn([[old for old, _ in prompt_pairs([target])] for target in task.targets])
+    return [old for old, _ in target_pairs(task)]
 
 
 @torch.no_grad()
@@ -264,6 +269,6 @@ def _fill(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Non
         parameter.copy_(values[name])
 
 
-def _in_turn(lists: Sequence[Sequence[str]]) -> list[str]:
+def _in_turn(lists: Sequence[Sequence[_Item]]) -> list[_Item]:
     longest = max(len(one) for one in lists)
     return [one[number] for number in range(longest) for one in lists if number < len(one)]

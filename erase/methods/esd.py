@@ -14,7 +14,8 @@ Official code: rohitgandikota/erasing (MIT). Differences from it:
 - today's official `negative_guidance` n adds to e_p instead of e_0, so n is our eta + 1; the first code's is our eta;
 - several targets, each with all its prompts and synonyms, in one training;
 - the network is trained in float32, whatever precision its file has, and at its own size;
-- anchors and keeps are not used: what a target becomes is left to the network, what stays is not held.
+- keeps are not used, nor anchors unless asked for: if `anchored`, L = | e_s(x_t, c) - (e_a - eta (e_p - e_0)) |^2,
+  where a is the same prompt with the target's anchor, as LECO's neutral.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_texts
+from erase.methods._session import Session, target_pairs
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Model
@@ -45,8 +46,9 @@ class ESD(Trained):
     `eta`: the paper's; more steps further away from the concept, 0 goes to the empty prompt.
     `layers`: `x` cross-attention (styles, faces), `x-strict` its keys and values alone, `u` all but cross-attention
     (objects, nudity), `selfattn`, `all`.
-    `erase_from`: the wider concept that the targets are taken out of; empty for none. `refresh`: steps between two
-    samplings of the bank by the network that learns, 0 for none.
+    `erase_from`: the wider concept that the targets are taken out of; empty for none. `anchored`: whether each prompt
+    goes from its target's anchor instead of the empty prompt. `refresh`: steps between two samplings of the bank by the
+    network that learns, 0 for none.
     """
 
     # The first official code's, whose released styles are of cross-attention. That what a prompt need not name
@@ -61,6 +63,7 @@ class ESD(Trained):
     eta: float = 1.0
     layers: Layers = "x"
     erase_from: str = ""
+    anchored: bool = False
     refresh: int = 0
 
     def __post_init__(self) -> None:
@@ -70,10 +73,15 @@ class ESD(Trained):
         if self.eta < 0:
             raise BadOption(f"esd: eta is {self.eta}; expected 0 or more (the official code's negative_guidance - 1).")
 
+        if self.erase_from and self.anchored:
+            raise BadOption(
+                f'esd: erase_from is "{self.erase_from}" and anchored is true; both say where the targets go from: '
+                "give one of them."
+            )
+
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        also = (self.erase_from,) if self.erase_from else ()
-        bank = session.bank(session.plan((text, also) for text in target_texts(task)))
+        bank = session.bank(session.plan(self._asked(task)))
         parameters = session.chosen(self.layers)
         before = {name: value.detach().clone() for name, value in parameters.items() if self.refresh}
         refresh = Refresh.of(session, bank, self.refresh, frozen=lambda: session.holding(parameters, before))
@@ -87,9 +95,14 @@ class ESD(Trained):
         session.train(parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(deltas=session.deltas(parameters))
 
+    def _asked(self, task: Task) -> list[tuple[str, tuple[str, ...]]]:
+        """Each prompt of the targets and what it goes from, where that is not the empty prompt for all of them."""
+        pairs = [(text, anchor if self.anchored else self.erase_from) for text, anchor in target_pairs(task)]
+        return [(text, (start,) if any(one for _, one in pairs) else ()) for text, start in pairs]
+
 
 def esd_target(frozen: Tensor, *, eta: float) -> Tensor:
-    """What the network is to predict, from the frozen predictions [2 or 3, ...]: empty, concept, wider concept."""
+    """What the network is to predict, from the frozen predictions [2 or 3, ...]: empty, concept, what it goes from."""
     start = frozen[ALSO] if len(frozen) > ALSO else frozen[EMPTY]
     return start - eta * (frozen[PROMPTED] - frozen[EMPTY])
 

@@ -6,8 +6,12 @@ Code of the idea: p1atdev/LECO (Apache-2.0), after ESD (Gandikota et al. 2023) a
     L = | e_s(x_t, c) - (e_n - g (e_p - e_0)) |^2
 
 for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g instead of minus to enhance. Differences:
+- LECO's file names a neutral, a positive, a g and an action for each target prompt, the empty prompt where it names no
+  neutral; here each prompt's neutral is the same prompt with the target's anchor, the rest is the same for all;
 - x_t and all three predictions come from the frozen network's bank, x_t anew with the adapter on every `refresh`
   steps; LECO samples a trajectory for each step, with the adapter on, and predicts twice as much as it uses;
+- each x_t is asked for at its own time; LECO asks at one 19 of 1000 noisier;
+- trained in float32 at one size, where LECO has bfloat16 and, if asked, sizes and crops that vary;
 - `layers` chooses layers by their own names; LECO filters their parents', by which two of its choices are empty and a
   third is all.
 """
@@ -27,7 +31,7 @@ from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_texts
+from erase.methods._session import Session, target_pairs
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Model
@@ -38,8 +42,9 @@ from erase.task import Task
 class LoRA(Trained):
     """Options of LECO, beside those of all training.
 
-    `action`: `erase` or `enhance`. `guidance`: g; more goes further. `neutral`: where the target goes from, `positive`:
-    what it goes away from; empty are the empty prompt and the target itself.
+    `action`: `erase` or `enhance`. `guidance`: g; more goes further. `neutral`: where all targets go from; empty for
+    each prompt's own, which if `anchored` is the prompt with the target's anchor, else (and to enhance) the empty one.
+    `positive`: what they go away from; empty for the target itself.
     `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
     `refresh`: steps between two samplings of the bank with the adapter on, 0 for none.
     """
@@ -54,6 +59,7 @@ class LoRA(Trained):
     learning_rate: float = 1e-4
     action: Literal["erase", "enhance"] = "erase"
     guidance: float = 1.0
+    anchored: bool = True
     neutral: str = ""
     positive: str = ""
     rank: int = 4
@@ -73,8 +79,7 @@ class LoRA(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        also = tuple(text for text in (self.neutral, self.positive) if text)
-        bank = session.bank(session.plan((text, also) for text in target_texts(task)))
+        bank = session.bank(session.plan(self._asked(task)))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(
             modules, rank=self.rank, alpha=self.alpha, seed=self.seed, device=session.denoiser.machine.device
@@ -92,10 +97,18 @@ class LoRA(Trained):
             session.train(adapters.parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(low_rank=session.low_rank(adapters))
 
+    def _asked(self, task: Task) -> list[tuple[str, tuple[str, ...]]]:
+        """Each prompt of the targets and what is asked beside it: its neutral unless all are empty, the positive."""
+        is_own = self.anchored and self.action == "erase" and not self.neutral
+        pairs = [(text, anchor if is_own else self.neutral) for text, anchor in target_pairs(task)]
+        shared = (self.positive,) if self.positive else ()
+        return [(text, (neutral, *shared) if any(one for _, one in pairs) else shared) for text, neutral in pairs]
+
     def _chosen(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
-        """The frozen predictions for `neutral` and `positive`."""
-        neutral = predictions[ALSO] if self.neutral else predictions[EMPTY]
-        return neutral, predictions[-1] if self.positive else predictions[PROMPTED]
+        """The frozen predictions for the neutral and the positive, of all that were asked [2 and further, ...]."""
+        also = predictions[ALSO:]
+        neutral = also[0] if len(also) > bool(self.positive) else predictions[EMPTY]
+        return neutral, also[-1] if self.positive else predictions[PROMPTED]
 
 
 def leco_loss(predicted: Tensor, neutral: Tensor, positive: Tensor, *, empty: Tensor, away: float) -> Tensor:

@@ -21,6 +21,7 @@ from erase.methods.esd import ESD, esd_loss
 from erase.models import Condition, Model, open_model
 from erase.options import method_with
 from erase.task import Target, Task
+from tests.methods.trained import predictions
 
 STYLE = Task((Target("noto", "style", prompts=("a cat in {} style",)),))
 QUICK = ESD(steps=4, batch=2, trajectories=2, sampling_steps=4, learning_rate=1e-3)
@@ -102,6 +103,21 @@ def test_several_targets_with_all_their_words_are_trained_at_once(model: Model) 
 def test_erasing_from_a_wider_concept_is_another_edit(model: Model) -> None:
     plain, attribute = QUICK(model, STYLE), replace(QUICK, erase_from="a cat")(model, STYLE)
     assert plain.content != attribute.content
+
+
+def test_an_anchored_target_goes_from_its_anchors_prompt(model: Model) -> None:
+    task = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style",)),))
+    options = {"steps": 60, "batch": 4, "learning_rate": 3e-3}
+    plain, anchored = (replace(QUICK, **options, anchored=on)(model, task) for on in (False, True))  # type: ignore[arg-type]
+    old, new = "a cat in noto style", "a cat in blob style"
+    target = predictions(model, new) - (predictions(model, old) - predictions(model, ""))
+    far = [float((predictions(model, old, edit) - target).norm()) for edit in (plain, anchored)]
+    assert far[1] < 0.7 * far[0]
+
+
+def test_a_target_goes_from_one_place() -> None:
+    with pytest.raises(BadOption, match=r'erase_from is "a cat" and anchored is true.*give one of them'):
+        ESD(erase_from="a cat", anchored=True)
 
 
 def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Path) -> None:

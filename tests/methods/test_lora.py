@@ -11,7 +11,8 @@ from erase.errors import BadModel, BadOption
 from erase.methods._layers import chosen_modules
 from erase.methods.lora import LoRA, leco_loss
 from erase.models import Model
-from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
+from erase.task import Target, Task
+from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square
 
 
 @pytest.mark.parametrize("away", [1.0, -1.0, 2.5])
@@ -45,9 +46,36 @@ def test_neutral_and_positive_are_what_the_network_predicts_for_them(model: Mode
     frozen = seen(4)
     both = LoRA(neutral="a", positive="b")._chosen(frozen)
     assert torch.equal(torch.stack(both), frozen[2:4])
-    neither = LoRA()._chosen(frozen)
+    neither = LoRA()._chosen(frozen[:2])
     assert torch.equal(torch.stack(neither), frozen[:2])
     assert torch.equal(torch.stack(LoRA(positive="b")._chosen(frozen[:3])), frozen[[0, 2]])
+
+
+def test_each_prompt_of_a_target_goes_from_its_own_anchors_prompt() -> None:
+    monet = Target("Claude Monet", "style", anchor="oil painting", synonyms=("Monet",), prompts=("a pond, {}", "{}"))
+    nameless = Target("Kilian Eng", "style", prompts=("a city by {}",))
+    assert LoRA()._asked(Task((monet, nameless))) == [
+        ("a pond, Claude Monet", ("a pond, oil painting",)),
+        ("a city by Kilian Eng", ("",)),
+        ("a pond, Monet", ("a pond, oil painting",)),
+        ("Claude Monet", ("oil painting",)),
+        ("Monet", ("oil painting",)),
+    ]
+    texts = [text for text, _ in LoRA()._asked(Task((monet,)))]
+    assert LoRA(neutral="art", positive="fog")._asked(Task((monet,))) == [(text, ("art", "fog")) for text in texts]
+    for plain in (LoRA(anchored=False), LoRA(action="enhance")):
+        assert plain._asked(Task((monet,))) == [(text, ()) for text in texts]
+    assert LoRA()._asked(Task((nameless,))) == [("a city by Kilian Eng", ())]
+
+
+def test_the_adapter_learns_the_anchors_prediction_less_the_difference(model: Model) -> None:
+    edit = LoRA(**MANY, alpha=4.0, layers="x")(model, STYLE)
+    empty, prompted, anchor = (predictions(model, text) for text in ("", OLD, NEW))
+    after, target = predictions(model, OLD, edit), anchor - (prompted - empty)
+    assert (after - target).norm() < 0.7 * (prompted - target).norm()
+    # nearer to it than what is learnt without an anchor is
+    plain = predictions(model, OLD, LoRA(**MANY, alpha=4.0, layers="x", anchored=False)(model, STYLE))
+    assert (after - target).norm() < 0.9 * (plain - target).norm()
 
 
 @pytest.mark.parametrize("layers", ["x", "x-strict", "u", "selfattn", "all"])
