@@ -1,19 +1,27 @@
 """SAFREE: tokens that carry the concept are projected out of its subspace, for the first steps of sampling.
 
 Paper: Yoon et al., "SAFREE: Training-Free and Adaptive Guard for Safe Text-to-Image And Video Generation", ICLR 2025.
-With P_c the projector on the pooled states of the concept's words, p_i the pooled state of the prompt with its token i
-masked, P_I the projector on all p_i, and d_i = |(I - P_c) p_i|:
+With P_c the projector on the pooled states of the concept's words, p_i the pooled state of the prompt whose token i has
+the id 0 instead of its own, P_I the projector on all p_i, and d_i = |(I - P_c) p_i|:
 
     token i carries the concept    if d_i > (1 + alpha) mean_{j != i} d_j
     its state e_i becomes          (I - P_c) P_I e_i
-    in the first steps             round(steps_scale sigmoid(1 - cos(new states, old states)))
+    in the first n steps,          n = round(steps_scale sigmoid(slope (beta - centre)))
+    where                          beta = 1 - mean_i cos((I - P_c) P_I e_i, e_i)
 
-Official code: jaehong31/SAFREE. Differences from it: the words are the task's; the re-attention of latents by filtered
-skip connections is left out; strength mixes old and new states.
+with the mean over the start token, the prompt's tokens and the first end token; slope and centre are 50 and 0.5333, for
+styles 70 and 0.55. Official code: jaehong31/SAFREE. Differences from it:
+- it counts steps from 0 and projects up to and including step n, so in one step more, and in one where n is 0; here a
+  prompt whose n is 0 is sampled as it always was;
+- its script gives the concept's words as the negative prompt, too: that is the option `negative`, off by default;
+- the re-attention of latents by filtered skip connections, which it has as a flag, is left out;
+- the concept's words are the task's, its artists' constants are for all styles; projectors are computed in float64;
+- strength mixes old and new states.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -24,23 +32,27 @@ from erase.edit import Edit, describe
 from erase.errors import BadModel, BadOption
 from erase.guide import Ask, Free, Guide, Guided, Plain, Prompted
 from erase.methods._presets import Presets, presets
-from erase.methods._words import concept_words
+from erase.methods._words import concept_text, concept_words
 from erase.models import Model
 from erase.task import Task
+
+STYLES, OTHERS = (70.0, 0.55), (50.0, 5.333 / 10)  # slope and centre of the steps' sigmoid
 
 
 @dataclass(frozen=True)
 class SAFREE:
     """Options of SAFREE.
 
-    `alpha`: more finds fewer tokens. `steps_scale`: more projects for more steps of sampling.
+    `alpha`: more finds fewer tokens. `steps_scale`: the most steps of sampling in which they are projected.
+    `negative`: whether guidance also starts from the concept's words, as with `negative_prompt`.
     """
 
-    # The official code's, which are for unsafe content.
-    presets: ClassVar[Presets] = presets({"alpha": 0.01, "steps_scale": 10.0})
+    # The official code's, which are for unsafe content and artists.
+    presets: ClassVar[Presets] = presets({"alpha": 0.01, "steps_scale": 10.0, "negative": True})
 
     alpha: float = 0.01
     steps_scale: float = 10.0
+    negative: bool = False
 
     def __post_init__(self) -> None:
         for name in ("alpha", "steps_scale"):
@@ -57,48 +69,58 @@ class SAFREE:
         """What projects prompts."""
         encoding = model.encode(concept_words(task))
         ends = encoding.states[torch.arange(len(encoding.ids)), encoding.lengths - 1]
-        return Projecting(self, model, projector(ends.double()), strength)
+        sigmoid = STYLES if task.domain == "style" else OTHERS
+        away = model.encode([concept_text(model, task)]).states[0] if self.negative else None
+        return Projecting(self, model, projector(ends.double()), sigmoid, away, strength)
 
 
 @dataclass(frozen=True)
 class Projecting(Plain):
-    """Projection out of a concept's subspace [width, width]; each distinct prompt is looked at once."""
+    """Projection out of a concept's subspace [width, width]; each distinct prompt is looked at once.
+
+    `sigmoid`: the slope and centre by which steps are counted. `away`: states [tokens, width] that guidance starts
+    from, None for the empty prompt's.
+    """
 
     options: SAFREE
     model: Model
     concept: Tensor
+    sigmoid: tuple[float, float]
+    away: Tensor | None
     strength: float
     _known: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
-        for number, prompt in enumerate(batch.prompts):
+        for prompt in batch.prompts:
             if prompt not in self._known:
-                self._known[prompt] = self._projected(pipe, prompt, batch.states[number])
+                self._known[prompt] = self._projected(pipe, prompt)
         made = [self._known[prompt] for prompt in batch.prompts]
-        safe = torch.stack([states for states, _ in made])
-        return Projected(batch, safe, torch.tensor([steps for _, steps in made]))
+        safe = torch.stack([states for states, _ in made]).to(batch.states)
+        if self.away is not None:
+            batch = replace(batch, empty=batch.empty + self.strength * (self.away.to(batch.empty) - batch.empty))
+        steps = torch.tensor([steps for _, steps in made], device=batch.states.device)
+        return Projected(batch, batch.states + self.strength * (safe - batch.states), steps)
 
-    def _projected(self, pipe: Any, prompt: str, states: Tensor) -> tuple[Tensor, int]:
-        """The prompt's safe states and for how many steps they are used."""
+    def _projected(self, pipe: Any, prompt: str) -> tuple[Tensor, int]:
+        """The prompt's safe states [tokens, width] and for how many steps they are used."""
         encoding = self.model.encode([prompt], cut=True)
-        words = range(1, int(encoding.lengths[0]) - 1)
-        if not words:
+        states, length = encoding.states[0], int(encoding.lengths[0])
+        if length <= 2:
             return states, 0
-        masked = torch.stack([self._masked(pipe, encoding.ids, token, end=words.stop) for token in words]).double()
-        found = carriers(masked, self.concept, alpha=self.options.alpha)
-        positions = torch.tensor(list(words))[found]
-        safe = states.clone()
-        safe[positions] = (states[positions].double() @ (without(self.concept) @ projector(masked)).T).to(states.dtype)
-        alike = torch.nn.functional.cosine_similarity(safe.flatten(), states.flatten(), dim=0)
-        used = int(torch.round(self.options.steps_scale * torch.sigmoid(1 - alike))) if len(positions) else 0
-        return states + self.strength * (safe - states), used
+        masked = self._masked(pipe, encoding.ids[0], length)
+        away = without(self.concept) @ projector(masked)
+        moved = states.double() @ away.T
+        carries = torch.zeros(len(states), dtype=torch.bool)
+        carries[1 : length - 1] = carriers(masked, self.concept, alpha=self.options.alpha)
+        used = steps_of(states[:length].double(), moved[:length], most=self.options.steps_scale, sigmoid=self.sigmoid)
+        return torch.where(carries[:, None], moved.to(states.dtype), states), used
 
-    def _masked(self, pipe: Any, ids: Tensor, token: int, *, end: int) -> Tensor:
-        """The pooled state of a prompt whose one token no other sees."""
-        mask = torch.ones_like(ids)
-        mask[0, token] = 0
-        state: Tensor = pipe.text_encoder(ids, attention_mask=mask).last_hidden_state[0, end]
-        return state
+    def _masked(self, pipe: Any, ids: Tensor, length: int) -> Tensor:
+        """The pooled states of a prompt [tokens] with each of its words' tokens masked, [length - 2, width]."""
+        rows = ids.repeat(length - 2, 1)
+        rows[torch.arange(length - 2), torch.arange(1, length - 1)] = 0
+        states: Tensor = pipe.text_encoder(rows.to(pipe.text_encoder.device)).last_hidden_state[:, length - 1]
+        return states.cpu().double()
 
 
 @dataclass(frozen=True)
@@ -136,3 +158,10 @@ def carriers(masked: Tensor, concept: Tensor, *, alpha: float) -> Tensor:
     others = (distances.sum() - distances) / (len(distances) - 1)
     found: Tensor = distances > (1 + alpha) * others
     return found
+
+
+def steps_of(states: Tensor, moved: Tensor, *, most: float, sigmoid: tuple[float, float]) -> int:
+    """In how many steps a prompt is projected, by how far its states [tokens, width] are from the projected ones."""
+    slope, centre = sigmoid
+    beta = 1 - float(torch.nn.functional.cosine_similarity(moved, states).mean())
+    return round(most / (1 + math.exp(-slope * (beta - centre))))
