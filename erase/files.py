@@ -72,6 +72,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_if_there(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex; "" if there is no such file that can be read."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
+
+
 def content_hash(value: object) -> str:
     """SHA-256 of a value's canonical JSON, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
 
-from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
-from erase.files import write_atomically
+from erase import documents
+from erase.errors import BadPipeline, BadPrompts, RunConflict, ScoreFailed, UnknownName
+from erase.files import hash_if_there, sha256_of, write_atomically
 from erase.pipeline import Pipeline, read_pipeline
 from erase.prompts import Row
 from erase.task import Task
@@ -23,22 +27,27 @@ from erase.task import Task
 if TYPE_CHECKING:
     from erase.evaluate.ranks import Place
     from erase.evaluate.readings import Readings
+    from erase.evaluate.score import Scores
     from erase.models import Model
 
+_log = logging.getLogger(__name__)
 RUNS = Path("runs")
 Side = Literal["before", "after"]
 # The names that files.py gives to what is not whole yet, with the process that writes it.
 _LEFTOVER = re.compile(r"^\..*\.(?P<process>\d+)\.partial$|\.tmp-(?P<builder>\d+)(\.old)?$")
 SIDES: tuple[Side, Side] = ("before", "after")
+Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # of an image, which is its file's name
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A row with the ids of its two images."""
+    """A row with the ids of its two images, and the SHA-256 of their files by the ids."""
 
     row: Row
-    before: str
-    after: str
+    before: Identity
+    after: Identity
+    hashes: Mapping[Identity, Sha256]
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,12 @@ class Run:
         if not self.is_begun:
             write_atomically(self.recipe_file, _recipe_text(self.recipe))
 
-    def write_plan(self, plan: tuple[Planned, ...]) -> None:
+    def write_plan(self, rows: Sequence[Row], pairs: Sequence[tuple[Path, Path]]) -> None:
+        """Writes down which two images each row has, and their files' hashes."""
+        plan = [
+            Planned(row, before.stem, after.stem, {path.stem: sha256_of(path) for path in (before, after)})
+            for row, (before, after) in zip(rows, pairs, strict=True)
+        ]
         lines = (json.dumps(asdict(planned), ensure_ascii=False) for planned in plan)
         write_atomically(self.plan_file, "".join(f"{line}\n" for line in lines))
 
@@ -124,18 +138,80 @@ class Run:
         if not self.plan_file.is_file():
             raise BadPrompts(f"{self.folder} has no images yet; run `erase generate {self.folder}` first.")
         try:
-            values = [json.loads(line) for line in self.plan_file.read_text(encoding="utf-8").splitlines()]
-            return tuple(Planned(Row(**value["row"]), value["before"], value["after"]) for value in values)
-        except (ValueError, KeyError, TypeError) as error:
+            lines = self.plan_file.read_text(encoding="utf-8").splitlines()
+            plan: tuple[Planned, ...] = documents.check_value(
+                [json.loads(line) for line in lines], tuple[Planned, ...], key="the plan", error=BadPrompts
+            )
+            if not plan or any({one.before, one.after} - set(one.hashes) for one in plan):
+                raise BadPrompts("an image has no hash.")
+        except (OSError, ValueError, RecursionError, BadPrompts) as error:
             raise BadPrompts(
-                f"{self.plan_file} is damaged; remove it and run `erase generate {self.folder}`, "
-                "which makes no finished image again."
+                f"{self.plan_file} is damaged, or of an earlier version; remove it and run `erase generate "
+                f"{self.folder}`, which makes no image again that is as it was made."
             ) from error
+        return plan
 
-    def missing_images(self) -> tuple[Path, ...]:
-        """Images that the plan names and that are not there."""
-        paths = (self.image(side, getattr(one, side)) for one in self.read_plan() for side in SIDES)
-        return tuple(path for path in paths if not path.is_file())
+    def planned_images(self) -> dict[Path, str]:
+        """Every image that the plan names, with the SHA-256 of its file as it was made; raises BadPrompts."""
+        return {
+            self.image(side, name): one.hashes[name]
+            for one in self.read_plan()
+            for side, name in zip(SIDES, (one.before, one.after), strict=True)
+        }
+
+    def changed_images(self) -> tuple[Path, ...]:
+        """Images that are missing, damaged, another's or painted over; raises BadPrompts."""
+        return tuple(path for path, made in self.planned_images().items() if hash_if_there(path) != made)
+
+    def check_images(self) -> None:
+        """Raises BadPrompts for an image that is a picture, but not the one that was made."""
+        from erase.evaluate.shots import read_picture
+
+        if changed := [path for path in self.changed_images() if read_picture(path) is not None]:
+            raise BadPrompts(
+                f"{len(changed)} images of {self.folder} are not those that were made (first: "
+                f"{changed[0].relative_to(self.folder)}); run `erase generate {self.folder}`, which makes them again."
+            )
+
+    def clear_changed_images(self) -> None:
+        """Removes images that are not as they were made; those of no plan say of themselves whether they are."""
+        with contextlib.suppress(BadPrompts):
+            if found := [path for path in self.changed_images() if path.is_file()]:
+                _log.warning("%d images of %s are not as made and made again.", len(found), self.folder)
+                for path in found:
+                    path.unlink()
+
+    def read_scores(self) -> Scores:
+        """The run's scores; raises ScoreFailed if there are none yet, or they are damaged, changed or of other images.
+
+        An image that was missing when it was scored may be there now.
+        """
+        scores, made = self._stored_scores(), self._made()
+        if any(sha and made.get(name) != sha for name, sha in scores.images.items()):
+            raise ScoreFailed(
+                f"{self.scores_file} is of other images than the run's; run `erase score {self.folder}` anew."
+            )
+        return scores
+
+    def has_scores(self) -> bool:
+        """Whether the scores are there, and of every image as it was made; raises ScoreFailed if they were changed."""
+        return self.scores_file.is_file() and self._stored_scores().images == self._made()
+
+    def _made(self) -> dict[str, str]:
+        return {path.stem: sha for path, sha in self.planned_images().items()}
+
+    def _stored_scores(self) -> Scores:
+        from erase.evaluate.score import Scores
+
+        if not self.scores_file.is_file():
+            raise ScoreFailed(f"{self.folder} has no scores yet; run `erase score {self.folder}` first.")
+        try:
+            return Scores.from_json(json.loads(self.scores_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError, ScoreFailed) as error:
+            said = str(error) if isinstance(error, ScoreFailed) else "damaged; run `erase score` anew."
+            raise ScoreFailed(
+                f"{self.scores_file}: {said.replace('`erase score`', f'`erase score {self.folder}`')}"
+            ) from error
 
 
 def run_in(recipe: Pipeline, folder: Path | None = None) -> Run:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
 from erase.options import check_can_edit, export_with, make_edit, method_with, train_along
-from erase.runs import SIDES, Planned, Run
+from erase.runs import SIDES, Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -120,16 +120,8 @@ def load_edit(run: Run) -> Edit:
 
 
 def read_scores(run: Run) -> Scores:
-    """The run's scores; raises ScoreFailed if there are none yet or they are damaged."""
-    from erase.evaluate.score import Scores
-
-    if not run.scores_file.is_file():
-        raise ScoreFailed(f"{run.folder} has no scores yet; run `erase score {run.folder}` first.")
-    try:
-        value = json.loads(run.scores_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ScoreFailed(f"{run.scores_file} is damaged; run `erase score {run.folder}` anew.") from error
-    return Scores.from_json(value)
+    """The run's scores; raises ScoreFailed if there are none yet, or they are damaged, changed or of other images."""
+    return run.read_scores()
 
 
 def findings(run: Run) -> Findings:
@@ -153,13 +145,7 @@ def findings(run: Run) -> Findings:
 def check_gate(run: Run) -> None:
     """Raises GateFailed with every figure that is below its bound or was not measured."""
     bounds = run.recipe.gate.bounds
-    scores = read_scores(run) if bounds else None
-    failed = []
-    for name, bound in bounds.items():
-        figure = scores.find(name) if scores else None
-        if figure is None or not figure.value >= bound:  # not a number is not enough either
-            failed.append(f"{name} is {f'{figure.value:.3f}' if figure else 'not measured'}, at least {bound} is asked")
-    if failed:
+    if failed := read_scores(run).below(bounds) if bounds else []:
         raise GateFailed(
             f"the gate of {run.recipe.name} has failed: {'; '.join(failed)}. All results are in {run.folder}."
         )
@@ -211,11 +197,12 @@ def _generate(run: Run, watch: Watch) -> None:
     if line := run.model.cut_line([row.prompt for row in rows]):
         _log.warning("%s", line)
     folders = {side: run.images(side) for side in SIDES}
+    run.clear_changed_images()
     reader = Reader(run.model.judge_folder, networks_of(run.recipe.score), run.readings)
     pairs = make_pairs(
         run.model, rows, folders, edit=edit, sampler=sampler, reader=reader, count=watch.count, place=run.place
     )
-    run.write_plan(tuple(Planned(row, old.stem, new.stem) for row, (old, new) in zip(rows, pairs, strict=True)))
+    run.write_plan(rows, pairs)
 
 
 def _score(run: Run, watch: Watch) -> None:
@@ -256,7 +243,10 @@ def _export(run: Run, watch: Watch) -> None:
 
 def export_options(run: Run, name: str) -> dict[str, str]:
     """What a run knows that an export can tell: a folder's card shows the run's scores."""
-    return {"scores": str(run.scores_file)} if name == "folder" and run.scores_file.is_file() else {}
+    if name != "folder" or not run.scores_file.is_file():
+        return {}
+    run.read_scores()  # a card shows none that were changed
+    return {"scores": str(run.scores_file)}
 
 
 def _has_exports(run: Run) -> bool:
@@ -294,9 +284,13 @@ def _set_aside(target: Path) -> Iterator[None]:
 
 
 def _shots(run: Run) -> list[tuple[Shot, Shot]]:
-    """Each row's two images, as the scores and the grid see them."""
+    """Each row's two images, as the scores and the grid see them; one that is missing or cut short is still told.
+
+    Raises BadPrompts for one that is a picture, but not the one that was made.
+    """
     from erase.evaluate.shots import Shot, group_of
 
+    run.check_images()
     return [
         (
             Shot(one.before, one.row, "before", group_of(one.row, run.task), run.image("before", one.before)),
@@ -325,16 +319,14 @@ def _tells_of_the_scores(run: Run, name: str) -> bool:
 
 
 def _has_images(run: Run) -> bool:
-    return run.plan_file.is_file() and not run.missing_images()
+    return run.plan_file.is_file() and not run.changed_images()
 
 
 STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "edit": Step("making the edit", _edit, lambda run: run.edit_file.is_file()),
         "generate": Step("making the images before and after", _generate, _has_images),
-        "score": Step(
-            "scoring the images", _score, lambda run: run.scores_file.is_file(), lambda recipe: bool(recipe.score)
-        ),
+        "score": Step("scoring the images", _score, Run.has_scores, lambda recipe: bool(recipe.score)),
         "grid": Step(
             "drawing the grid",
             _grid,

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
+from erase.files import sha256_of
 from erase.pipeline import Pipeline, load_pipeline
 from erase.prompts import Row
-from erase.runs import RUNS, Planned, Run, differences, open_run, run_in
+from erase.runs import RUNS, SIDES, Planned, Run, differences, open_run, run_in
+from tests.evaluate.pictures import noisy
 
-PLAN = (Planned(Row("ein Café", 3, {"style": "noto"}), "1" * 64, "2" * 64),)
+ROW = Row("ein Café", 3, {"style": "noto"})
+NAMES = ("1" * 32, "2" * 32)
+
+
+def drawn(folder: Path, recipe: Pipeline) -> Run:
+    """A run with a plan of one row and its two images."""
+    run = Run(folder, recipe)
+    pair = [noisy(run.image(side, name), seed=seed) for seed, (side, name) in enumerate(zip(SIDES, NAMES, strict=True))]
+    run.write_plan([ROW], [(pair[0], pair[1])])
+    return run
 
 
 @pytest.fixture
@@ -106,20 +118,27 @@ def test_a_recipe_without_its_hash_is_refused(tmp_path: Path, recipe: Pipeline) 
         open_run(tmp_path)
 
 
-def test_a_plan_is_read_as_it_was_written(tmp_path: Path, recipe: Pipeline) -> None:
-    run = Run(tmp_path, recipe)
-    run.write_plan(PLAN)
-    assert run.read_plan() == PLAN
+def test_a_plan_is_read_as_it_was_written_with_every_images_hash(tmp_path: Path, recipe: Pipeline) -> None:
+    run = drawn(tmp_path, recipe)
+    hashes = {name: sha256_of(run.image(side, name)) for side, name in zip(SIDES, NAMES, strict=True)}
+    assert run.read_plan() == (Planned(ROW, *NAMES, hashes),)
 
 
-def test_a_plan_names_the_images_that_are_not_there(tmp_path: Path, recipe: Pipeline) -> None:
-    run = Run(tmp_path, recipe)
-    run.write_plan(PLAN)
-    before, after = run.image("before", "1" * 64), run.image("after", "2" * 64)
-    assert run.missing_images() == (before, after)
-    before.parent.mkdir()
-    before.write_bytes(b"")
-    assert run.missing_images() == (after,)
+def test_a_plan_names_the_images_that_are_not_as_they_were_made(tmp_path: Path, recipe: Pipeline) -> None:
+    run = drawn(tmp_path, recipe)
+    before, after = (run.image(side, name) for side, name in zip(SIDES, NAMES, strict=True))
+    assert run.changed_images() == ()
+    whole = before.read_bytes()
+    before.write_bytes(after.read_bytes())
+    assert run.changed_images() == (before,)
+    with pytest.raises(BadPrompts, match=rf"1 images of .* \(first: before/{NAMES[0]}.png\); run `erase generate"):
+        run.check_images()
+    before.write_bytes(whole[:-9])
+    run.check_images()  # one that was cut short is no picture, and is counted as missing
+    before.unlink()
+    after.unlink()
+    assert run.changed_images() == (before, after)
+    run.check_images()
 
 
 def test_a_run_without_images_says_what_to_do(tmp_path: Path, recipe: Pipeline) -> None:
@@ -128,11 +147,15 @@ def test_a_run_without_images_says_what_to_do(tmp_path: Path, recipe: Pipeline) 
 
 
 def test_a_damaged_plan_says_what_to_do(tmp_path: Path, recipe: Pipeline) -> None:
-    run = Run(tmp_path, recipe)
-    run.write_plan(PLAN)
-    run.plan_file.write_text(run.plan_file.read_text()[:-9])
-    with pytest.raises(BadPrompts, match="is damaged; remove it"):
-        run.read_plan()
+    run = drawn(tmp_path, recipe)
+    text = run.plan_file.read_text(encoding="utf-8")
+    without_hashes = json.dumps({key: part for key, part in json.loads(text).items() if key != "hashes"})
+    elsewhere = text.replace(NAMES[0], "../../" + NAMES[0])
+    nested = "[" * 100_000
+    for damaged in (text[:-9], "", "3\n", without_hashes, elsewhere, text.replace('"seed": 3', '"seed": "x"'), nested):
+        run.plan_file.write_text(damaged, encoding="utf-8")
+        with pytest.raises(BadPrompts, match="is damaged, or of an earlier version; remove it"):
+            run.read_plan()
 
 
 def test_differences_name_each_key_with_both_values(recipe: Pipeline) -> None:

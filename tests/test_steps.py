@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,65 +14,10 @@ from erase.edit import Edit
 from erase.errors import BadEdit, GateFailed, ModelMismatch, RunConflict, ScoreFailed
 from erase.pipeline import load_pipeline, resolve
 from erase.runs import Run, run_in
-from tests.recipes import contents, tiny_recipe, write_recipe
+from tests.finished import Seen, rescored, run_of, stamps, touched
+from tests.recipes import contents, write_recipe
 from tests.tiny import tiny_stable_diffusion
 from tests.tiny_edits import tiny_edit
-
-Stamps = dict[str, tuple[int, int]]
-
-
-@dataclass
-class Seen:
-    """A watch that keeps what it is told, and may raise after so many images."""
-
-    stop_after: int = -1
-    begun: list[str] = field(default_factory=list)
-    counts: list[tuple[str, int, int]] = field(default_factory=list)
-
-    def begin(self, step: str, text: str) -> None:
-        self.begun.append(step)
-
-    def count(self, text: str, done: int, total: int) -> None:
-        self.counts.append((text, done, total))
-        if len(self.counts) == self.stop_after:
-            raise KeyboardInterrupt
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return tiny_recipe(tmp_path_factory.mktemp("recipe"), tiny_model)
-
-
-def run_of(recipe: dict[str, Any], place: Path) -> Run:
-    """A run of the recipe, begun in a folder of `place`."""
-    place.mkdir(exist_ok=True)
-    run = run_in(resolve(load_pipeline(str(write_recipe(place, recipe)))), place / "run")
-    run.begin()
-    return run
-
-
-@pytest.fixture(scope="module")
-def finished(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that was done in one go; do not change it."""
-    run = run_of(recipe, tmp_path_factory.mktemp("finished"))
-    assert steps.do_all(run, Seen())
-    return run
-
-
-@pytest.fixture
-def run(finished: Run, tmp_path: Path) -> Run:
-    """A copy of the finished run that a test may change."""
-    return Run(Path(shutil.copytree(finished.folder, tmp_path / "run")), finished.recipe)
-
-
-def stamps(folder: Path) -> Stamps:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.stat().st_ino) for p in files}
-
-
-def touched(run: Run, before: Stamps) -> set[str]:
-    """First parts of the paths that were written since."""
-    return {Path(name).parts[0] for name, stamp in stamps(run.folder).items() if before.get(name) != stamp}
 
 
 def test_scoring_while_images_are_made_gives_the_scores_of_scoring_at_the_end_bit_for_bit(
@@ -217,17 +161,18 @@ def test_a_step_without_what_it_rests_on_says_what_to_do(recipe: dict[str, Any],
     with pytest.raises(ScoreFailed, match="has no scores yet; run `erase score"):
         steps.read_scores(run)
     run.scores_file.write_text("{")
-    with pytest.raises(ScoreFailed, match="is damaged"):
+    with pytest.raises(ScoreFailed, match="damaged; run `erase score"):
         steps.read_scores(run)
 
 
 def test_a_gate_holds_at_its_bound_and_names_every_figure_below_it(run: Run) -> None:
-    value = json.loads(run.scores_file.read_text())
-    for figure in value["figures"]:
-        if figure["side"] == "after":
-            figure["value"] = {"ua": 0.5, "ira": 0.25}.get(figure["name"], figure["value"])
-    value["figures"] = [figure for figure in value["figures"] if figure["name"] != "cra"]
-    run.scores_file.write_text(json.dumps(value))
+    values = {("ua", "after"): 0.5, ("ira", "after"): 0.25, ("ua", "before"): 0.0}
+    figures = [
+        replace(one, value=value, items=dict.fromkeys(one.items, 0.0))
+        for one in steps.read_scores(run).figures
+        if (value := values.get((one.name, one.side))) is not None
+    ]
+    rescored(run, figures)
 
     def gated(**bounds: float) -> Run:
         gate = run.recipe.gate.model_copy(update=bounds)
@@ -240,9 +185,7 @@ def test_a_gate_holds_at_its_bound_and_names_every_figure_below_it(run: Run) -> 
 
 
 def test_a_figure_that_is_no_number_fails_the_gate(run: Run) -> None:
-    value = json.loads(run.scores_file.read_text())
-    value["figures"] = [figure | {"name": "ua", "value": float("nan")} for figure in value["figures"]]
-    run.scores_file.write_text(json.dumps(value))
+    rescored(run, [replace(one, name="ua", value=float("nan")) for one in steps.read_scores(run).figures])
     gate = run.recipe.gate.model_copy(update={"ua": 0.0})
     with pytest.raises(GateFailed, match="ua is nan"):
         steps.check_gate(Run(run.folder, run.recipe.model_copy(update={"gate": gate})))

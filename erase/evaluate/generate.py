@@ -7,7 +7,9 @@ prompt and seed. Bits are the same in any order, after any interruption and with
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +31,7 @@ from erase.guide import Guide, Plain, Prompted, guide_of
 from erase.models import Condition, Model, conditions_of, predict
 from erase.prompts import Row
 
+_log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # images done, images in all
 
 
@@ -91,7 +94,8 @@ def stream(
     model.check_sampling()
     unique = {row_key(row): row for row in rows}
     paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
-    missing = {key: row for key, row in unique.items() if not is_whole(paths[key])}
+    missing = {key: row for key, row in unique.items() if not is_original(paths[key])}
+    tell_changed([paths[key] for key in missing])
     done = len(unique) - len(missing)
     report = progress or (lambda done, total: None)
     report(done, len(unique))
@@ -99,7 +103,7 @@ def stream(
     for key, row in unique.items():
         if key in missing:
             _, image = next(images)
-            write_atomically(paths[key], png(image, row))
+            write_atomically(paths[key], png(image, row, name=paths[key].stem))
             done += 1
             report(done, len(unique))
         yield row, paths[key]
@@ -190,16 +194,33 @@ def to_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def png(image: Image.Image, row: Row) -> bytes:
-    """The picture as a PNG file that says which prompt and seed it shows."""
+def png(image: Image.Image, row: Row, *, name: str) -> bytes:
+    """The picture as a PNG file that says which prompt and seed it shows, what it is called and which pixels it has."""
     notes = PngImagePlugin.PngInfo()
     notes.add_itxt("prompt", row.prompt)
     notes.add_text("seed", str(row.seed))
+    notes.add_text("image", name)
+    notes.add_text("pixels", pixel_hash(image))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=notes)
     return buffer.getvalue()
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file is a picture that can be read to its end."""
-    return read_picture(path) is not None
+def is_original(path: Path) -> bool:
+    """Whether a file is the picture that was made under this name: whole, not another's, not painted over."""
+    picture = read_picture(path)
+    if picture is None:
+        return False
+    return picture.info.get("image") == path.stem and picture.info.get("pixels") == pixel_hash(picture)
+
+
+def pixel_hash(picture: Image.Image) -> str:
+    """SHA-256 of a picture's size and pixels, in hex."""
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+def tell_changed(paths: Sequence[Path]) -> None:
+    """Says in one line how many of these images, which are made again, are there in another form."""
+    if found := [path for path in paths if path.is_file()]:
+        count = "1 image is" if len(found) == 1 else f"{len(found)} images are"
+        _log.warning("%s not as made (first: %s) and made again.", count, found[0])

@@ -62,8 +62,10 @@ def heading(task: Task, scores: Scores, width: int) -> Image.Image:
     draw = ImageDraw.Draw(image)
     erased = ", ".join(f"{target.name} (now {target.anchor or 'nothing'})" for target in task.targets)
     draw.text((EDGE, 20), shorten(f"Erased: {erased}", font(26), width - 2 * EDGE), INK, font(26))
-    parts = [figure_text(name, scores.find(name)) for name in ("ua", "ira", "cra")]
-    draw.text((EDGE, 60), "     ".join(part for part in parts if part), FAINT, font(17))
+    said = f"UA not measured: {scores.unmeasured}" if scores.unmeasured else figure_text("ua", scores.find("ua"))
+    parts = [said, *(figure_text(name, scores.find(name)) for name in ("ira", "cra"))]
+    text = "     ".join(part for part in parts if part)
+    draw.text((EDGE, 60), shorten(text, font(17), width - 2 * EDGE), FAINT, font(17))
     return image
 
 

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase import names
+from erase import documents, names
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Figure
+from erase.evaluate.gate import Limits
 from erase.evaluate.readings import Readings
 from erase.evaluate.shots import Shot, split_readable
+from erase.files import content_hash, hash_if_there
 from erase.task import Task
 
 PROTOCOL = "canvas/emoji-v1"
@@ -19,12 +21,16 @@ PROTOCOL = "canvas/emoji-v1"
 
 @dataclass(frozen=True)
 class Scores:
-    """All figures of a run; `verdicts` by image, and `missing`, the images that could not be read."""
+    """All figures of a run; `verdicts` by image, and `missing`, the images that could not be read.
+
+    `images` holds the SHA-256 of every image's file as it was scored, by the image's name, "" for one that was missing.
+    """
 
     figures: tuple[Figure, ...]
     verdicts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     protocol: str = PROTOCOL
+    images: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, name: str, *, side: str = "after", group: str | None = None) -> Figure | None:
         """The figure of this name, side and group, if it was measured."""
@@ -39,17 +45,45 @@ class Scores:
 
         return scores_html(self)
 
+    def below(self, bounds: Mapping[str, float]) -> list[str]:
+        """What a gate of these bounds has against the figures after the edit, by their names."""
+        failed = []
+        for name, bound in bounds.items():
+            figure = self.find(name)
+            if figure is None or not figure.value >= bound:  # not a number is not enough either
+                value = f"{figure.value:.3f}" if figure else "not measured"
+                failed.append(f"{name} is {value}, at least {bound} is asked")
+        if "ua" in bounds and self.unmeasured:
+            failed.append(f"whether a target is gone was not measured: {self.unmeasured}")
+        return failed
+
+    @property
+    def unmeasured(self) -> str:
+        """Why nothing says whether the targets are gone; "" if something does, or if nothing was scored at all."""
+        if not any(figure.group == "erased" for figure in self.figures):
+            return "no prompt names a target" if self.figures else ""
+        if (before := self.find("ua", side="before")) is None:
+            return ""
+        shown = sum(value == 0 and name not in self.missing for name, value in before.items.items())
+        if shown >= (least := Limits().shown) * before.n:
+            return ""
+        return f"the base model itself shows the target in only {shown} of {before.n} images, {least:.0%} are needed"
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values, with a digest by which a change made by hand is noticed."""
+        value = asdict(self)
+        return value | {"digest": content_hash(value)}
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Scores:
+    def from_json(value: Any) -> Scores:
         """The scores that `to_json` gave; raises ScoreFailed on anything else."""
-        try:
-            figures = tuple(Figure(**figure) for figure in value["figures"])
-            return Scores(figures, value["verdicts"], tuple(value["missing"]), value["protocol"])
-        except (KeyError, TypeError) as error:
-            raise ScoreFailed(f"scores are damaged ({error}); run `erase score` anew.") from error
+        if not isinstance(value, Mapping) or "digest" not in value:
+            raise ScoreFailed("no scores with a digest: damaged, or of an earlier version; run `erase score` anew.")
+        scores = {key: part for key, part in value.items() if key != "digest"}
+        if content_hash(scores) != value["digest"]:
+            raise ScoreFailed("the scores were changed since they were measured; run `erase score` anew.")
+        found: Scores = documents.check_value(scores, Scores, key="scores", error=ScoreFailed)
+        return found
 
 
 def networks_of(scorers: Sequence[str]) -> tuple[str, ...]:
@@ -79,6 +113,7 @@ def score(
         figures=tuple(figure for part in measured for figure in part.figures),
         verdicts={name: seen for part in measured for name, seen in part.verdicts.items()},
         missing=tuple(shot.id for shot in missing),
+        images={shot.id: hash_if_there(shot.path) if shot.id in pixels else "" for shot in shots},
     )
 
 

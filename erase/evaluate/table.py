@@ -34,8 +34,10 @@ def table(scores: Scores) -> Table:
             shown.add_row(*_cells(figure, scores.find(figure.name, side="before", group=figure.group)))
             if figure.name == "cra":
                 shown.add_section()
+    remarks = [f"UA not measured: {scores.unmeasured}"] if scores.unmeasured else []
     if scores.missing:
-        shown.caption = f"{len(scores.missing)} images are missing or damaged and count as the worst case"
+        remarks.append(f"{len(scores.missing)} images are missing or damaged and count as the worst case")
+    shown.caption = "\n".join(remarks) or None
     return shown
 
 

@@ -12,8 +12,8 @@ from erase.errors import PromptTooLong
 from erase.models import open_model
 from erase.pipeline import load_pipeline, resolve
 from erase.runs import run_in
+from tests.finished import Seen
 from tests.recipes import command, tiny_recipe, write_recipe
-from tests.test_steps import Seen
 
 Capture = pytest.CaptureFixture[str]
 LONG = "a very old lighthouse with a red roof"  # some thirty of the tiny model's tokens, which reads fourteen

@@ -40,6 +40,8 @@ class Verdict:
 def reach_verdict(findings: Findings) -> Verdict:
     """The verdict by the bounds of the run's gate; open where the gate does not bind all three figures."""
     remarks = (*_remarks(findings), *_missing(findings))
+    if unmeasured := findings.scores.unmeasured:
+        return Verdict("failed" if "ua" in findings.bounds else "open", f"UA not measured: {unmeasured}.", remarks)
     if not {"ua", "ira", "cra"} <= set(findings.bounds):
         return _partial(findings, remarks)
     gone, kin, rest = (holds(findings, name) for name in ("ua", "ira", "cra"))

@@ -1,0 +1,80 @@
+"""A finished run of a tiny model, and what a test asks of its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erase import steps
+from erase.evaluate.figures import Figure
+from erase.pipeline import load_pipeline, resolve
+from erase.runs import Run, run_in
+from tests.recipes import tiny_recipe, write_recipe
+
+Stamps = dict[str, tuple[int, int]]
+
+
+@dataclass
+class Seen:
+    """A watch that keeps what it is told, and may raise after so many images."""
+
+    stop_after: int = -1
+    begun: list[str] = field(default_factory=list)
+    counts: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def begin(self, step: str, text: str) -> None:
+        self.begun.append(step)
+
+    def count(self, text: str, done: int, total: int) -> None:
+        self.counts.append((text, done, total))
+        if len(self.counts) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tiny_recipe(tmp_path_factory.mktemp("recipe"), tiny_model)
+
+
+def run_of(recipe: dict[str, Any], place: Path) -> Run:
+    """A run of the recipe, begun in a folder of `place`."""
+    place.mkdir(exist_ok=True)
+    run = run_in(resolve(load_pipeline(str(write_recipe(place, recipe)))), place / "run")
+    run.begin()
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was done in one go; do not change it."""
+    run = run_of(recipe, tmp_path_factory.mktemp("finished"))
+    assert steps.do_all(run, Seen())
+    return run
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run that a test may change."""
+    return Run(Path(shutil.copytree(finished.folder, tmp_path / "run")), finished.recipe)
+
+
+def rescored(run: Run, figures: Sequence[Figure]) -> None:
+    """Puts other figures into a run's scores, as if they had been measured."""
+    scores = replace(steps.read_scores(run), figures=tuple(figures))
+    run.scores_file.write_text(json.dumps(scores.to_json()))
+
+
+def stamps(folder: Path) -> Stamps:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.stat().st_ino) for p in files}
+
+
+def touched(run: Run, before: Stamps) -> set[str]:
+    """First parts of the paths that were written since."""
+    return {Path(name).parts[0] for name, stamp in stamps(run.folder).items() if before.get(name) != stamp}
