@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from erase.errors import BadEdit, ModelMismatch, PickleRefused
+from erase.errors import BadEdit, ModelMismatch
 from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
 from erase.models._state import check_plain, check_unquantised
-from erase.models._weights import content_digest, is_finite
+from erase.models._weights import content_digest, is_finite, refuse_pickle
 from erase.task import Task
 
 METADATA_KEY = "erase.edit"  # one key: safetensors writes several in no fixed order
@@ -271,10 +271,7 @@ class Edit:
     def load(path: Path | str) -> Edit:
         """Reads an edit from its file; raises BadEdit, PickleRefused."""
         path = Path(path)
-        if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
-            raise PickleRefused(
-                f"{path} is a pickle, which can run code when it is read; expected the safetensors of an edit."
-            )
+        refuse_pickle(path)
         if not path.is_file():
             raise BadEdit(f"{path} does not exist; expected an edit that `erase edit` wrote.")
         try:

@@ -66,6 +66,7 @@ def check(run: Run) -> None:
     check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
     check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
+    run.model.check_prompts([text for target in run.task.targets for text in (*target.words, target.anchor)])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:
         raise ScoreFailed(

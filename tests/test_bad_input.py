@@ -189,13 +189,9 @@ def test_a_task_from_options_that_contradicts_itself(capsys: Capture, place: Pat
     assert contents(place) == {}
 
 
-def test_a_prompt_longer_than_the_encoder_takes(
-    capsys: Capture, place: Path, recipe: dict[str, Any], tmp_path: Path
-) -> None:
-    (tmp_path / "long.csv").write_text("prompt,seed\na cat,0\n" + "cat " * 40 + ",0\n")
-    recipe["generate"]["prompts"] = str(tmp_path / "long.csv")
+def test_a_target_longer_than_the_encoder_takes(capsys: Capture, place: Path, recipe: dict[str, Any]) -> None:
+    recipe["task"]["targets"][0] |= {"name": "cat " * 20 + "rose"}
     line = run_refused(capsys, place, recipe)
-    assert "has 40 tokens" in line
     assert "takes at most 14" in line
 
 

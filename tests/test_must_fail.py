@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from erase.edit import METADATA_KEY, Edit
-from erase.errors import BadEdit, BadModel, BadWeights, EraseError
+from erase.errors import BadEdit, BadModel, BadWeights, EraseError, PickleRefused
 from erase.export._difference import compare
 from erase.export._inspection import look_at
 from erase.export.checkpoint import checkpoint
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_one_line_whichever_way_it_comes_in(
         (lambda: look_at(tiny_copy), BadWeights),
     ]
     for read, error in ways:
-        with pytest.raises(error) as raised:
+        with pytest.raises(PickleRefused if "pickle" in name else error) as raised:
             read()
         assert "\n" not in str(raised.value)
     assert not (tmp_path / "out.safetensors").exists()

@@ -55,7 +55,7 @@ def test_the_judge_has_read_the_images_before_they_are_scored(
     run = run_of(recipe, tmp_path)
     steps.do("edit", run, Seen())
     steps.do("generate", run, Seen())
-    monkeypatch.setattr("erase.evaluate.readings.load_classifier", None)  # none is loaded any more
+    monkeypatch.setattr("erase.evaluate.readings.load_network", None)  # none is loaded any more
     monkeypatch.setattr("erase.evaluate._clip.ClipTowers.batch", None)
     steps.do("score", run, Seen())
     assert run.scores_file.is_file()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from erase.errors import ScoreFailed
+from erase.evaluate.networks import load_network
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,14 @@ class ClipTowers:
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import CLIPModel
-
-        try:
-            model = CLIPModel.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ScoreFailed(f"the CLIP in {self.folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-        return model.eval()
+        return load_network("CLIPModel", self.folder, what="CLIP")
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
 
         try:
-            return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
+            return CLIPTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
             raise ScoreFailed(f"the CLIP in {self.folder} lacks its tokenizer: {str(error).splitlines()[0]}") from error
 
@@ -63,7 +57,9 @@ class ClipTowers:
         if not distinct:
             return {}
         longest = int(self._model.config.text_config.max_position_embeddings)
-        tokens = self._tokenizer(distinct, padding=True, truncation=cut, max_length=longest, return_tensors="pt")
+        tokens = self._tokenizer(
+            distinct, padding=True, truncation=cut, max_length=longest if cut else None, return_tensors="pt"
+        )
         if tokens["input_ids"].shape[1] > longest:
             raise ScoreFailed(f"a prompt has more than the {longest - 2} tokens that the CLIP in {self.folder} reads.")
         return dict(zip(distinct, self._unit(self._model.get_text_features(**tokens).pooler_output), strict=True))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from erase.errors import ScoreFailed
 from erase.evaluate._clip import ClipTowers
+from erase.evaluate.networks import load_network
 from erase.evaluate.shots import resized
 from erase.evaluate.stream import batched
 
@@ -34,7 +34,7 @@ class Readings:
     def labels(self, folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
         """The label that the classifier in a folder gives each image; raises ScoreFailed if it cannot."""
         if folder not in self._classifiers:
-            self._classifiers[folder] = load_classifier(folder)
+            self._classifiers[folder] = load_network("AutoModelForImageClassification", folder, what="judge")
         network = self._classifiers[folder]
         logits = self._read(folder, pixels, lambda batch: network(pixel_values=batch).logits, side=SIDE)
         if not all(bool(torch.isfinite(row).all()) for row in logits.values()):
@@ -65,14 +65,3 @@ class Readings:
             rows = network(torch.stack([resized(pixels[name], side) for name in filled]))
             said |= dict(zip(names, rows[: len(names)], strict=True))
         return {name: said[name] for name in pixels}
-
-
-def load_classifier(folder: Path) -> Any:
-    """The image classifier in a folder; raises ScoreFailed."""
-    from transformers import AutoModelForImageClassification
-
-    try:
-        network = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ScoreFailed(f"the judge in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return network.eval()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from erase.errors import BadModel, BadOption
-from erase.export._inspection import PICKLES
 from erase.export._manifest import verify
 from erase.export._recipe import MANIFEST
+from erase.models._weights import PICKLES
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from erase.edit import METADATA_KEY, Edit
-from erase.errors import BadModel, BadWeights, PickleRefused
+from erase.errors import BadModel, BadWeights
 from erase.export._card import parts_of
 from erase.export._manifest import read_manifest
 from erase.export._recipe import MANIFEST, RECIPE_KEY, recipe
@@ -22,8 +22,8 @@ from erase.export._writing import HASH_KEY
 from erase.export.lora import LOSS_KEY
 from erase.files import sha256_of
 from erase.models._stored import read_header
+from erase.models._weights import refuse_pickle
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # How the keys of a file begin, and what that makes it; the first that fits.
 _MARKS = (
     ("text_map.", "an edit"),
@@ -120,8 +120,7 @@ def tensor_hash(path: Path) -> str:
 
 def read_keys(path: Path) -> tuple[dict[str, str], list[str]]:
     """A safetensors file's metadata and its sorted keys; raises PickleRefused, BadModel, BadWeights."""
-    if path.suffix in PICKLES:
-        raise PickleRefused(f"{path} is a pickle, which can run code when it is read; expected safetensors.")
+    refuse_pickle(path)
     if not path.is_file():
         raise BadModel(f"{path} does not exist; expected a .safetensors file or a diffusers folder.")
     try:

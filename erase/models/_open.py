@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from erase import names
-from erase.errors import BadModel, PickleRefused
+from erase.errors import BadModel
 from erase.models._checkpoint import open_checkpoint
 from erase.models._hub import fetch
 from erase.models._model import Model
 from erase.models._source import Folder, read_json
+from erase.models._weights import refuse_pickle
 from erase.models.flux import Flux
 from erase.models.stable_diffusion import StableDiffusion
 from erase.models.stable_diffusion_2 import StableDiffusion2
@@ -37,11 +38,8 @@ def open_model(name_or_path: str | Path, *, config: str | Path | None = None) ->
         path = fetch(str(name_or_path))
     elif not path.exists():
         raise names.unknown("models", str(name_or_path), path_too=True)
-    if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
-        raise PickleRefused(
-            f"{path} is a pickle, which can run code when it is read; expected a diffusers folder: "
-            "convert it once with diffusers' `from_single_file` and `save_pretrained` in an environment you trust."
-        )
+    if path.is_file():
+        refuse_pickle(path)
     if path.suffix == ".safetensors":
         return open_checkpoint(path, config=None if config is None else Path(config))
     if config is not None:

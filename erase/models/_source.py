@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +16,13 @@ from safetensors import SafetensorError
 from erase.errors import BadModel, BadWeights
 from erase.models._text import Text, build_encoder, first_line
 from erase.models._weights import Tensors, Weights
+
+# How everything is loaded: from files that are there and hold no code.
+PLAIN_DATA: Mapping[str, Any] = MappingProxyType(
+    {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+)
+
+_LIBRARIES = ("diffusers", "transformers")  # whose classes a folder may name; what else it names is not imported
 
 
 class Source(Protocol):
@@ -66,7 +75,7 @@ class Folder:
 
         kind = transformers.CLIPTokenizer if text.causal else transformers.T5TokenizerFast
         try:
-            return kind.from_pretrained(self.path / text.tokenizer, local_files_only=True)
+            return kind.from_pretrained(self.path / text.tokenizer, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
             raise BadModel(f"{self.path / text.tokenizer} cannot be loaded: {first_line(error)}") from error
 
@@ -76,7 +85,7 @@ class Folder:
 
         folder, kind = self.path / text.encoder, getattr(transformers, text.kind).config_class
         try:
-            return kind.from_pretrained(folder, local_files_only=True)
+            return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
             raise BadWeights(f"{folder} cannot be loaded: {first_line(error)}") from error
 
@@ -94,9 +103,22 @@ class Folder:
         import diffusers
 
         try:
-            return getattr(diffusers, name).from_pretrained(self.path, dtype=dtype, local_files_only=True, **options)
+            parts = self._parts_of_variants(dtype, options)
+            return getattr(diffusers, name).from_pretrained(self.path, dtype=dtype, **PLAIN_DATA, **options, **parts)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise BadModel(f"{self.path} cannot be loaded: {first_line(error)}") from error
+
+    def _parts_of_variants(self, dtype: torch.dtype, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The parts whose files have the names of a variant, loaded; pipelines look for plain names elsewhere."""
+        parts: dict[str, Any] = {}
+        for part, kind in self.index().items():
+            weights = self._weights.get(part)
+            if part not in given and isinstance(weights, Weights) and weights.variant and kind[0] in _LIBRARIES:
+                network = getattr(import_module(kind[0]), kind[1])
+                parts[part] = network.from_pretrained(
+                    self.path / part, dtype=dtype, variant=weights.variant, **PLAIN_DATA
+                )
+        return parts
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -19,7 +19,12 @@ from torch import Tensor
 from erase.errors import BadModel, BadWeights, PickleRefused
 from erase.models._stored import Header, StoredTensors, read_header
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+VARIANTS = ("", "fp16", "bf16")  # in the order in which they are looked for
+CONVERT = (
+    "expected safetensors: load it in an environment you trust, and write it anew with "
+    "`save_pretrained(folder, safe_serialization=True)`."
+)
 _BLOCK = 2**15  # values that are hashed at once: few enough to stay in the processor's cache
 _STEMS = ("diffusion_pytorch_model", "model")
 
@@ -116,12 +121,13 @@ class Tensors(ABC):
 class Weights(Tensors):
     """The tensors of one folder of a model, whatever its variant or number of shards.
 
+    `variant`: "fp16" or "bf16" where the files' names say so, and there are no others.
     Raises BadModel if the folder holds no weights, PickleRefused if it holds pickles only.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files = _weight_files(folder)
+        self.variant, self._files = weight_files(folder)
 
     @cached_property
     def places(self) -> Mapping[str, Place]:
@@ -180,20 +186,23 @@ def _holds(kind: torch.dtype, value: Tensor) -> bool:
     return torch.equal(value.to(kind).float(), value.float())
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    indices = [folder / f"{stem}.safetensors.index.json" for stem in _STEMS]
-    for index in filter(Path.exists, indices):
-        return _shards(index)
-    for stem in _STEMS:
-        for variant in ("", ".fp16"):
-            if (file := folder / f"{stem}{variant}.safetensors").exists():
-                return [file]
-    pickles = [file.name for file in sorted(folder.glob("*")) if file.suffix in _PICKLES]
+def weight_files(folder: Path) -> tuple[str, list[Path]]:
+    """The safetensors in a folder that its classes load, and which variant they are; the plain ones where there are.
+
+    Raises BadModel if there is none, PickleRefused if there are pickles only.
+    """
+    for variant in VARIANTS:
+        end = f".{variant}" if variant else ""
+        for stem in _STEMS:
+            index, file = folder / f"{stem}.safetensors.index{end}.json", folder / f"{stem}{end}.safetensors"
+            # Of a file and shards side by side diffusers loads the shards, transformers the file.
+            if index.exists() and not (stem == "model" and file.exists()):
+                return variant, _shards(index)
+            if file.exists():
+                return variant, [file]
+    pickles = [file for file in sorted(folder.glob("*")) if file.suffix in PICKLES]
     if pickles:
-        raise PickleRefused(
-            f"{folder / pickles[0]} is a pickle, which can run code when it is read; expected safetensors: "
-            "convert it with `pipe.save_pretrained(folder, safe_serialization=True)` in an environment you trust."
-        )
+        raise PickleRefused(f"{pickles[0]} is a pickle, which can run code when it is read; {CONVERT}")
     raise BadModel(f"{folder} holds no weights; expected {' or '.join(f'{s}.safetensors' for s in _STEMS)} in it.")
 
 
@@ -211,7 +220,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a file's tensors by key; raises BadWeights on a corrupt or truncated file."""
+    """The shapes of a file's tensors by key; raises BadWeights on a corrupt or truncated file, PickleRefused."""
+    refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
@@ -219,3 +229,16 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         raise BadWeights(
             f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: get the model anew."
         ) from error
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises PickleRefused for a pickle, whatever its name says; a file that cannot be opened is none."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(16)
+    except OSError:
+        return
+    is_plain = begin[8:9] == b"{"  # behind the length of a safetensors header
+    is_known = begin.startswith(b"PK\x03\x04") or (begin[:1] == b"\x80" and begin[1:2] in (b"\2", b"\3", b"\4", b"\5"))
+    if path.suffix in PICKLES or (is_known and not is_plain):
+        raise PickleRefused(f"{path} is a pickle, which can run code when it is read; {CONVERT}")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from erase.errors import ScoreFailed
-from erase.evaluate.readings import AT_ONCE, Readings, load_classifier
+from erase.evaluate.networks import load_network
+from erase.evaluate.readings import AT_ONCE, Readings
 from erase.evaluate.scores.clip import Clip
 from erase.evaluate.scores.clip_accuracy import ClipAccuracy
 from erase.evaluate.scores.judge import Judge
@@ -25,7 +26,7 @@ def pixels() -> dict[str, Tensor]:
 
 
 def test_labels_are_those_of_the_network(tiny_model: Path, pixels: dict[str, Tensor]) -> None:
-    network = load_classifier(tiny_model / "judge/style")
+    network = load_network("AutoModelForImageClassification", tiny_model / "judge/style", what="judge")
     with torch.inference_mode():
         best = network(pixel_values=torch.stack(list(pixels.values()))).logits.argmax(1).tolist()
     expected = {name: network.config.id2label[number] for name, number in zip(pixels, best, strict=True)}

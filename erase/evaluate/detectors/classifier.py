@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 
-from erase.errors import ScoreFailed
 from erase.evaluate.detections import Finding, Findings
 from erase.evaluate.detectors._pictures import preparation_of
+from erase.evaluate.networks import load_network
 
 SIDE = 64  # pixels, for a folder that does not say
 
@@ -36,16 +35,7 @@ class Classifier:
 
     @cached_property
     def _network(self) -> Any:
-        from transformers import AutoModelForImageClassification
-
-        try:
-            network = AutoModelForImageClassification.from_pretrained(
-                self.weights, dtype=torch.float32, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ScoreFailed(f"the classifier in {self.weights} cannot be loaded: {reason}") from error
-        return network.eval()
+        return load_network("AutoModelForImageClassification", self.weights, what="classifier")
 
     @property
     def labels(self) -> list[str]:
