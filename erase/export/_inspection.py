@@ -84,7 +84,10 @@ def _file(path: Path) -> Finding:
         edit = Edit.load(path)
         facts |= edit_facts(recipe(edit)) | {"rank": edit.rank, "changes": f"{len(edit.touches)} tensors"}
     elif RECIPE_KEY in metadata:
-        facts |= edit_facts(_json(path, metadata[RECIPE_KEY]))
+        said = _json(path, metadata[RECIPE_KEY])
+        facts |= edit_facts(said)
+        if said.get("copies"):
+            facts["copies"] = f"{len(said['copies'])} tensors that repeat edited ones were edited as well"
     if LOSS_KEY in metadata:
         losses = _json(path, metadata[LOSS_KEY]).get("relative_error", {}).values()
         facts["lost"] = f"{max(losses, default=0.0):.2g} of a tensor's change at most"

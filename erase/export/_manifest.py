@@ -40,7 +40,8 @@ class Manifest:
         file = self.folder / record["file"]
         try:
             with safe_open(file, framework="pt") as opened:
-                value: Tensor = opened.get_tensor(stored_key(record["tensor"], set(opened.keys())))
+                key = record.get("key") or stored_key(record["tensor"], set(opened.keys()))
+                value: Tensor = opened.get_tensor(key)
         except (SafetensorError, OSError) as error:
             raise BadModel(f"{file} does not hold {record['tensor']} ({error}); get the model anew.") from error
         return value
@@ -62,7 +63,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = [*content["files"], *(record["file"] for record in content["changed"]), *content.get("renamed", ())]
-        names += content.get("renamed", {}).values()
+        names += [*content.get("renamed", {}).values(), *content.get("respelled", {})]
         _ = content["edit"]["content"], content["base"], [record["sha256_after"] for record in content["changed"]]
         sound = all(isinstance(entry["sha256"], str) for entry in content["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

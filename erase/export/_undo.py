@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -15,15 +15,17 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadEdit, BadModel, ModelMismatch
 from erase.export._manifest import Manifest, stored_key, verify
-from erase.export._patching import rewrite
+from erase.export._patching import header_of, put_header, rewrite
 from erase.export._writing import Entry, write_tensors
 from erase.files import building_folder, sha256_of
 from erase.models import Model, open_model
-from erase.models._stored import read_header
+from erase.models._stored import read_header, stored_tensor
 from erase.models._weights import content_digest
 
 REVERSAL_KEY = "erase.reversal"
-Values = Callable[[str], Tensor]  # a changed tensor's name -> what it was before the edit
+COPY = "copy:"  # before the key of what repeats an edited tensor
+Record = Mapping[str, Any]  # what a manifest says of a changed tensor
+Values = Callable[[Record], Tensor]  # what a changed tensor was before the edit
 
 
 def reversal_place(exported: Path) -> Path:
@@ -31,23 +33,25 @@ def reversal_place(exported: Path) -> Path:
     return exported.with_name(f"{exported.name.removesuffix('.safetensors')}.reversal.safetensors")
 
 
-def write_reversal(model: Model, edit: Edit, path: Path, *, source: Path | None = None) -> None:
+def write_reversal(
+    model: Model,
+    edit: Edit,
+    path: Path,
+    *,
+    source: Path | None = None,
+    copies: Mapping[str, Entry] = MappingProxyType({}),
+) -> None:
     """Writes the values that the edit's tensors have in the source, in their own dtypes.
 
-    `source`: the single file that is edited, of which the header and the hash are kept as well.
+    `source`: the single file that is edited, of which the header and the hash are kept as well. `copies`: what repeats
+    edited tensors, by its key in a file.
     """
     entries = {name: Entry.of(model.weight(name)) for name in edit.touches}
+    entries |= {f"{COPY}{key}": entry for key, entry in copies.items()}
     said = {"base": edit.info.base, "content": edit.content}
     if source is not None:
         said |= {"header": header_of(source), "sha256": sha256_of(source)}
     write_tensors(path, entries, metadata={REVERSAL_KEY: json.dumps(said, sort_keys=True)})
-
-
-def header_of(file: Path) -> str:
-    """A safetensors file's header as it stands there, padding included."""
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        return opened.read(length).decode()
 
 
 def undo(exported: Path, target: Path, *, base: str | Path | None = None, reversal: Path | None = None) -> Path:
@@ -65,6 +69,8 @@ def undo(exported: Path, target: Path, *, base: str | Path | None = None, revers
             shutil.copyfile(exported / name, place)
         for file, records in _by_file(manifest).items():
             rewrite(build / file, _old_values(build / file, records, values))
+        for name, header in manifest.content.get("respelled", {}).items():
+            put_header(build / name, header)
         _check_files(manifest, build)
     return target
 
@@ -82,7 +88,14 @@ def _from_base(manifest: Manifest, base: str | Path) -> Values:
             f"{manifest.folder} was made from the base model {manifest.content['base'][:12]}, {base} is "
             f"{model.fingerprint[:12]}; give the model that was edited."
         )
-    return model.weight
+
+    def value(record: Record) -> Tensor:
+        """A copy's value lies in the file of the base that has the same name, under its key."""
+        if "key" in record:
+            return stored_tensor(model.path / record["file"], record["key"])
+        return model.weight(record["tensor"])
+
+    return value
 
 
 def read_reversal(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -105,20 +118,25 @@ def _from_reversal(manifest: Manifest, file: Path) -> Values:
     said, tensors = read_reversal(file)
     if said.get("content") != manifest.content["edit"]["content"]:
         raise ModelMismatch(f"{file} reverses another edit than that of {manifest.folder}; give the base by --base.")
-    if missing := [record["tensor"] for record in manifest.changed if record["tensor"] not in tensors]:
+    if missing := [record["tensor"] for record in manifest.changed if _kept_as(record) not in tensors]:
         raise BadEdit(f"{file} lacks {missing[0]}; give the base model by --base.")
-    return tensors.__getitem__
+    return lambda record: tensors[_kept_as(record)]
+
+
+def _kept_as(record: Record) -> str:
+    """Under which name a reversal file holds what a tensor was."""
+    return f"{COPY}{record['file']}:{record['key']}" if "key" in record else str(record["tensor"])
 
 
 def _old_values(file: Path, records: list[dict[str, Any]], values: Values) -> Mapping[str, Tensor]:
     keys, old = set(read_header(file)[0]), {}
     for record in records:
-        value = values(record["tensor"])
+        value = values(record)
         if content_digest([(record["tensor"], value)]) != record["sha256_before"]:
             raise BadModel(
                 f"{record['tensor']} is not what it was before the edit; the source is damaged: get it anew."
             )
-        old[stored_key(record["tensor"], keys)] = value
+        old[record.get("key") or stored_key(record["tensor"], keys)] = value
     return old
 
 

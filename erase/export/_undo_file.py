@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,15 @@ from torch import Tensor
 
 from erase.errors import BadEdit, BadModel, ModelMismatch, RunConflict
 from erase.export._inspection import read_keys
+from erase.export._patching import header_of
 from erase.export._recipe import RECIPE_KEY
-from erase.export._undo import header_of, read_reversal, reversal_place
+from erase.export._undo import COPY, read_reversal, reversal_place
 from erase.export._writing import HASH_KEY, tensor_bytes
 from erase.files import replacing, sha256_of
 from erase.models import Model, open_model
 from erase.models._checkpoint import open_checkpoint
 from erase.models._ldm import TEXTS
-from erase.models._stored import read_header
+from erase.models._stored import read_header, stored_tensor
 from erase.models._weights import Place
 
 Values = dict[str, Callable[[], Tensor]]  # what each tensor was before the edit, by its name
@@ -44,11 +45,13 @@ def undo_file(exported: Path, target: Path, *, base: str | Path | None = None, r
     if base is not None:
         model = open_model(base)
         values, header, digest = of_base(model, whole), "", ""
+        copies = of_copies(model.path, said.get("copies", []))
         if model.path.is_file():
             header, digest = header_of(model.path), sha256_of(model.path)
     else:
         values, header, digest = of_reversal(reversal or reversal_place(exported), said["content"])
-    restoration = _Restoration(exported, members_of(whole, values), values)
+        copies = {name.removeprefix(COPY): values.pop(name) for name in list(values) if name.startswith(COPY)}
+    restoration = _Restoration(exported, members_of(whole, values), values, copies)
     with replacing(target) as build:
         restoration.write(build, header or plain_header(exported))
         if open_checkpoint(build).fingerprint != said["base"]:
@@ -64,6 +67,19 @@ def of_base(model: Model, whole: Model) -> Values:
         raise ModelMismatch(f"{model.path} is a {model.family}, the exported file a {whole.family}.")
     names = (f"{part}.{key}" for part in parts_of(whole) for key in whole.weights(part).places)
     return {name: partial(model.weight, name) for name in names}
+
+
+def of_copies(base: Path, keys: Sequence[str]) -> Values:
+    """What a single file holds under these keys; raises BadEdit for a folder, which has none of them."""
+    if keys and not base.is_file():
+        raise BadEdit(
+            f"{base} is a folder, which does not hold {keys[0]}; give the single file that was edited by --base, or a "
+            "reversal file by --reversal."
+        )
+    lacks = [key for key in keys if key not in (read_header(base)[0] if keys else {})]
+    if lacks:
+        raise ModelMismatch(f"{base} has no {lacks[0]}, which the export edited; give the file that was edited.")
+    return {key: partial(stored_tensor, base, key) for key in keys}
 
 
 def of_reversal(file: Path, content: str) -> tuple[Values, str, str]:
@@ -107,6 +123,7 @@ class _Restoration:
     exported: Path
     members: Mapping[str, list[tuple[str, Place]]]
     values: Values
+    copies: Values  # what repeats edited tensors, by its key
 
     def write(self, path: Path, header: str) -> None:
         """Writes the file under a header; raises BadModel if the header is not that of the exported tensors."""
@@ -122,6 +139,8 @@ class _Restoration:
                     raise BadModel(f"{key} in {self.exported} is of another size or precision than in its source.")
 
     def _tensor(self, opened: Any, key: str) -> Tensor:
+        if key in self.copies:
+            return self.copies[key]()
         stored: Tensor = opened.get_tensor(key)
         for name, place in self.members.get(key, ()):
             stored = place.put(self.values[name](), stored)

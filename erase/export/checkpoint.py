@@ -1,13 +1,16 @@
 """The edited model as a single-file checkpoint, in the LDM layout that A1111 and ComfyUI load.
 
-A source that is itself a single file keeps every tensor and all metadata but those that the edit changes. A diffusers
-folder is converted (`models/_ldm` holds the names), or its own single file is patched, if given as `original`.
+A source that is itself a single file keeps every tensor and all metadata but those that the edit changes; copies of
+edited weights in it, such as averages (`model_ema.`), are edited as well and named. A diffusers folder is converted
+(`models/_ldm` holds the names), or its own single file is patched, if given as `original`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel, ModelMismatch, RunConflict
+from erase.export._copies import Members, copies_in, summary
 from erase.export._inspection import read_keys
 from erase.export._modelspec import architecture, modelspec
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
@@ -28,7 +32,8 @@ from erase.models._model import canonical
 from erase.models._stored import DTYPES, Header, StoredTensors, read_header
 from erase.models._weights import Place
 
-Members = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file's holds
+_logger = logging.getLogger(__name__)
+_Parts = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file's holds
 _BUFFERS = "position_ids"  # counts from 0; some versions of transformers store it and others do not
 
 
@@ -51,21 +56,29 @@ def checkpoint(
         raise RunConflict(f"{target} holds something else; name another file or remove it first.")
     edit.check(model)
     model.free_encoders()  # nobody encodes prompts while gigabytes are written
-    said = {RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True)}
+    said = recipe(edit, redact=redact)
     title = title_of(edit, model.title, redact=redact)
     source = Path(original) if original else model.path
+    before: dict[str, Entry] = {}
     if not source.is_dir():
-        metadata, entries = patched(model, source, edit)
+        metadata, entries, before = patched(model, source, edit)
         if "modelspec.title" in metadata:
-            said["modelspec.title"] = title
+            metadata["modelspec.title"] = title
     else:
         kind = architecture(model)
         metadata, entries = modelspec(kind, title=title), converted(model, edit)
         entries |= _markers(kind.name, kind.prediction)
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
-    write_tensors(target, entries, metadata=metadata | said, hashed=HASH_KEY in metadata or source.is_dir())
-    if reversal:
-        write_reversal(model, edit, reversal_place(target), source=None if source.is_dir() else source)
+    hashed = HASH_KEY in metadata or source.is_dir()
+    metadata[RECIPE_KEY] = json.dumps(said | ({"copies": sorted(before)} if before else {}), sort_keys=True)
+    if reversal:  # before the file: one that a kill leaves alone is written anew
+        whole = None if source.is_dir() else source
+        write_reversal(model, edit, reversal_place(target), source=whole, copies=before)
+    write_tensors(target, entries, metadata=metadata, hashed=hashed)
+    if before:
+        _logger.warning(
+            "%s: %d tensors that repeat edited ones were edited as well: %s", target, len(before), summary(list(before))
+        )
     return target
 
 
@@ -82,16 +95,17 @@ def converted(model: Model, edit: Edit) -> dict[str, Entry]:
     return entries
 
 
-def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dict[str, Entry]]:
-    """A single file's metadata and tensors with those of an edit in their places, each made when it is written.
+def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dict[str, Entry], dict[str, Entry]]:
+    """A single file's metadata, its tensors with those of an edit in their places, and what its copies were before.
 
-    Raises ModelMismatch if the file does not hold the model's own values there, BadWeights, BadModel.
+    Each tensor is made when it is written. Raises ModelMismatch if the file does not hold the model's own values there,
+    BadWeights, BadModel.
     """
     metadata, _ = read_keys(source)
     header = read_header(source)
-    entries = {key: _stored_entry(source, key, header) for key in header[0] if key != "__metadata__"}
+    stored = {key: _stored_entry(source, key, header) for key in header[0] if key != "__metadata__"}
     whole = open_checkpoint(source)
-    by_key: dict[str, list[tuple[str, Place]]] = {}
+    by_key: Members = {}
     for name in edit.touches:
         place = _place_in(whole, name)
         if place is None:
@@ -99,11 +113,19 @@ def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dic
         if source != model.path:  # told now, and not when half of the file is written
             _check_same(name, model.weight(name), whole.weight(name), source=source)
         by_key.setdefault(place.key, []).append((name, place))
-    for key, members in by_key.items():
-        stored = entries[key]
-        read = partial(_with_changes, model, edit, members, stored=stored.read)
-        entries[key] = Entry(stored.dtype, stored.shape, read)
-    return metadata, entries
+    copies = copies_of(whole, stored, by_key)
+    edited = {
+        key: replace(stored[key], read=partial(_with_changes, edit, members, source, header=header), stored=None)
+        for key, members in (by_key | copies).items()
+    }
+    return metadata, stored | edited, {key: stored[key] for key in copies}
+
+
+def copies_of(whole: Model, stored: Mapping[str, Entry], members: Members) -> Members:
+    """The keys of a single file that repeat edited tensors; `members` are those themselves."""
+    parts = ("vae", whole.backbone, *whole.text_components)
+    own = frozenset(place.key for part in parts for place in whole.weights(part).places.values())
+    return copies_in({key: entry.shape for key, entry in stored.items()}, members, own=own)
 
 
 def _place_in(whole: Model, name: str) -> Place | None:
@@ -127,17 +149,16 @@ def _check_same(name: str, ours: Tensor, theirs: Tensor, *, source: Path) -> Non
         )
 
 
-def _with_changes(
-    model: Model, edit: Edit, members: Sequence[tuple[str, Place]], *, stored: Callable[[], Tensor]
-) -> Tensor:
+def _with_changes(edit: Edit, members: Sequence[tuple[str, Place]], source: Path, *, header: Header) -> Tensor:
     """What a file holds at a key, with the edit's values in it."""
-    value = stored()
-    for name, place in members:
-        value = place.put(edit.changed_tensor(name, model.weight(name)), value)
+    with StoredTensors(source, header) as file:
+        value = file.tensor(members[0][1].key)
+        for name, place in members:
+            value = place.put(edit.changed_tensor(name, place.read(file)), value)
     return value
 
 
-def _gather(model: Model, edit: Edit, members: Members, *, touched: set[str]) -> Tensor:
+def _gather(model: Model, edit: Edit, members: _Parts, *, touched: set[str]) -> Tensor:
     values = ((name, slot, model.weight(name)) for name, slot in members)
     parts = [slot.stored(edit.changed_tensor(name, own) if name in touched else own) for name, slot, own in values]
     if members[0][1].third is not None and len(parts) != 3:
@@ -145,7 +166,7 @@ def _gather(model: Model, edit: Edit, members: Members, *, touched: set[str]) ->
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
 
 
-def _entry(model: Model, edit: Edit, members: Members, *, touched: set[str]) -> Entry:
+def _entry(model: Model, edit: Edit, members: _Parts, *, touched: set[str]) -> Entry:
     """An entry whose dtype and shape are those of the tensor, which is made when it is written."""
     own = _gather(model, edit, members, touched=set())
     return Entry(own.dtype, tuple(own.shape), partial(_gather, model, edit, members, touched=touched))

@@ -1,18 +1,22 @@
 """The edited model as a diffusers folder: the source byte for byte, but for the tensors that the edit changes.
 
-A single file is first laid out as a folder, with the settings and tokenizers of its family or those it was opened with.
+Keys of CLIP text encoders get the `text_model.` that every program reads, where the source lacks it. A single file is
+first laid out as a folder, with the settings and tokenizers of its family or those it was opened with.
 
 A model card is put in, and the source's own kept beside it. `manifest.json`, written last, tells what was done: the
 edit, the base, every file's hash, every changed tensor's.
-Other copies of edited weights (a second variant, a pickle, a whole checkpoint beside the parts) are left out, and named
-there: whoever loaded them would get what was erased.
+Other copies of edited weights are edited where they lie in the same files, and else left out (a second variant, a
+pickle, a whole checkpoint beside the parts, a folder such as `unet_ema`); all are named there: whoever loaded them
+would get what was erased.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,18 +28,32 @@ from erase import __version__
 from erase.edit import Edit
 from erase.errors import BadModel
 from erase.export._card import read_about, write_card
-from erase.export._patching import rewrite
-from erase.export._recipe import MANIFEST, recipe, title_of
+from erase.export._copies import Members, copies_in, left_out
+from erase.export._laying import lay_out
+from erase.export._manifest import read_manifest
+from erase.export._patching import rewrite, spell_out
+from erase.export._recipe import MANIFEST, content_in, recipe, title_of
 from erase.export._undo import reversal_place, write_reversal
-from erase.export._writing import Entry, write_tensors
+from erase.export._writing import Entry
 from erase.files import building_folder, sha256_of
 from erase.models import Model
 from erase.models._hub import hub_id, root_of
-from erase.models._weights import Weights, content_digest
+from erase.models._model import canonical
+from erase.models._stored import StoredTensors, stored_tensor
+from erase.models._weights import Weights, content_digest, shapes_in
 
+_logger = logging.getLogger(__name__)
 LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it
-_WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".index.json")
-_INDICES = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where a folder holds an edited tensor, or a copy of one."""
+
+    name: str
+    file: Path
+    key: str
+    is_copy: bool = False
 
 
 def folder(
@@ -59,57 +77,34 @@ def folder(
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.
     """
-    changed = list(edit.changed(model))
-    said = recipe(edit, redact=redact)
+    place = reversal_place(target)
+    if reversal and content_in(target) == edit.content and not place.exists():  # a kill came between the two
+        write_reversal(model, edit, place, copies=copies_before(model, read_manifest(target).changed))
+        return target
+    edit.check(model)
     with building_folder(target) as build:
-        stale = copy_folder(model, edit, build) if model.path.is_dir() else lay_out(model, build)
-        more: dict[str, Any] = {"edit": said, "rewritten": hashes_before(build, changed)}
-        records = write_changes(model, changed, build)
-        more["left_out"] = stale
+        stale = copy_folder(model, edit, build) if model.path.is_dir() else lay_out(model, edit, build)
+        manifest = rewrite_folder(model, edit, build) | {"edit": recipe(edit, redact=redact), "left_out": stale}
         if card:
             about = read_about(model.path, base_model=base_model or hub_id(model.path), licence=licence, scores=scores)
-            more |= write_card(build, said, about, title=title_of(edit, model.title, redact=redact))
-        manifest = describe_folder(edit, build, records) | more
-        (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    if reversal:
-        write_reversal(model, edit, reversal_place(target))
+            manifest |= write_card(build, manifest["edit"], about, title=title_of(edit, model.title, redact=redact))
+        manifest["files"] = dict(_hashes(build))
+        (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if reversal:  # before the folder is there: one that a kill leaves alone is written anew
+            write_reversal(model, edit, place, copies=copies_before(model, manifest["changed"]))
+    if stale:
+        _logger.warning("%s: left out, as they hold what was edited: %s", target, shown(stale))
     return target
 
 
 def copy_folder(model: Model, edit: Edit, build: Path) -> list[str]:
     """Copies the source, and names what of it was left out."""
     files = source_files(model.path)
-    stale = [file for file in files if holds_unedited(model, edit, file)]
+    stale = [file for file in files if left_out(model, edit.touches, file)]
     for file in (file for file in files if file not in stale):
         (build / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.path / file, build / file)
     return [file.as_posix() for file in stale]
-
-
-def lay_out(model: Model, build: Path) -> list[str]:
-    """Writes a single file as the folder that diffusers would make of it; nothing in it is left out."""
-    with model.source.settings() as settings:
-        for part in sorted({*model.parts(), "feature_extractor"}):
-            for file in (settings / part).glob("*"):
-                if file.is_file() and not file.name.endswith(_WEIGHTS):
-                    (build / part).mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, build / part / file.name)
-        index = json.loads((settings / "model_index.json").read_text(encoding="utf-8"))
-    for part in (name for name, kind in index.items() if isinstance(kind, list) and not (build / name).is_dir()):
-        index[part] = [None, None]  # a safety checker, whose weights a single file does not hold
-        index |= {"requires_safety_checker": False} if part == "safety_checker" else {}
-    (build / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    for part in (model.backbone, "vae", *model.text_components):
-        is_text, weights = part in model.text_components, model.weights(part)
-        entries = {
-            f"text_model.{name}" if is_text and not name.startswith("text_projection") else name: Entry.made(
-                partial(weights.tensor, name)
-            )
-            for name in weights.places
-        }
-        file = build / part / ("model.safetensors" if is_text else "diffusion_pytorch_model.safetensors")
-        write_tensors(file, entries, metadata={"format": "pt"}, hashed=False)
-    return []
 
 
 def source_files(path: Path) -> list[Path]:
@@ -125,54 +120,69 @@ def source_files(path: Path) -> list[Path]:
     return files
 
 
-def holds_unedited(model: Model, edit: Edit, file: Path) -> bool:
-    """Whether a file holds another copy of weights that the edit changes, which the export does not rewrite."""
-    if not file.name.endswith(_WEIGHTS):
-        return False
-    if len(file.parts) == 1:
-        return True
-    if file.parts[0] not in {name.partition(".")[0] for name in edit.touches}:
-        return False
-    return model.path / file not in model.weights(file.parts[0]).files and file.name not in _INDICES
-
-
-def write_changes(model: Model, changed: list[tuple[str, Tensor]], build: Path) -> list[dict[str, Any]]:
-    """What changed in which tensor, after the copies of the weight files were rewritten."""
-    by_file: dict[Path, dict[str, Tensor]] = {}
-    records = []
-    for (name, value), (file, stored) in zip(changed, stored_in(build, changed), strict=True):
-        by_file.setdefault(file, {})[stored] = value
-        records.append(_record(name, model.weight(name), value, file=file.relative_to(build).as_posix()))
-    for file, tensors in by_file.items():
-        rewrite(file, tensors)
-    return records
-
-
-def stored_in(build: Path, changed: list[tuple[str, Tensor]]) -> Iterator[tuple[Path, str]]:
-    """The file of each changed tensor in a folder, and its key there."""
-    parts: dict[str, Weights] = {}
-    for name, _ in changed:
-        component, _, key = name.partition(".")
-        weights = parts.setdefault(component, Weights(build / component))
-        stored = weights.stored_key(key)
-        yield weights.where[stored], stored
-
-
-def describe_folder(edit: Edit, build: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The manifest's content."""
-    return {
-        "tool": f"erase {__version__}",
-        "edit": recipe(edit),
-        "base": edit.info.base,
-        "files": dict(_hashes(build)),
-        "changed": records,
+def rewrite_folder(model: Model, edit: Edit, build: Path) -> dict[str, Any]:
+    """Puts an edit's tensors into a copy of its base's folder; what the manifest says of it."""
+    held = held_in(build, edit.touches)
+    clips = [text.encoder for text in model.texts if text.kind.startswith("CLIP")]
+    files = {one.file for one in held} | {file for part in clips for file in to_spell_out(build / part)}
+    before = {file.relative_to(build).as_posix(): sha256_of(file) for file in sorted(files)}
+    records = write_changes(edit, held, build)
+    respelled = {
+        file.relative_to(build).as_posix(): spell_out(file) for part in clips for file in to_spell_out(build / part)
     }
+    more = {"respelled": respelled} if respelled else {}
+    said = {"tool": f"erase {__version__}", "base": edit.info.base}
+    return said | {"rewritten": before, "changed": records} | more
 
 
-def hashes_before(build: Path, changed: list[tuple[str, Tensor]]) -> dict[str, str]:
-    """The unedited hash of each file in which tensors are to be rewritten: what undoing has to give."""
-    files = sorted({file for file, _ in stored_in(build, changed)})
-    return {file.relative_to(build).as_posix(): sha256_of(file) for file in files}
+def to_spell_out(part: Path) -> list[Path]:
+    """The file of a CLIP text encoder whose keys lack `text_model.`; shards and their index stay as they are."""
+    files = Weights(part).files
+    lack = all(canonical(key) == key for key in shapes_in(files[0]))
+    return files if len(files) == 1 and lack else []
+
+
+def held_in(build: Path, names: Sequence[str]) -> list[Held]:
+    """Where the named tensors lie in a folder, each followed by its copies in the same part's files."""
+    found = []
+    for component in dict.fromkeys(name.partition(".")[0] for name in names):
+        weights = Weights(build / component)
+        members: Members = {}
+        for name in (name for name in names if name.startswith(f"{component}.")):
+            place = weights.places[weights.stored_key(name.partition(".")[2])]
+            members[place.key] = [(name, place)]
+            found.append(Held(name, place.file, place.key))
+        for file in weights.files:
+            own = frozenset(key for key, ((_, place),) in members.items() if place.file == file)
+            copies = copies_in(shapes_in(file), members, own=own)
+            found += [Held(name, file, key, is_copy=True) for key, ((name, _),) in copies.items()]
+    return found
+
+
+def write_changes(edit: Edit, held: Sequence[Held], build: Path) -> list[dict[str, Any]]:
+    """What changed in which tensor, after the copies of the weight files were rewritten."""
+    records = []
+    for file in dict.fromkeys(one.file for one in held):
+        tensors: dict[str, Tensor] = {}
+        for one in (one for one in held if one.file == file):
+            with StoredTensors(file) as opened:
+                before = opened.tensor(one.key)
+            tensors[one.key] = edit.changed_tensor(one.name, before)
+            record = _record(one.name, before, tensors[one.key], file=file.relative_to(build).as_posix())
+            records.append(record | ({"key": one.key} if one.is_copy else {}))
+        rewrite(file, tensors)
+    return sorted(records, key=lambda record: (record["tensor"], record.get("key", "")))
+
+
+def copies_before(model: Model, records: Sequence[dict[str, Any]]) -> dict[str, Entry]:
+    """What the copies that were edited are in the source, by file and key."""
+    copies = [(record["file"], record["key"]) for record in records if "key" in record]
+    return {f"{file}:{key}": Entry.made(partial(stored_tensor, model.path / file, key)) for file, key in copies}
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _hashes(build: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -98,3 +98,9 @@ class StoredTensors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def stored_tensor(file: Path, key: str) -> Tensor:
+    """One tensor of a safetensors file; raises BadWeights."""
+    with StoredTensors(file) as opened:
+        return opened.tensor(key)

@@ -129,6 +129,11 @@ class Weights(Tensors):
         self.folder = folder
         self.variant, self._files = weight_files(folder)
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the tensors, those included whose tensors all lie in a later one as well."""
+        return self._files
+
     @cached_property
     def places(self) -> Mapping[str, Place]:
         return {key: Place(file, key, shape) for file in self._files for key, shape in shapes_in(file).items()}

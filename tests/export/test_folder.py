@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, fingerprint_of
 from erase.errors import BadEdit, BadModel, ModelMismatch, RunConflict
+from erase.export._undo import undo
+from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
-from erase.models import open_model
+from erase.models import Model, open_model
 from tests.recipes import contents
 from tests.tiny_edits import tiny_edit
 
@@ -51,17 +53,23 @@ def header(data: bytes) -> bytes:
     return data[: 8 + length]
 
 
+def plain(file: Path) -> dict[str, torch.Tensor]:
+    """A file's tensors, a text encoder's without `text_model.` before their keys."""
+    return {key.removeprefix("text_model."): value for key, value in load_file(file).items()}
+
+
 def test_only_the_edited_tensors_bytes_change(source: Path, tmp_path: Path) -> None:
     edit, target = exported(source, tmp_path / "out")
     before, after = contents(source), contents(target)
     assert set(after) - set(before) == {"manifest.json", "README.md"}
     assert all(name.startswith("judge/") for name in set(before) - set(after))
     assert {name for name in after if name in before and before[name] != after[name]} == {UNET, TEXT}
+    assert header(before[UNET]) == header(after[UNET])
+    assert len(before[UNET]) == len(after[UNET])
     for file, part in ((UNET, "unet"), (TEXT, "text_encoder")):
-        assert header(before[file]) == header(after[file])
-        assert len(before[file]) == len(after[file])
-        old, new = load_file(source / file), load_file(target / file)
-        changed = {f"{part}.{key.removeprefix('text_model.')}" for key in old if not torch.equal(old[key], new[key])}
+        old, new = plain(source / file), plain(target / file)
+        assert old.keys() == new.keys()
+        changed = {f"{part}.{key}" for key in old if not torch.equal(old[key], new[key])}
         assert changed == {name for name in edit.touches if name.startswith(part)}
         assert all(old[key].dtype == new[key].dtype for key in old)
 
@@ -116,8 +124,7 @@ def test_the_relative_change_is_the_norm_of_the_change_over_that_of_the_tensor(t
     assert len([change for change in told.values() if change]) >= 4
     for name, change in told.items():
         part, _, key = name.partition(".")
-        old, new = (load_file(place / {"unet": UNET, "text_encoder": TEXT}[part]) for place in (tiny_copy, target))
-        key = key if key in old else f"text_model.{key}"
+        old, new = (plain(place / {"unet": UNET, "text_encoder": TEXT}[part]) for place in (tiny_copy, target))
         moved, size = (float(one.double().norm()) for one in (new[key].double() - old[key].double(), old[key]))
         assert change == (pytest.approx(moved / size, rel=1e-9) if size else None)
 
@@ -183,3 +190,43 @@ def test_an_edit_of_another_model_is_refused(tiny_copy: Path, tmp_path: Path) ->
     with pytest.raises(ModelMismatch):
         folder(open_model(target), edit, tmp_path / "twice")
     assert not (tmp_path / "twice").exists()
+
+
+def test_keys_of_text_encoders_get_the_prefix_that_all_programs_read_and_lose_it_by_undo(
+    source: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(source / "judge")
+    assert not any(key.startswith("text_model.") for key in load_file(source / TEXT))  # as transformers 5 saves
+    model = open_model(source)
+    target = folder(model, tiny_edit(model), tmp_path / "out", reversal=True)  # edits the UNet alone
+    assert all(key.startswith("text_model.") for key in load_file(target / TEXT))
+    assert open_model(target).pipeline().text_encoder.config.hidden_size == 32
+    for base in (source, None):
+        assert contents(undo(target, tmp_path / f"back-{base is None}", base=base)) == contents(source)
+
+
+def test_a_tokenizer_from_a_single_file_has_the_older_files_too(model: Model, tmp_path: Path) -> None:
+    single = open_model(checkpoint(model, tiny_edit(model, size=0.1), tmp_path / "single"), config=model.path)
+    target = folder(single, tiny_edit(single), tmp_path / "out")
+    written = json.loads((target / "tokenizer/tokenizer.json").read_text(encoding="utf-8"))["model"]
+    vocabulary = json.loads((target / "tokenizer/vocab.json").read_text(encoding="utf-8"))
+    lines = (target / "tokenizer/merges.txt").read_text(encoding="utf-8").splitlines()
+    assert vocabulary.items() >= written["vocab"].items()
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert lines[0].startswith("#version")
+    assert [line.split(" ") for line in lines[1:]] == [list(pair) for pair in written["merges"]]
+
+
+def test_a_reversal_file_that_a_kill_has_kept_from_being_written_is_made_by_the_same_command(
+    tiny_copy: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(tiny_copy / "judge")
+    model = open_model(tiny_copy)
+    edit = tiny_edit(model)
+    target = folder(model, edit, tmp_path / "out", reversal=True)
+    written = (tmp_path / "out.reversal.safetensors").read_bytes()
+    (tmp_path / "out.reversal.safetensors").unlink()
+    assert folder(model, edit, target, reversal=True) == target
+    assert (tmp_path / "out.reversal.safetensors").read_bytes() == written
+    with pytest.raises(RunConflict, match="exists already"):
+        folder(model, edit, target, reversal=True)
