@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+TYPE_CHECKING = False  # as typing's, whose import would take longer than all of this
 
 if TYPE_CHECKING:
     from erase.edit import Edit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 # A model's folder is data: no code that lies in it is ever run. And one voice speaks, ours.
@@ -16,12 +17,26 @@ SETTINGS = {
 
 def main() -> None:
     """Nothing; the process ends with the command's exit code."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # by who started us, as `nohup` does
+    if not ignored:
+        signal.signal(signal.SIGINT, _end_now)  # nothing is begun that could be left half done
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
     from erase.cli import run_command
+    from erase.cli._signals import Signals
+    from erase.cli._streams import settle_streams
 
-    sys.exit(run_command(sys.argv[1:]))
+    settle_streams()
+    with Signals(interrupt=not ignored) as signals:
+        code = signals.code(run_command(sys.argv[1:]))
+    if not ignored:
+        signal.signal(signal.SIGINT, _end_now)  # all is done but the clearing of memory
+    sys.exit(code)
+
+
+def _end_now(number: int, frame: object) -> None:
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

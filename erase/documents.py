@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Hashable
 from pathlib import Path
@@ -16,6 +17,11 @@ from erase.errors import EraseError, UnknownName
 
 F = TypeVar("F", bound="Form")
 
+_TAG = "tag:yaml.org,2002:"
+_DEEPEST = 50  # levels of lists and mappings in each other
+_REPEATED = 10_000  # lists and mappings that anchors put into further places
+_LARGEST = 1024  # bits of a whole number
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")  # what no file's name, no prompt and no UTF-8 holds
 _COLLECTIONS = {dict: "keys and values", list: "a list", str: "text", type(None): "nothing"}
 
 
@@ -26,14 +32,27 @@ class Form(BaseModel):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe subset in which a key that stands twice is an error instead of silently the last."""
+    """YAML's safe subset of plain values: a key is text and stands once, a date is text, no binaries, no sets."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {  # noqa: RUF012
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag not in [f"{_TAG}{kind}" for kind in ("timestamp", "binary", "set", "omap", "pairs")]
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
+                found = f"{key.value} is no text; write it in quotes" if isinstance(key.value, str) else "is a list"
+                raise yaml.MarkedYAMLError(None, None, f"a key {found}", key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(None, None, f'key "{key.value}" stands twice', key.start_mark)
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -41,7 +60,7 @@ def find(kind: str, given: str, *, what: str) -> Path:
     """The file that a name or a path stands for; raises UnknownName."""
     if given in names.known(kind):
         return names.data_folder(kind) / f"{given}.yaml"
-    path = Path(given).expanduser()
+    path = names.path_of(given)
     if path.is_file():
         return path
     raise UnknownName(names.nearest(what, given, names.known(kind), path_too=True))
@@ -50,13 +69,25 @@ def find(kind: str, given: str, *, what: str) -> Path:
 def read_text(path: Path, *, error: type[EraseError]) -> str:
     """The file's text; raises `error` if it is no readable UTF-8 text."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(f"{path} cannot be read as UTF-8 text ({type(problem).__name__}).") from problem
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as problem:
+        raise error(f"{shortened(str(path))} cannot be read as UTF-8 text ({type(problem).__name__}).") from problem
+    if "\0" in text:
+        raise error(f"{path} cannot be read as UTF-8 text (it holds a NUL).")
+    return text
 
 
 def parse_yaml(text: str, *, source: str, error: type[EraseError]) -> dict[str, Any]:
     """The mapping that a YAML text holds; raises `error` with the line and column if it is not one."""
+    value = parse_value(text, source=source, error=error)
+    if not isinstance(value, dict):
+        found = _COLLECTIONS.get(type(value), f"the value {value!r}")
+        raise error(f'{source} holds {found}; expected keys and values, such as "name: my-run".')
+    return value
+
+
+def parse_value(text: str, *, source: str, error: type[EraseError]) -> Any:
+    """The plain value that a YAML text holds, whatever it is; raises `error` with the line and column."""
     try:
         # A subclass of the safe loader: it builds plain values only.
         value = yaml.load(text, Loader=_StrictLoader)
@@ -64,12 +95,38 @@ def parse_yaml(text: str, *, source: str, error: type[EraseError]) -> dict[str, 
         mark = problem.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise error(f"{source} is not valid YAML{place}: {problem.problem or problem.context}.") from problem
-    except (yaml.YAMLError, ValueError) as problem:
-        raise error(f"{source} is not valid YAML: {' '.join(str(problem).split())}.") from problem
-    if not isinstance(value, dict):
-        found = _COLLECTIONS.get(type(value), f"the value {value!r}")
-        raise error(f'{source} holds {found}; expected keys and values, such as "name: my-run".')
+    except RecursionError as problem:
+        raise error(f"{source} is nested too deeply; expected at most {_DEEPEST} levels.") from problem
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise error(f"{source} is not valid YAML: {shortened(' '.join(str(problem).split()), 200)}.") from problem
+    check_plain(value, source=source, error=error)
     return value
+
+
+def check_plain(value: object, *, source: str, error: type[EraseError]) -> None:
+    """Raises `error` for a value that no file needs and no step can take, whatever its key.
+
+    That is text with a NUL or half a character in it, a number of hundreds of digits, more than 50 levels (or a value
+    that holds itself), and anchors that stand for more than 10,000 lists.
+    """
+    pending: list[tuple[object, int]] = [(value, 1)]
+    seen: set[int] = set()
+    repeated = 0
+    while pending:
+        one, depth = pending.pop()
+        if isinstance(one, dict | list):
+            repeated += id(one) in seen
+            seen.add(id(one))
+            if depth > _DEEPEST:
+                raise error(f"{source} is nested too deeply, or holds itself; expected at most {_DEEPEST} levels.")
+            if repeated > _REPEATED:
+                raise error(f"{source} has anchors that stand for too many values; write them out.")
+            parts = [part for pair in one.items() for part in pair] if isinstance(one, dict) else one
+            pending += [(part, depth + 1) for part in parts]
+        elif isinstance(one, str) and (match := _UNUSABLE.search(one)):
+            raise error(f"{source} holds {match[0]!r} in {shortened(ascii(one))}, which is no character; remove it.")
+        elif isinstance(one, int) and one.bit_length() > _LARGEST:
+            raise error(f"{source} holds a whole number of more than 300 digits; give a smaller one.")
 
 
 def check(value: object, form: type[F], *, source: str, error: type[EraseError]) -> F:
@@ -83,17 +140,22 @@ def check(value: object, form: type[F], *, source: str, error: type[EraseError])
 def check_value(value: object, kind: Any, *, key: str, error: type[EraseError]) -> Any:
     """The value as the type `kind`; raises `error` with one line that names the key."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
-        raise error(f"{key} is {value!r}; {_expectation(str(first['msg']))}.") from problem
+        raise error(f"{key} is {shortened(repr(value))}; {_expectation(str(first['msg']))}.") from problem
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The text, its end cut off where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def wrong_key(key: str, valid: list[str], *, where: str) -> str:
     """One line on a key that does not exist, with the nearest and all valid ones."""
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     guess = f'; did you mean "{close[0]}"?' if close else "."
-    return f'unknown key "{key}" in {where}{guess} Known: {", ".join(valid) or "none"}.'
+    return f'unknown key "{shortened(key)}" in {where}{guess} Known: {", ".join(valid) or "none"}.'
 
 
 def _first_problem(problem: ValidationError, form: type[Form]) -> str:
@@ -119,8 +181,7 @@ def _expectation(message: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(f'"{value}"' if isinstance(value, str) else repr(value))
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:

@@ -69,6 +69,10 @@ class RunConflict(EraseError):
     """A folder that holds another recipe's run, or anything else that must not be overwritten."""
 
 
+class CannotWrite(EraseError):
+    """A place where nothing can be written."""
+
+
 class DiskFull(EraseError):
     """No space left where something was to be written."""
 

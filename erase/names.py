@@ -39,6 +39,21 @@ def known(kind: str) -> list[str]:
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
+def path_of(given: str) -> Path:
+    """The path that a user wrote, `~` being a home folder; raises UnknownName for one that no file can have."""
+    shown = given if len(given) <= 60 else f"{given[:57]}..."
+    try:
+        path = Path(given).expanduser()
+        path.exists()  # which raises for a name that is too long, and in a folder that must not be read
+    except RuntimeError as problem:
+        raise UnknownName(f'"{shown}" names the home folder of nobody here; write the path out.') from problem
+    except OSError as problem:
+        raise UnknownName(f'"{shown}" is no path that can be read ({problem.strerror}); give another.') from problem
+    if "\0" in given:
+        raise UnknownName(f"{shown!a} holds a NUL, which no path does; give another.")
+    return path
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name can be a model's on the hub, `owner/name` or `owner/name@revision`, and is no path from here."""
     return HUB_ID.fullmatch(name) is not None and not Path(name.partition("/")[0]).exists()
@@ -54,7 +69,8 @@ def nearest(what: str, given: str, valid: list[str], *, path_too: bool = False) 
     close = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
     guess = f'; did you mean "{close[0]}"?' if close else "."
     place = ", and no such path exists" if path_too else ""
-    return f'{what} "{given}" does not exist{place}{guess} Known: {", ".join(valid) or "none"}.'
+    shown = given if len(given) <= 200 else f"{given[:197]}..."
+    return f'{what} "{shown}" does not exist{place}{guess} Known: {", ".join(valid) or "none"}.'
 
 
 def load(kind: str, name: str) -> object:

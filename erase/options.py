@@ -46,9 +46,9 @@ def _with_preset(
     if "preset" not in options:
         return options
     given = options["preset"]
-    if given not in presets:
+    if not isinstance(given, str) or given not in presets:
         known = f"expected one of {', '.join(presets)}" if presets else "the method has none"
-        raise BadOption(f'option preset of {owner} is "{given}"; {known}.')
+        raise BadOption(f'option preset of {owner} is "{documents.shortened(str(given))}"; {known}.')
     return {**presets[given], **{key: value for key, value in options.items() if key != "preset"}}
 
 
@@ -64,6 +64,7 @@ def export_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Edit,
 
 
 def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    documents.check_plain(dict(options), source=f"the options of {owner}", error=BadOption)
     for key in options:
         if key not in valid:
             raise BadOption(documents.wrong_key(key, valid, where=f"the options of {owner}"))
@@ -74,9 +75,22 @@ def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str
 
 
 def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
-    """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has."""
+    """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has.
+
+    Raises BadOption where options leave a system of equations without a solution.
+    """
+    import torch
+
+    linalg: Any = torch.linalg
     given: Any = {"work": work} if "work" in inspect.signature(method).parameters else {}
-    return method(model, task, **given)
+    try:
+        return method(model, task, **given)
+    except linalg.LinAlgError as problem:
+        name = type(method).__module__.rpartition(".")[2]
+        raise BadOption(
+            f"{name}: with these options its equations have no solution; give values nearer to the defaults, such as "
+            "a lamb greater than 0."
+        ) from problem
 
 
 def train_along(method: Callable[[Model, Task], Edit], model: Model, task: Task) -> None:

@@ -215,7 +215,7 @@ def _check_names(pipeline: Pipeline) -> None:
             if word not in names.known(kind):
                 raise names.unknown(kind, word)
     model = pipeline.model
-    if model not in names.known("models") and not Path(model).expanduser().exists() and not names.is_hub_id(model):
+    if model not in names.known("models") and not names.path_of(model).exists() and not names.is_hub_id(model):
         raise names.unknown("models", model, path_too=True)
     if pipeline.gate.bounds and "judge" not in pipeline.score:
         raise BadPipeline('the gate needs the score "judge"; add it to the list `score`, or drop `gate`.')
@@ -263,7 +263,7 @@ def _resolve_selection(selection: SelectionForm, generate: GenerateForm) -> Sele
 def _absolute(kind: str, given: str) -> str:
     """A name as it is, a path such that it is found from every folder."""
     is_name = given in names.known(kind) or (kind == "models" and names.is_hub_id(given))
-    return given if is_name else str(Path(given).expanduser().resolve())
+    return given if is_name else str(names.path_of(given).resolve())
 
 
 def _without_kind(target: Target) -> dict[str, Any]:

@@ -86,3 +86,49 @@ def test_a_key_far_from_all_gets_no_guess() -> None:
 def test_a_folder_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(BadPipeline, match="cannot be read as UTF-8 text"):
         read_text(tmp_path, error=BadPipeline)
+
+
+HOSTILE = {
+    "a list as a key": "? [a]\n: 1",
+    "a mapping as a key": "? {a: 1}\n: 1",
+    "a number as a key": "1: a",
+    "3,000 brackets": "a: " + "[" * 3000 + "]" * 3000,
+    "60 levels": "a: " + "[" * 60 + "]" * 60,
+    "a timestamp's tag": "a: !!timestamp x",
+    "a binary": "a: !!binary /w==",
+    "a set": "a: !!set {b}",
+    "a boolean that is none": "a: !!bool x",
+    "an empty number": "a: !!int ''",
+    "a value that holds itself": "a: &a {x: *a}",
+    "a list that holds itself": "a: &a [*a]",
+    "half a character": 'a: "\\ud800"',
+    "half a character in a key": '"\\ud800": a',
+    "a NUL": 'a: "\\0"',
+    "a number of thousands of digits": "a: " + "9" * 5000,
+    "a hexadecimal number of thousands of digits": "a: 0x" + "f" * 5000,
+    "a character beyond all": 'a: "\\U00110000"',
+    "a thousand million laughs": "a0: &a0 [lol, lol]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_a_hostile_file_is_one_line(name: str) -> None:
+    with pytest.raises(BadPipeline) as caught:
+        parse_yaml(HOSTILE[name], source="file.yaml", error=BadPipeline)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("file.yaml ")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_date_is_text_and_anchors_are_read() -> None:
+    text = "a: 2001-13-45\nb: 2001-12-14\nc: &c {x: 1}\nd: {<<: *c, y: 2}\n"
+    value = parse_yaml(text, source="file.yaml", error=BadPipeline)
+    assert value == {"a": "2001-13-45", "b": "2001-12-14", "c": {"x": 1}, "d": {"x": 1, "y": 2}}
+
+
+def test_a_number_that_is_not_finite_is_no_value() -> None:
+    with pytest.raises(BadPipeline, match="finite"):
+        check_value(float("nan"), float, key="option a", error=BadPipeline)
+    with pytest.raises(BadPipeline, match="finite"):
+        check_value([1.0, float("inf")], tuple[float, ...], key="option a", error=BadPipeline)

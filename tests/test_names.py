@@ -31,3 +31,22 @@ def test_a_name_like_none_is_answered_with_all() -> None:
 
 def test_data_lies_at_the_top_of_a_checkout() -> None:
     assert names.data_folder("pipelines").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("~nosuchuser/x", "home folder of nobody"),
+        ("a" * 300, "too long"),
+        ("b/" + "a" * 5000, "too long"),
+        ("a\0b", "NUL"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_one_line(given: str, told: str) -> None:
+    with pytest.raises(UnknownName, match=told) as caught:
+        names.path_of(given)
+    assert len(str(caught.value)) < 200
+
+
+def test_an_unknown_name_of_thousands_of_letters_is_cut() -> None:
+    assert len(str(names.unknown("pipelines", "a" * 10_000))) < 1000

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,12 +31,28 @@ from erase.cli import (
     verify,
     verify_manifest,
 )
+from erase.cli._signals import Terminated
 from erase.cli.list import list_names
-from erase.errors import EraseError
+from erase.errors import BadOption, CannotWrite, EraseError
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = 130
+TERMINATED = 143
 STOPPED = "interrupted; the same command goes on where this one stopped."
+_FULL = "no space left on the disk; free some and run the same command: finished work is kept."
+_PLACE = "give another place, or change who may write there."
+_ADVICE = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _PLACE,
+    errno.EPERM: _PLACE,
+    errno.EROFS: _PLACE,
+    errno.ENOTDIR: "a part of the path is a file; give a path of folders.",
+    errno.EISDIR: "expected a file; give a file's path.",
+    errno.EEXIST: "a file is where a folder is to be; give another place.",
+    errno.ENAMETOOLONG: "give a shorter name.",
+    errno.ENOENT: "a folder that is needed is not there, or is there no more; go to a folder that exists.",
+    errno.EMFILE: "too many files are open; allow more, as by `ulimit -n 4096`.",
+}
 
 app = typer.Typer(
     name="erase",
@@ -82,26 +100,65 @@ def _options(
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """The exit code of one command line: 0, 2 for a user's error, 3 for a failed gate, 130 when interrupted."""
+    """The exit code of one command line.
+
+    0; 2 for an error, told in one line; 3 for a failed gate; 130 when interrupted, 143 when terminated.
+    """
     try:
-        code = app(list(arguments), standalone_mode=False, prog_name="erase")
+        _check_working_folder()
+        code = app(list(map(_checked, arguments)), standalone_mode=False, prog_name="erase")
+        sys.stdout.flush() if sys.stdout else None
         return _say(STOPPED, code) if code == INTERRUPTED else int(code or 0)
-    except EraseError as error:
-        return _say(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _say(STOPPED, INTERRUPTED)
+    except Terminated:
+        return _say(f"terminated{STOPPED.removeprefix('interrupted')}", TERMINATED)
+    except SystemExit as ended:  # no code of ours does that
+        return _say(f"a library or a file of yours ended the command (exit code {ended.code!r}) before it was done.", 2)
     except Exception as error:
-        return _exit_code(error)
+        if os.environ.get("ERASE_TRACEBACK"):
+            traceback.print_exc()
+        return _say(_line(error), error.exit_code if isinstance(error, EraseError) else 2)
 
 
-def _exit_code(error: Exception) -> int:
-    """The code of an error that is not our own; what nobody foresaw is raised again, with its traceback."""
+def _check_working_folder() -> None:
+    """Raises CannotWrite if the working folder was removed: libraries end the process where they find it missing."""
+    try:
+        Path.cwd()
+    except OSError as problem:
+        raise CannotWrite("the working folder is not there any more; go to one that is, by `cd`.") from problem
+
+
+def _checked(argument: str) -> str:
+    """The argument; raises BadOption for bytes that are no text, which no prompt and no file of ours can hold."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as problem:
+        raise BadOption(f"the argument {ascii(argument)[:80]} is no UTF-8 text; write it in UTF-8.") from problem
+    return argument
+
+
+def _line(error: Exception) -> str:
+    """What is said of an error, also of one that nobody foresaw."""
+    text = " ".join(str(error).split())
+    if isinstance(error, EraseError):
+        return text
     if hasattr(error, "format_message"):  # the command line itself is wrong
-        return _say(error.format_message(), 2)
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the reader has closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    if (isinstance(error, OSError) and error.errno in _NO_SPACE) or "No space left on device" in str(error):
-        return _say("no space left on the disk; free some and run the same command: finished work is kept.", 2)
-    raise error
+        return str(error.format_message())
+    if "No space left on device" in text:
+        return _FULL
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "not enough memory; give a smaller batch, or take a machine with more."
+    if isinstance(error, RecursionError):
+        return "something given is nested too deeply; expected at most 50 levels of lists and mappings."
+    if isinstance(error, OSError):
+        where = f": {str(error.filename)[:100]}" if error.filename else ""
+        advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else "."
+        return f"{error.strerror or text}{where}{advice}"
+    return (
+        f"unexpected {type(error).__name__}: {text[:300]} (ERASE_TRACEBACK=1 shows where; "
+        "if what you gave is right, this is a fault of erase: please report it)."
+    )
 
 
 def _say(message: str, code: int) -> int:

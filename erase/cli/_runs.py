@@ -22,9 +22,11 @@ def begin(pipeline: str, folder: Path | None) -> Run:
     Only the first of several processes begins it.
     """
     from erase import steps
+    from erase.cli._places import check_writable
     from erase.pipeline import load_pipeline, resolve
-    from erase.runs import run_in
+    from erase.runs import RUNS, run_in
 
+    check_writable(folder or RUNS)
     run = run_in(resolve(load_pipeline(pipeline)), folder)
     if run.place.is_first:
         if not run.is_begun:

@@ -21,9 +21,11 @@ def combine(
     import functools
     import operator
 
+    from erase.cli._places import check_writable
     from erase.edit import Edit
     from erase.errors import RunConflict
 
+    check_writable(out)
     if out.exists():
         raise RunConflict(f"{out} exists already; give another file by --out.")
     parts = [(Edit.load(file), strength) for file, strength in map(parse_part, edits)]

@@ -27,10 +27,12 @@ def compare(
     from rich.console import Console
 
     from erase import steps
+    from erase.cli._places import check_writable
     from erase.evaluate.report.comparison import Comparison, comparison_table
     from erase.evaluate.report.comparison_page import write_comparison
     from erase.runs import open_run
 
+    check_writable(out)
     opened = [open_run(folder) for folder in runs]
     comparison = Comparison({label: steps.findings(run) for label, run in labelled(opened).items()})
     Console().print(comparison_table(comparison))

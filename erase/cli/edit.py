@@ -72,17 +72,13 @@ def make_task(kind: str, targets: Several, *, anchors: Several, keeps: Several) 
 
 def parse_option(text: str) -> tuple[str, Any]:
     """Key and value of `key=value`, the value read as YAML reads it; raises BadOption."""
-    import yaml
-
+    from erase.documents import parse_value, shortened
     from erase.errors import BadOption
 
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise BadOption(f'--option "{text}" is not of the form key=value, such as "lamb=0.5".')
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadOption(f'--option "{text}" has a value that cannot be read; expected key=value.') from error
+    return key.strip(), parse_value(value, source=f'--option "{shortened(text)}" (key=value)', error=BadOption)
 
 
 def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
@@ -102,6 +98,7 @@ def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
 def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dict[str, Any], strength: float) -> None:
     from functools import partial
 
+    from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.errors import RunConflict
     from erase.evaluate.observe import observe
@@ -110,6 +107,7 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
     from erase.models import open_model
     from erase.options import check_can_edit, make_edit, method_with, train_along
 
+    check_writable(file)
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
     chosen, opened = method_with(method, options), open_model(model)

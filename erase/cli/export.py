@@ -31,12 +31,14 @@ def export(
     [bold]erase export -m emoji -e noto.safetensors --to lora --option rank=16 -o noto-lora[/]
     """
     from erase import steps
+    from erase.cli._places import check_writable
     from erase.cli.edit import parse_option
     from erase.edit import Edit
     from erase.errors import BadEdit
     from erase.models import open_model
-    from erase.runs import open_run
+    from erase.runs import RUNS, open_run
 
+    check_writable(out or RUNS)
     if (model is None) != (edit is None) or (model and run):
         raise BadEdit("give a run's folder, or both --model and --edit.")
     if model is None or edit is None:

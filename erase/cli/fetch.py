@@ -21,8 +21,10 @@ def fetch(
     [bold]erase fetch small-imagenet[/]
     [bold]erase verify edit.safetensors -p object -w small-imagenet=small-imagenet.csv -w classifier=resnet-50[/]
     """
+    from erase.cli._places import check_writable
     from erase.evaluate.fetching import fetch as fetch_set
 
     target = out or Path(f"{name}.csv")
+    check_writable(target)
     found = fetch_set(name, target, url=url)
     typer.echo(f"{name}  {target}  {len(found.lines)} prompts, {found.licence}, sha256 {found.sha256[:12]}")

@@ -68,6 +68,8 @@ def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, see
         raise BadPrompts("nothing to generate: give a run's folder, --prompt, or --prompts with a set's name.")
     if where and prompt_set is None:
         raise BadPrompts("--where chooses among the prompts of a set; name the set by --prompts.")
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**63]:
+        raise BadPrompts(f"--seed is {wrong[0]}; expected a whole number from 0 to 2^63 - 1.")
     rows = tuple(Row(prompt, seed) for prompt in prompts for seed in seeds or [0])
     if prompt_set is None:
         return rows
@@ -86,11 +88,13 @@ def generate_sides(
     rows: tuple[Row, ...], model: str, *, edit: Path | None, strength: float, sampler: Sampler, out: Path
 ) -> list[Path]:
     """The folders of the images that were made: before, and after where there is an edit."""
+    from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.edit import Edit
     from erase.evaluate.ranks import stream_share, this_place
     from erase.models import open_model
 
+    check_writable(out)
     opened = open_model(model)
     sides: dict[str, Edit | None] = {"before": None}
     if edit is not None:

@@ -65,6 +65,7 @@ def _verify(
     given: dict[str, Path],
     out: Path,
 ) -> Result | None:
+    from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.evaluate import verify as verifying
     from erase.evaluate.looking import Given
@@ -72,6 +73,7 @@ def _verify(
     from erase.evaluate.ranks import this_place
     from erase.models import open_model
 
+    check_writable(out)
     chosen, model, place = load_protocol(protocol), open_model(base), this_place(out)
     opened = verifying.open_edited(edited, model)
     kind, targets, synonyms, keeps = named
@@ -109,6 +111,7 @@ def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Seve
 
 def parse_given(texts: Several) -> dict[str, Path]:
     """Names and paths of `name=PATH`; raises BadOption, also for a path that does not exist."""
+    from erase import names
     from erase.errors import BadOption
 
     given = {}
@@ -116,7 +119,7 @@ def parse_given(texts: Several) -> dict[str, Path]:
         name, equals, path = text.partition("=")
         if not equals or not name.strip():
             raise BadOption(f'--with "{text}" is not of the form name=PATH, such as clip=clip-vit-large-patch14.')
-        given[name.strip()] = Path(path.strip()).expanduser()
+        given[name.strip()] = names.path_of(path.strip())
         if not given[name.strip()].exists():
             raise BadOption(f'--with "{text}": {path} does not exist; give a local file or folder.')
     return given

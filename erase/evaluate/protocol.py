@@ -211,5 +211,5 @@ def load_protocol(name_or_path: str) -> Protocol:
 
 def _check_set(path: Path, part: PartForm) -> None:
     known = [*names.known("prompts"), *names.known("declared")]
-    if part.set and part.set not in known and not Path(part.set).expanduser().is_file():
+    if part.set and part.set not in known and not names.path_of(part.set).is_file():
         raise BadProtocol(f"{path}: {names.nearest('prompt set', part.set, known, path_too=True)}")

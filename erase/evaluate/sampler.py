@@ -27,6 +27,8 @@ class Sampler:
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
                 raise BadOption(f"sampler: {name} is {getattr(self, name)}; expected 1 or more.")
+        if self.batch > 4096:
+            raise BadOption(f"sampler: batch is {self.batch}; expected at most 4096 images at once.")
         if self.steps > 1000:
             raise BadOption(
                 f"sampler: steps is {self.steps}; expected at most 1000, the steps the model was trained on."

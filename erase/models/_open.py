@@ -31,7 +31,7 @@ def open_model(name_or_path: str | Path, *, config: str | Path | None = None) ->
     `config`: a diffusers folder with a single file's settings and tokenizers; the family's published ones if not given.
     Raises UnknownName, BadModel, BadWeights, PickleRefused.
     """
-    path = Path(name_or_path)
+    path = names.path_of(str(name_or_path))
     if str(name_or_path) in names.known("models"):
         path = names.PACKAGE / "models" / str(name_or_path)
     elif not path.exists() and names.is_hub_id(str(name_or_path)):

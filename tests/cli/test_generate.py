@@ -72,3 +72,15 @@ def test_both_sides_are_made_and_a_second_time_nothing(capsys: Capture, tmp_path
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
     assert command(capsys, "generate", *flags, "-o", tmp_path / "out").code == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")} == stamps
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
+def test_a_seed_out_of_range_is_refused_before_anything_is_made(seed: int, capsys: Capture, tmp_path: Path) -> None:
+    said = refused(capsys, "generate", "-p", "a cat", "-s", seed, "--out", tmp_path / "out")
+    assert said == f"--seed is {seed}; expected a whole number from 0 to 2^63 - 1."
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_no_memory_holds_is_refused(capsys: Capture, tmp_path: Path) -> None:
+    said = refused(capsys, "generate", "-p", "a cat", "--batch", 100_000_000_000, "--out", tmp_path / "out")
+    assert "expected at most 4096" in said
