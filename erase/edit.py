@@ -3,90 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from erase.errors import BadEdit, ModelMismatch
+from erase.changes import Gate, LowRank, TextMap
+from erase.edit_file import METADATA_KEY, read_contents
+from erase.errors import BadEdit, BadOption, ModelMismatch
 from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
 from erase.models._state import check_plain, check_unquantised
-from erase.models._weights import content_digest, is_finite, refuse_pickle
+from erase.models._weights import content_digest, is_finite
 from erase.task import Task
 
-METADATA_KEY = "erase.edit"  # one key: safetensors writes several in no fixed order
-
-
-@dataclass(frozen=True)
-class TextMap:
-    """`M = I + up @ down` on the prompt's states, written into weights as `W' = W M`.
-
-    `up` is [width, rank], `down` [rank, width]; `sites` are the names of the weights that take it.
-    """
-
-    up: Tensor
-    down: Tensor
-    sites: tuple[str, ...]
-
-    @property
-    def rank(self) -> int:
-        return int(self.up.shape[1])
-
-    def matrix(self) -> Tensor:
-        """`M`, [width, width] float64."""
-        return torch.eye(len(self.up), dtype=torch.float64) + self.up.double() @ self.down.double()
-
-    def delta(self, weight: Tensor) -> Tensor:
-        """What a site's weight [rows, columns] changes by, in float64; its first `width` columns read the states.
-
-        Weights of half precision are multiplied in float32.
-        """
-        return torch.nn.functional.pad(self._change(weight).double(), (0, weight.shape[1] - len(self.up)))
-
-    def add_delta(self, total: Tensor, weight: Tensor) -> None:
-        """Adds to a float64 total what a site's weight changes by."""
-        total[:, : len(self.up)] += self._change(weight)
-
-    def _change(self, weight: Tensor) -> Tensor:
-        kind = torch.float32 if weight.element_size() == 2 else torch.float64
-        change = weight[:, : len(self.up)].to(kind)
-        for factor in self._factors(kind):
-            change = change @ factor
-        return change
-
-    def _factors(self, kind: torch.dtype) -> tuple[Tensor, ...]:
-        """What a weight is multiplied with, one after the other: one product where that is fewer operations."""
-        return (self._whole.to(kind),) if 2 * self.rank > len(self.up) else (self.up.to(kind), self.down.to(kind))
-
-    @cached_property
-    def _whole(self) -> Tensor:
-        """M - I, [width, width] float64."""
-        return self.up.double() @ self.down.double()
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """`up @ down`, added to one weight in that weight's shape.
-
-    `up` is [rows, rank], `down` [rank, columns], where a convolution's columns are its inputs and places together.
-    """
-
-    up: Tensor
-    down: Tensor
-    site: str
-
-    def delta(self, weight: Tensor) -> Tensor:
-        """What the site's weight changes by, in float64."""
-        return (self.up.double() @ self.down.double()).view(weight.shape)
+__all__ = [
+    "Applied",
+    "Edit",
+    "EditInfo",
+    "Gate",
+    "LowRank",
+    "TextMap",
+    "check_strength",
+    "describe",
+    "fingerprint_of",
+]
 
 
 @dataclass(frozen=True)
@@ -136,14 +85,30 @@ class Edit:
     def content(self) -> str:
         """Identity: a hash of what the edit does and to which base, not of who made it when."""
         what: list[Any] = [content_digest(self._named()), [list(m.sites) for m in self.text_maps]]
+        if self.gated:
+            what += [[one.gate and asdict(one.gate) for one in self.low_rank]]
         if self.guidance:
             what += [self.info.method, self.info.options, self.info.task, self.info.strength]
         return content_hash([self.info.base, *what])
 
     @property
     def gated(self) -> bool:
-        """Whether each prompt sets its strength while images are made here; as weights it is at full strength."""
-        return bool(self.low_rank) and self.info.options.get("gate") is True
+        """Whether prompts set the strength of some of it while images are made here; as weights all is at full."""
+        return bool(self.gates)
+
+    @property
+    def gates(self) -> Mapping[Gate, tuple[LowRank, ...]]:
+        """The low-rank changes behind each gate, in the edit's order."""
+        found: dict[Gate, tuple[LowRank, ...]] = {}
+        for one in self.low_rank:
+            if one.gate is not None:
+                found[one.gate] = (*found.get(one.gate, ()), one)
+        return found
+
+    @property
+    def ungated(self) -> Edit:
+        """What of the edit is the same for every prompt."""
+        return replace(self, low_rank=tuple(one for one in self.low_rank if one.gate is None))
 
     @property
     def touches(self) -> tuple[str, ...]:
@@ -163,12 +128,19 @@ class Edit:
         return max(ranks.values(), default=0)
 
     def scaled(self, strength: float) -> Edit:
-        """The edit at a strength: 0 changes nothing, 1 is the edit itself, 2 goes twice as far, -1 the other way."""
+        """The edit at a strength: 0 changes nothing, 1 is the edit itself, 2 goes twice as far, -1 the other way.
+
+        Raises BadOption for a strength that is not finite, or at which the edit is not.
+        """
+        check_strength(strength)
         maps = tuple(replace(text_map, up=text_map.up * strength) for text_map in self.text_maps)
         deltas = {name: delta * strength for name, delta in self.deltas.items()}
         low_rank = tuple(replace(one, up=one.up * strength) for one in self.low_rank)
         info = replace(self.info, strength=self.info.strength * strength)
-        return Edit(info, maps, deltas, low_rank, self.guidance)
+        scaled = Edit(info, maps, deltas, low_rank, self.guidance)
+        if not math.isfinite(info.strength) or not all(is_finite(value) for _, value in scaled._named()):
+            raise BadOption(f"at strength {strength} the edit is NaN or infinite; give a smaller one.")
+        return scaled
 
     def __add__(self, other: Edit) -> Edit:
         """Both edits together: the sum of what each adds to a weight. Raises ModelMismatch on different bases."""
@@ -181,7 +153,7 @@ class Edit:
         other.check_weights()
         deltas = dict(self.deltas)
         for name, delta in other.deltas.items():
-            deltas[name] = deltas[name] + delta if name in deltas else delta
+            deltas[name] = _finite(name, _added(name, deltas[name], delta)) if name in deltas else delta
         parts = (asdict(self.info), asdict(other.info))
         beyond = {**self.info.beyond, **other.info.beyond}
         info = EditInfo("sum", {}, {}, self.info.family, self.info.base, parts=parts, beyond=beyond)
@@ -211,6 +183,7 @@ class Edit:
         """Raises ModelMismatch if the edit was made for another model, BadEdit if it changes no weight."""
         self.check_base(model.fingerprint)
         self.check_weights()
+        self.check_fits(partial(_shape_in, model))
         self.check_beyond(model.weight)
 
     def check_base(self, fingerprint: str) -> None:
@@ -220,6 +193,19 @@ class Edit:
                 f"the edit was made for the base model {self.info.base[:12]}, this one is {fingerprint[:12]} "
                 "(another model, an edited one, or another precision); use the model that the edit was made on."
             )
+
+    def check_fits(self, shape_of: Callable[[str], Sequence[int] | None]) -> None:
+        """Raises ModelMismatch if it changes a tensor that a model does not have, BadEdit one of another shape."""
+        for name in self.touches:
+            shape = shape_of(name)
+            if shape is None:
+                raise ModelMismatch(f"the edit changes {name}, which this model does not have.")
+            size = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else None
+            maps = [one for one in self.text_maps if name in one.sites]
+            fits = [len(shape) == 2 and len(one.up) <= shape[1] for one in maps]
+            fits += [(len(one.up), one.down.shape[1]) == size for one in self.low_rank if one.site == name]
+            if not all(fits) or (name in self.deltas and tuple(self.deltas[name].shape) != tuple(shape)):
+                raise BadEdit(f"the edit's change of {name} does not fit its shape {list(shape)}; make the edit anew.")
 
     def check_beyond(self, weight: Callable[[str], Tensor]) -> None:
         """Raises ModelMismatch if a weight that the fingerprint does not hold is not the base's own."""
@@ -248,9 +234,7 @@ class Edit:
         if not force:
             self.check_base(fingerprint_of(pipe))
         named = parameters_of(pipe)
-        missing = [name for name in self.touches if name not in named]
-        if missing:
-            raise ModelMismatch(f"the edit changes {missing[0]}, which this model does not have.")
+        self.check_fits(lambda name: named[name].shape if name in named else None)
         if not force:
             self.check_beyond(lambda name: named[name].data)
         changed = {}
@@ -263,31 +247,20 @@ class Edit:
 
     def save(self, path: Path | str) -> None:
         """Writes one safetensors file; the same edit gives the same bytes."""
-        sites = [text_map.sites for text_map in self.text_maps]
-        info = json.dumps(asdict(self.info) | {"sites": sites, "guidance": self.guidance}, sort_keys=True)
-        write_atomically(Path(path), save(dict(self._named()), metadata={METADATA_KEY: info}))
+        said = asdict(self.info) | {"sites": [text_map.sites for text_map in self.text_maps], "guidance": self.guidance}
+        said["gates"] = [
+            asdict(gate) | {"numbers": [number for number, one in enumerate(self.low_rank) if one.gate == gate]}
+            for gate in self.gates
+        ]
+        metadata = {METADATA_KEY: json.dumps(said, sort_keys=True)}
+        write_atomically(Path(path), save(_apart(self._named()), metadata=metadata))
 
     @staticmethod
     def load(path: Path | str) -> Edit:
-        """Reads an edit from its file; raises BadEdit, PickleRefused."""
-        path = Path(path)
-        refuse_pickle(path)
-        if not path.is_file():
-            raise BadEdit(f"{path} does not exist; expected an edit that `erase edit` wrote.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in list(file.keys())}
-        except (SafetensorError, OSError) as error:
-            raise BadEdit(f"{path} is corrupt or truncated ({error}); make the edit anew.") from error
-        if METADATA_KEY not in metadata:
-            raise BadEdit(
-                f"{path} is no edit: its metadata lacks {METADATA_KEY}; expected a file that `erase edit` wrote."
-            )
-        try:
-            return _from_file(json.loads(metadata[METADATA_KEY]), tensors)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadEdit(f"{path} is damaged ({type(error).__name__}: {error}); make the edit anew.") from error
+        """Reads an edit from its file; raises BadEdit for a file that is none or is damaged, PickleRefused."""
+        contents = read_contents(Path(path))
+        info = EditInfo(**{**contents.info, "parts": tuple(contents.info.get("parts", ()))})
+        return Edit(info, contents.text_maps, contents.deltas, contents.low_rank, contents.guidance)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for number, text_map in enumerate(self.text_maps):
@@ -321,22 +294,39 @@ class Applied:
         self.undo()
 
 
+def _shape_in(model: Model, name: str) -> Sequence[int] | None:
+    """A tensor's shape in a model; None if it has none of that name."""
+    part, _, key = name.partition(".")
+    weights = model.weights(part) if part in (model.backbone, *model.text_components) else None
+    return weights.shape(key) if weights is not None and weights.has(key) else None
+
+
+def check_strength(strength: float) -> None:
+    """Raises BadOption for a strength that is not finite as the edits' own float32."""
+    if not math.isfinite(torch.tensor(strength, dtype=torch.float32).item()):
+        raise BadOption(f"strength is {strength}; expected a finite number, such as 1.")
+
+
+def _apart(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors by name, of which no two share memory, as those of an edit that was added to itself do."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in named:
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return found
+
+
+def _added(name: str, one: Tensor, other: Tensor) -> Tensor:
+    if one.shape != other.shape:
+        raise BadEdit(
+            f"the edits change {name} in the shapes {list(one.shape)} and {list(other.shape)}; make one anew."
+        )
+    return one + other
+
+
 def _finite(name: str, value: Tensor) -> Tensor:
     if not is_finite(value):
         raise BadEdit(f"the edit makes {name} NaN or infinite; try a smaller strength or a larger lamb.")
     return value
-
-
-def _from_file(info: dict[str, Any], tensors: dict[str, Tensor]) -> Edit:
-    sites, guidance = info.pop("sites"), info.pop("guidance", False)
-    maps = tuple(
-        TextMap(tensors[f"text_map.{number}.up"], tensors[f"text_map.{number}.down"], tuple(names))
-        for number, names in enumerate(sites)
-    )
-    deltas = {key.removeprefix("delta."): value for key, value in tensors.items() if key.startswith("delta.")}
-    ups = [key.split(".", 3) for key in tensors if key.startswith("low_rank.") and key.split(".")[2] == "up"]
-    low_rank = tuple(
-        LowRank(tensors[f"low_rank.{number}.up.{site}"], tensors[f"low_rank.{number}.down.{site}"], site)
-        for _, number, _, site in sorted(ups, key=lambda parts: int(parts[1]))
-    )
-    return Edit(EditInfo(**info | {"parts": tuple(info["parts"])}), maps, deltas, low_rank, guidance)

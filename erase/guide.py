@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,8 +12,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from erase import names
+from erase import documents, names
 from erase.edit import Edit
+from erase.errors import BadEdit
 from erase.models import Model
 from erase.task import Target, Task
 
@@ -91,18 +94,39 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
 def guide_of(edit: Edit | None, model: Model) -> Guide:
     """What an edit does while sampling: nothing if it changes weights for all prompts alike, or at strength 0.
 
-    Raises UnknownName, ModelMismatch.
+    Raises UnknownName, ModelMismatch, BadEdit.
     """
     if edit is None or not (edit.guidance or edit.gated) or not edit.info.strength:
         return Plain()
     edit.check_base(model.fingerprint)
-    method: Any = names.load("methods", edit.info.method)
     if edit.gated:
-        edit.check_beyond(model.weight)
-        gate: Guide = method(**edit.info.options).gated(model, _task_of(edit), low_rank=edit.low_rank)
-        return gate
-    guide: Guide = method(**edit.info.options).guide(model, _task_of(edit), strength=edit.info.strength)
+        edit.check(model)
+        return _gated(edit, model)
+    method: Any = names.load("methods", edit.info.method)
+    guide: Guide = _made(method, edit).guide(model, _task_of(edit), strength=edit.info.strength)
     return guide
+
+
+def _gated(edit: Edit, model: Model) -> Guide:
+    owners = sorted({gate.method for gate in edit.gates})
+    method: Any = names.load("methods", owners[0])
+    if len(owners) > 1 or not hasattr(method, "gated"):
+        raise BadEdit(f"the edit has gates of {' and '.join(owners)}, which cannot be opened; generate with its parts.")
+    gated: Guide = method.gated(model, edit.gates)
+    return gated
+
+
+def _made(method: Any, edit: Edit) -> Any:
+    """A method with an edit's options; raises BadEdit if it cannot guide, or has other options."""
+    kinds, known = typing.get_type_hints(method), [one.name for one in dataclasses.fields(method)]
+    options = {}
+    for key, value in edit.info.options.items():
+        if key not in known:
+            raise BadEdit(documents.wrong_key(key, known, where=f"the edit's options of {edit.info.method}"))
+        options[key] = documents.check_value(value, kinds[key], key=f"the edit's option {key}", error=BadEdit)
+    if not hasattr(method, "guide"):
+        raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; make it anew.")
+    return method(**options)
 
 
 def _task_of(edit: Edit) -> Task:

@@ -61,8 +61,10 @@ class Step:
 
 def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
+    from erase.edit import check_strength
     from erase.evaluate.attention import check_attention
 
+    check_strength(run.recipe.edit.strength)
     check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
     check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
@@ -159,7 +161,7 @@ def export(
     if edit.gated and name != "patch":
         _log.warning(
             "%s: the gate of %s is fixed at full strength for every prompt; the edit itself opens it prompt by prompt",
-            *(target, edit.info.method),
+            *(target, " and ".join(sorted({gate.method for gate in edit.gates}))),
         )
     return export_with(name, options)(model, edit, target)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, EditInfo, TextMap, fingerprint_of
-from erase.errors import BadEdit, ModelMismatch, PickleRefused
+from erase.errors import BadEdit, BadOption, ModelMismatch, PickleRefused
 from erase.models import Model, open_model
 from tests.tiny import tiny_stable_diffusion
 
@@ -85,8 +86,6 @@ def test_adding_the_opposite_gives_back_the_model(model: Model) -> None:
 
 
 def test_content_tells_edits_apart_and_ignores_who_made_them(model: Model) -> None:
-    from dataclasses import replace
-
     edit = some_edit(model)
     assert some_edit(model, seed=1).content != edit.content
     assert edit.scaled(0.5).content != edit.content
@@ -127,11 +126,33 @@ def test_the_fingerprint_does_not_depend_on_a_text_encoder_key_prefix(model: Mod
 
 
 def test_an_edit_that_gives_nan_is_refused_before_anything_changes(model: Model) -> None:
-    pipe = model.pipeline()
+    pipe, edit = model.pipeline(), some_edit(model)
     before = fingerprint_of(pipe)
+    broken = replace(edit, deltas={"unet.conv_out.bias": edit.deltas["unet.conv_out.bias"] * float("nan")})
     with pytest.raises(BadEdit, match="NaN"):
-        some_edit(model).scaled(float("nan")).apply(pipe)
+        broken.apply(pipe)
     assert fingerprint_of(pipe) == before
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -float("inf"), 1e308, -1e39])
+def test_a_strength_that_is_not_finite_as_float32_is_refused(model: Model, strength: float) -> None:
+    with pytest.raises(BadOption, match="expected a finite number"):
+        some_edit(model).scaled(strength)
+
+
+def test_a_strength_at_which_the_edit_overflows_is_refused(model: Model) -> None:
+    with pytest.raises(BadOption, match=r"at strength 3e\+38 the edit is NaN or infinite"):
+        some_edit(model).scaled(3e38)
+
+
+def test_a_change_of_another_shape_than_the_weight_is_refused(model: Model) -> None:
+    edit, name = some_edit(model), "unet.conv_out.bias"
+    one = replace(edit, deltas={name: torch.ones(1)})  # which would be added to every value
+    for refuse in (lambda: one.apply(model.pipeline()), lambda: list(one.changed(model))):
+        with pytest.raises(BadEdit, match="does not fit its shape"):
+            refuse()
+    with pytest.raises(ModelMismatch, match="which this model does not have"):
+        list(replace(edit, deltas={"unet.nothing.bias": torch.ones(1)}).changed(model))
 
 
 def test_a_truncated_edit_is_told(model: Model, tmp_path: Path) -> None:

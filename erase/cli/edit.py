@@ -100,6 +100,7 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
 
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
+    from erase.edit import check_strength
     from erase.errors import RunConflict
     from erase.evaluate.observe import observe
     from erase.evaluate.ranks import this_place
@@ -110,6 +111,7 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
     check_writable(file)
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
+    check_strength(strength)
     chosen, opened = method_with(method, options), open_model(model)
     check_can_edit(chosen, opened)
     if not this_place().is_first:

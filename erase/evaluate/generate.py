@@ -120,7 +120,7 @@ def sample(
     pipe = model.pipeline().to(device_for(edit))
     use_attention(pipe, sampler.attention)
     guide = guide_of(edit, model)
-    weights = edit.apply(pipe) if edit and not (edit.guidance or edit.gated) else contextlib.nullcontext()
+    weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
         conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)))
         if edit and edit.guidance and conditions[None].pooled is not None:

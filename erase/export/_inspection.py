@@ -12,7 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from erase.edit import METADATA_KEY, Edit
+from erase.edit import Edit
+from erase.edit_file import METADATA_KEY
 from erase.errors import BadModel, BadWeights
 from erase.export._card import parts_of
 from erase.export._manifest import read_manifest

@@ -13,7 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from erase import __version__
-from erase.edit import METADATA_KEY, Edit
+from erase.edit import Edit
+from erase.edit_file import METADATA_KEY
 
 RECIPE_KEY = "erase.recipe"
 MANIFEST = "manifest.json"

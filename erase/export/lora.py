@@ -64,8 +64,7 @@ def lora(
     `redact`: a secret under which the concepts' names are hashed. Raises RunConflict if another file lies there,
     ModelMismatch, BadEdit if the edit changes what a LoRA cannot hold, BadWeights if that is quantised, BadOption.
     """
-    edit.check_base(model.fingerprint)
-    edit.check_weights()
+    edit.check(model)
     if rank < 1:
         raise BadOption(f"lora: rank is {rank}; expected 1 or more.")
     if target.suffix != ".safetensors":

@@ -6,13 +6,13 @@ of the cosine of their token states, all in one row, and the share of c's tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from erase.edit import LowRank
 from erase.guide import Ask, Free, Guided, Hook, Prompted, hooked, layer_of
@@ -21,44 +21,59 @@ from erase.models import Model
 
 
 @dataclass
-class Gate:
-    """Additions to a network's layers, and the words by which prompts open the gate."""
+class Membranes:
+    """Additions to a network's layers behind one gate, and the words by which prompts open it."""
 
     low_rank: Sequence[LowRank]
-    model: Model
     words: tuple[str, ...]
     shares: Tensor = field(default_factory=lambda: torch.ones(1))  # of the rows that the network is asked for now
 
-    def attached(self, pipe: Any) -> AbstractContextManager[None]:
-        """The pipeline with the additions, until the block ends."""
-        return hooked((layer, self._hook(layer, one)) for one in self.low_rank for layer in [layer_of(pipe, one.site)])
-
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
-        opened = {prompt: openness(self.model, prompt, self.words) for prompt in dict.fromkeys(["", *batch.prompts])}
-        shares = torch.tensor([opened[prompt] for prompt in batch.prompts])
-        return GatedBatch(self, batch, shares, torch.full_like(shares, opened[""]))
+    def hooks(self, pipe: Any) -> Iterator[tuple[nn.Module, Hook]]:
+        """Each layer with what adds to its output."""
+        for one in self.low_rank:
+            layer = layer_of(pipe, one.site)
+            yield layer, self._hook(layer, one)
 
     def _hook(self, layer: Any, one: LowRank) -> Hook:
-        adapter = Adapter(layer, one.up.to(layer.weight.dtype), one.down.to(layer.weight.dtype), 1.0)
+        adapter = Adapter(layer, one.up.to(layer.weight), one.down.to(layer.weight), 1.0)
 
         def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            shares = self.shares.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
+            shares = self.shares.to(output).view(-1, *[1] * (output.dim() - 1))
             return output + shares * adapter.added(inputs[0])
 
         return add
 
 
 @dataclass(frozen=True)
-class GatedBatch:
-    """The sampling of one batch under its prompts' shares, and the empty prompt's."""
+class GatedMembranes:
+    """Membranes of one edit or of a sum of several, each set behind its own gate."""
 
-    gate: Gate
+    model: Model
+    sets: tuple[Membranes, ...]
+
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
+        """The pipeline with the additions, until the block ends."""
+        return hooked(hook for one in self.sets for hook in one.hooks(pipe))
+
+    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+        prompts = list(dict.fromkeys(["", *batch.prompts]))
+        opened = [{prompt: openness(self.model, prompt, one.words) for prompt in prompts} for one in self.sets]
+        rows = batch.prompts if batch.guidance <= 1 else ("",) * len(batch.prompts) + batch.prompts
+        shares = tuple(torch.tensor([shares[prompt] for prompt in rows]) for shares in opened)
+        return GatedBatch(self, batch, shares)
+
+
+@dataclass(frozen=True)
+class GatedBatch:
+    """The sampling of one batch under its rows' shares, one tensor [rows] for each gate."""
+
+    gated: GatedMembranes
     batch: Prompted
-    shares: Tensor
-    empty: Tensor
+    shares: tuple[Tensor, ...]
 
     def predict(self, ask: Ask, step: int) -> Tensor:
-        self.gate.shares = self.shares if self.batch.guidance <= 1 else torch.cat([self.empty, self.shares])
+        for one, shares in zip(self.gated.sets, self.shares, strict=True):
+            one.shares = shares
         return Free(self.batch).predict(ask, step)
 
 

@@ -16,19 +16,19 @@ which in so many dimensions the first is. Differences from it:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from erase.edit import Edit, LowRank
+from erase.edit import Edit, Gate, LowRank
 from erase.errors import BadOption
 from erase.guide import Guide
 from erase.methods._adapters import Adapters
 from erase.methods._bank import Drawn
-from erase.methods._gate import Gate
+from erase.methods._gate import GatedMembranes, Membranes
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
@@ -94,11 +94,16 @@ class SPM(Trained):
 
         with adapters.attached():
             session.train(adapters.parameters, loss, state=refresh.state, after=refresh.after)
-        return session.edit(low_rank=session.low_rank(adapters))
+        low_rank = session.low_rank(adapters)
+        if self.gate:
+            gate = Gate("spm", tuple(word for target in task.targets for word in target.words))
+            low_rank = tuple(replace(one, gate=gate) for one in low_rank)
+        return session.edit(low_rank=low_rank)
 
-    def gated(self, model: Model, task: Task, *, low_rank: Sequence[LowRank]) -> Guide:
-        """What adds the membranes to each prompt's sampling as far as it is like the concept."""
-        return Gate(low_rank, model, tuple(word for target in task.targets for word in target.words))
+    @staticmethod
+    def gated(model: Model, gates: Mapping[Gate, Sequence[LowRank]]) -> Guide:
+        """What adds each gate's membranes to a prompt's sampling as far as it is like one of that gate's words."""
+        return GatedMembranes(model, tuple(Membranes(low_rank, gate.words) for gate, low_rank in gates.items()))
 
     def _held(self, session: Session, adapters: Adapters, *, drawn: Drawn, around: Condition) -> tuple[Tensor, Tensor]:
         """Predictions under the anchors with the membranes and without."""

@@ -92,6 +92,10 @@ class Tensors(ABC):
         """The key as the files spell it: text encoders are stored with and without `text_model.` in front."""
         return key if key in self.places else f"text_model.{key}"
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a tensor, however it is spelled."""
+        return self.stored_key(key) in self.places
+
     def shape(self, key: str) -> tuple[int, ...]:
         return self.places[self.stored_key(key)].shape
 

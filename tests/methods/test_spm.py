@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from erase.edit import Edit
+from erase.edit import Edit, Gate
+from erase.edit_file import METADATA_KEY
 from erase.errors import BadOption
 from erase.guide import Prompted, guide_of
-from erase.methods._gate import openness
+from erase.methods._gate import GatedMembranes, openness
 from erase.methods.spm import SPM, random_anchors, spm_loss
 from erase.models import Condition, Model
 from erase.steps import export
+from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
 
 
@@ -81,7 +86,7 @@ def test_a_prompt_opens_the_gate_by_its_tokens_or_its_states(model: Model) -> No
 def test_the_gate_is_full_strength_where_open_and_less_elsewhere(model: Model) -> None:
     """An open gate draws what the membranes as weights draw; other prompts lie between that and the model itself."""
     edit = SPM(**FEW | {"learning_rate": 0.03})(model, STYLE)
-    fixed = replace(edit, info=replace(edit.info, options={**edit.info.options, "gate": False}))
+    fixed = with_gate(edit, None)
     assert (edit.gated, fixed.gated) == (True, False)
 
     def latents(edit: Edit | None, prompt: str) -> torch.Tensor:
@@ -99,13 +104,60 @@ def test_the_gate_is_full_strength_where_open_and_less_elsewhere(model: Model) -
 
     plain, whole, gate = (latents(one, "a dog") for one in (None, fixed, edit))
     assert 0 < (gate - plain).norm() < (whole - plain).norm()
-    torch.testing.assert_close(latents(scaled_open(edit), OLD), latents(fixed, OLD), rtol=1e-3, atol=1e-4)
+    always_open = with_gate(edit, Gate("spm", ("noto", "")))
+    torch.testing.assert_close(latents(always_open, OLD), latents(fixed, OLD), rtol=1e-3, atol=1e-4)
+    both = always_open + with_gate(edit, Gate("spm", ("rose",)))
+    assert 0 < (latents(both, "a dog") - latents(always_open, "a dog")).norm() < (gate - plain).norm() * 2
+    rest = both + with_gate(edit, Gate("spm", ("rose",))).scaled(-1)
+    torch.testing.assert_close(latents(rest, "a dog"), latents(always_open, "a dog"), rtol=1e-3, atol=1e-4)
 
 
-def scaled_open(edit: Edit) -> Edit:
-    """The edit with the empty prompt among its words, so that its gate stands open for every prompt."""
-    target = dict(edit.info.task["targets"][0]) | {"synonyms": [""]}
-    return replace(edit, info=replace(edit.info, task={**edit.info.task, "targets": [target]}))
+def with_gate(edit: Edit, gate: Gate | None) -> Edit:
+    return replace(edit, low_rank=tuple(replace(one, gate=gate) for one in edit.low_rank))
+
+
+def test_each_part_of_a_sum_keeps_its_gate(model: Model, tmp_path: Path) -> None:
+    """Also where it is scaled, saved and loaded; what has no gate in it stays the same for every prompt."""
+    one = SPM(**FEW)(model, STYLE)
+    two = SPM(**FEW, seed=1)(model, Task((Target("cat", "object", "dog"),)))
+    fixed = SPM(**FEW, gate=False)(model, STYLE)
+    (one + two.scaled(0.5) + fixed).save(tmp_path / "sum.safetensors")
+    both = Edit.load(tmp_path / "sum.safetensors")
+    assert {gate.words: len(behind) for gate, behind in both.gates.items()} == {
+        (STYLE.targets[0].name,): len(one.low_rank),
+        ("cat",): len(two.low_rank),
+    }
+    assert both.ungated.low_rank[0].site == fixed.low_rank[0].site
+    assert len(both.ungated.low_rank) == len(fixed.low_rank)
+    guide = guide_of(both, model)
+    assert isinstance(guide, GatedMembranes)
+    assert [one.words for one in guide.sets] == [(STYLE.targets[0].name,), ("cat",)]
+
+
+def test_a_gate_is_part_of_an_edits_identity(model: Model) -> None:
+    """For it draws other images than the same weights without."""
+    edit = SPM(**FEW)(model, STYLE)
+    assert len({one.content for one in (edit, with_gate(edit, None), with_gate(edit, Gate("spm", ("rose",))))}) == 3
+
+
+def test_an_edit_of_an_earlier_release_has_its_gate(model: Model, tmp_path: Path) -> None:
+    """Which it told by the method's option alone."""
+    edit = SPM(**FEW)(model, STYLE)
+    edit.save(tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", framework="pt") as file:
+        said = json.loads(file.metadata()[METADATA_KEY])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    del said["gates"]
+    save_file(tensors, tmp_path / "old.safetensors", metadata={METADATA_KEY: json.dumps(said)})
+    assert Edit.load(tmp_path / "old.safetensors").gates.keys() == edit.gates.keys()
+
+
+def test_an_export_of_a_sum_says_that_its_gates_are_fixed(
+    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit = SPM(**FEW)(model, STYLE)
+    export("lora", model, edit + edit, target=tmp_path / "lora.safetensors")
+    assert "the gate of spm is fixed at full strength" in caplog.text
 
 
 def test_an_export_as_weights_says_that_the_gate_is_fixed(
