@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from erase import documents, names
-from erase.errors import BadOption
+from erase.errors import BadModel, BadOption
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from erase.edit import Edit
     from erase.methods._work import Work
     from erase.models import Model, Reads, Role
-    from erase.task import Task
+    from erase.task import Kind, Task
+
+# What the papers' presets call the kinds of targets.
+_PAPERS: Mapping[Kind, str] = {"style": "style", "object": "object", "unsafe": "nsfw", "identity": "identity"}
 
 
 def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task], Edit]:
@@ -34,6 +37,28 @@ def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task]
     chosen = _with_preset(options, getattr(method, "presets", {}), owner=name)
     made: Callable[[Model, Task], Edit] = method(**_checked(chosen, valid, kinds=kinds, owner=name))
     return made
+
+
+def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Task) -> Callable[[Model, Task], Edit]:
+    """The method of a name for a model and a task, with what suits them where an option is left out.
+
+    That is the model's own preset of the method for the targets' kind where it has one, else the paper's; neither where
+    `preset` is among the options, of which `paper` is the paper's for the targets' kind. Raises UnknownName, BadOption,
+    BadModel for presets of the model that cannot be used.
+    """
+    kind, presets = task.targets[0].kind, getattr(names.load("methods", name), "presets", {})
+    if options.get("preset") == "paper" and "paper" not in presets and presets:
+        return method_with(name, {**options, "preset": _PAPERS[kind]})
+    if "preset" in options:
+        return method_with(name, options)
+    own = model.presets.get(name, {})
+    if (chosen := own.get(kind) or own.get(task.domain)) is None:
+        return method_with(name, {**options, "preset": _PAPERS[kind]} if _PAPERS[kind] in presets else options)
+    try:
+        method_with(name, chosen)
+    except BadOption as error:
+        raise BadModel(f"the presets of {model.path.name}: {error}") from error
+    return method_with(name, {**chosen, **options})
 
 
 def _with_preset(

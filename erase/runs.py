@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from erase.prompts import Row
 from erase.task import Task
 
 if TYPE_CHECKING:
+    from erase.edit import Edit
     from erase.evaluate.ranks import Place
     from erase.evaluate.readings import Readings
     from erase.evaluate.score import Scores
@@ -81,6 +82,13 @@ class Run:
     @cached_property
     def task(self) -> Task:
         return self.recipe.make_task()
+
+    @cached_property
+    def method(self) -> Callable[[Model, Task], Edit]:
+        """The recipe's method, with the model's presets where it leaves options out."""
+        from erase.options import method_for
+
+        return method_for(self.recipe.edit.method, self.recipe.edit.options, model=self.model, task=self.task)
 
     @property
     def recipe_file(self) -> Path:

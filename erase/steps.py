@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import check_can_edit, export_with, make_edit, method_with, train_along
+from erase.options import check_can_edit, export_with, make_edit, train_along
 from erase.runs import SIDES, Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check(run: Run) -> None:
     from erase.evaluate.attention import check_attention
 
     check_strength(run.recipe.edit.strength)
-    check_can_edit(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model)
+    check_can_edit(run.method, run.model)
     check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
     run.model.check_prompts([text for target in run.task.targets for text in (*target.words, target.anchor)])
@@ -110,7 +110,7 @@ def help_out(run: Run) -> None:
 
 def help_train(run: Run) -> None:
     """Takes part in a run's training, if its method trains and the processes can talk; writes and tells nothing."""
-    train_along(method_with(run.recipe.edit.method, run.recipe.edit.options), run.model, run.task)
+    train_along(run.method, run.model, run.task)
 
 
 def load_edit(run: Run) -> Edit:
@@ -182,12 +182,10 @@ def _edit(run: Run, watch: Watch) -> None:
     from erase.evaluate.observe import observe
     from erase.methods._work import Work
 
-    chosen = run.recipe.edit
-    method = method_with(chosen.method, chosen.options)
     # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
     banks, looking = run.folder.parent / "banks", partial(observe, run.model)
     work = Work(run.folder / "training", banks, report=watch.count, observe=looking)
-    make_edit(method, run.model, run.task, work=work).scaled(chosen.strength).save(run.edit_file)
+    make_edit(run.method, run.model, run.task, work=work).scaled(run.recipe.edit.strength).save(run.edit_file)
     work.clear()
 
 

@@ -31,7 +31,7 @@ from erase.evaluate.score import score
 from erase.files import content_hash, write_atomically
 from erase.methods._work import Work
 from erase.models import Model, open_model
-from erase.options import make_edit, method_with
+from erase.options import make_edit, method_for
 from erase.pipeline import load_pipeline
 from erase.prompts import Row, fill, load_prompts
 from erase.task import Kind, Target, Task
@@ -124,8 +124,9 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     method, _, options = name.partition(":")
+    made = method_for(method, json.loads(options or "{}"), model=model, task=task)
     started = time.monotonic()
-    edit = make_edit(method_with(method, json.loads(options or "{}")), model, task, work=Work(place / "work"))
+    edit = make_edit(made, model, task, work=Work(place / "work"))
     cost: dict[str, float] = {"seconds": time.monotonic() - started}
     if (spent := place / "work" / "cost.json").exists():
         cost["evaluations"] = json.loads(spent.read_text())["evaluations"]

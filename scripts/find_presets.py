@@ -2,14 +2,15 @@
 
 python scripts/find_presets.py [--quick] [--final] [--bare] [--kinds style object] METHOD...
 
-A METHOD is a name, whose options are then the model's presets, or a name and options as JSON: `esd:{"steps": 300}`. Each
-setting is tried on two styles and two objects that no table of the results shows, each erased alone; with `--final` on
-the style noto and the object cat, which no setting is chosen by. Tasks and prompts are those of compare_methods.py; with
-`--bare` the task is but a target and its anchor, as `erase edit -t noto -a fluent` makes it. Images are of few steps.
+A METHOD is a name, which stands for the model's presets, or a name and options as JSON, beside the method's own
+defaults: `esd:{"steps": 300}`. Each setting is tried on two styles and two objects that no other table shows, each
+erased alone; with `--final` on the style noto and the object cat, which no setting is chosen by. Tasks and prompts are
+those of compare_methods.py; with `--bare` a task is but a target and its anchor, as `erase edit -t noto -a fluent`
+makes it. Images are of few steps.
 
 Every result is a line of the log, and what stands there is not computed again; banks are shared between settings. The
 last line is one JSON object: by kind and method the setting whose lowest of UA, IRA and CRA is the highest, each of
-them as [value, low, high] (95 %, Wilson, over all images), and the seconds of a training.
+them as [value, low, high] (95 %, Wilson, over all images), and the processor seconds of a training.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from erase.evaluate.shots import Shot, group_of
 from erase.files import content_hash
 from erase.methods._work import Work
 from erase.models import Model, open_model
-from erase.options import make_edit, method_with
+from erase.options import make_edit, method_for, method_with
 from erase.prompts import Row
 from erase.task import Task
 
@@ -60,7 +61,9 @@ def scored(model: Model, edit: Edit, task: Task, *, options: argparse.Namespace)
     with TemporaryDirectory() as folder:
         rows = [row for side in sides for row in side]
         paths = generate(model, rows, Path(folder), edit=edit, sampler=Sampler(steps=options.steps))
-        shots = [Shot(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
+        shots = [
+            Shot(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)
+        ]
         scores = score(task, shots, scorers=["judge"], judge=model.judge_folder)
     figures = {name: scores.find(name) for name in FIGURES}
     return {name: [round(one.value * one.n), one.n] for name, one in figures.items() if one}
@@ -69,15 +72,15 @@ def scored(model: Model, edit: Edit, task: Task, *, options: argparse.Namespace)
 def tried(name: str, model: Model, task: Task, *, options: argparse.Namespace) -> Result:
     """One setting on one task: from the log if it stands there, else computed and written there."""
     method, _, given = name.partition(":")
-    made = method_with(method, json.loads(given or "{}"))
+    made = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
     key = content_hash([repr(made), repr(task), model.content, options.steps, options.images, options.note])[:24]
     log: Path = options.log
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     found: Result | None = next((line for line in lines if line["key"] == key), None)
     if found is None:
-        started = time.monotonic()
+        started = time.process_time()
         edit = make_edit(made, model, task, work=Work(banks=log.parent / "banks"))
-        found = {"key": key, "setting": name, "target": task.targets[0].name, "seconds": time.monotonic() - started}
+        found = {"key": key, "setting": name, "target": task.targets[0].name, "seconds": time.process_time() - started}
         found |= scored(model, edit, task, options=options)
         with log.open("a") as file:
             file.write(json.dumps(found) + "\n")
@@ -89,7 +92,7 @@ def evenly(rows: list[Row], count: int) -> list[Row]:
 
 
 def together(results: list[Result]) -> Result:
-    """Each figure over the images of all tasks, with its interval, and the seconds of one training."""
+    """Each figure over the images of all tasks, with its interval, and the processor seconds of one training."""
     summary: Result = {"setting": results[0]["setting"]}
     for name in FIGURES:
         hits, count = (sum(one[name][part] for one in results) for part in (0, 1))

@@ -106,13 +106,14 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
     from erase.evaluate.ranks import this_place
     from erase.methods._work import Work
     from erase.models import open_model
-    from erase.options import check_can_edit, make_edit, method_with, train_along
+    from erase.options import check_can_edit, make_edit, method_for, train_along
 
     check_writable(file)
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
     check_strength(strength)
-    chosen, opened = method_with(method, options), open_model(model)
+    opened = open_model(model)
+    chosen = method_for(method, options, model=opened, task=task)
     check_can_edit(chosen, opened)
     if not this_place().is_first:
         train_along(chosen, opened, task)

@@ -42,13 +42,26 @@ def describe(kind: str, name: str) -> str:
         return _described(names.data_folder(kind) / f"{name}.yaml")
     if kind == "models":
         return _heading(names.PACKAGE / "models" / name / "README.md")
-    return _docstring(names.PACKAGE / names._CODE[kind] / f"{name}.py")
+    text = _docstring(names.PACKAGE / names._CODE[kind] / f"{name}.py")
+    return f"{text}{_presets(name)}" if kind == "methods" else text
 
 
 def _described(path: Path) -> str:
     import yaml
 
     return str(yaml.safe_load(path.read_text(encoding="utf-8")).get("description", ""))
+
+
+def _presets(method: str) -> str:
+    """Which embedded models have presets of a method."""
+    import yaml
+
+    from erase import names
+
+    files = {model: names.PACKAGE / "models" / model / "presets.yaml" for model in names.known("models")}
+    there = {model: yaml.safe_load(file.read_text(encoding="utf-8")) for model, file in files.items() if file.is_file()}
+    having = [model for model, presets in there.items() if method in presets]
+    return f" (presets of {', '.join(having)})" if having else ""
 
 
 def _heading(card: Path) -> str:

@@ -236,8 +236,14 @@ class Session:
             _log.warning(
                 f"{options.name} has changed next to nothing in {options.steps} steps: predictions for the targets' "
                 f"prompts have moved by {100 * moved:.2g} % of what the prompts change in them. Try more steps, or "
-                f"10 times learning_rate {options.learning_rate}."
+                f"10 times learning_rate {options.learning_rate}{self._beside_presets()}."
             )
+
+    def _beside_presets(self) -> str:
+        """What the model's own presets are to who has set other options."""
+        if self.options.name in self.model.presets:
+            return f", or leave these options out: {self.model.path.name} has presets of {self.options.name}"
+        return f"; {self.model.path.name} has no presets of {self.options.name} (docs/train.md)"
 
     def _check_changed(self, changes: Iterable[Tensor]) -> None:
         if not any(bool(change.any()) for change in changes):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from erase import documents
 from erase.errors import BadModel, BadOption, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
@@ -20,7 +21,10 @@ from erase.models._sites import Pattern, Reads, Role, Site, find_sites
 from erase.models._source import Source, read_json
 from erase.models._text import Text, TextEncoder
 from erase.models._weights import Tensors, check_finite, weights_digest
+from erase.task import Kind
 
+PRESETS = "presets.yaml"
+Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
 _NO_PART = (".", "judge/", "safety_checker/", "feature_extractor/")  # folders that draw nothing
 
 
@@ -233,6 +237,22 @@ class Model(ABC):
         """The folder of the judge that comes with an embedded model."""
         folder = self.path / "judge"
         return folder if folder.is_dir() else None
+
+    @cached_property
+    def presets(self) -> Presets:
+        """Options that suit this model, by method and kind of target, of its presets.yaml; empty where it has none.
+
+        Raises BadModel.
+        """
+        file = self.path / PRESETS
+        if not file.is_file():
+            return {}
+        text = documents.read_text(file, error=BadModel)
+        value = documents.parse_yaml(text, source=str(file), error=BadModel)
+        found: Presets = documents.check_value(
+            value, dict[str, dict[Kind, dict[str, Any]]], key=str(file), error=BadModel
+        )
+        return found
 
     @cached_property
     def content(self) -> str:
