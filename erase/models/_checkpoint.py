@@ -20,7 +20,8 @@ from erase.errors import BadModel
 from erase.models._clip_tokens import VOCABULARY, clip_tokenizer
 from erase.models._ldm import TEXTS, UNET, places
 from erase.models._model import Model
-from erase.models._published import published, shapes_of
+from erase.models._published import published, settings_of, shapes_of
+from erase.models._skeleton import check_published
 from erase.models._source import Folder, read_json
 from erase.models._text import Text, build_encoder, first_line
 from erase.models._weights import Place, Tensors, shapes_in
@@ -55,6 +56,8 @@ class Checkpoint:
     ) -> None:
         self.path, self._family, self._shapes = path, family, shapes
         self._texts, self.config = TEXTS[family.family], Folder(config) if config else None
+        if config is None:
+            check_published(path, shapes_of(settings_of(family.family, "unet")), self.weights("unet").places)
 
     def has(self, part: str) -> bool:
         """Whether there is such a part; tokenizers and the scheduler are never stored, and never missing."""

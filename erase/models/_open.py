@@ -11,6 +11,7 @@ from erase.errors import BadModel
 from erase.models._checkpoint import open_checkpoint
 from erase.models._hub import fetch
 from erase.models._model import Model
+from erase.models._skeleton import check_tensors
 from erase.models._source import Folder, read_json
 from erase.models._weights import refuse_pickle
 from erase.models.flux import Flux
@@ -58,7 +59,10 @@ def _open_folder(path: Path) -> Model:
     if candidates and not source.has(candidates[0].backbone):
         return candidates[0](source)  # which says what is missing
     config = read_json(path / candidates[0].backbone / "config.json") if candidates else {}
-    return family_of(named, config, path=path)(source)
+    model = family_of(named, config, path=path)(source)
+    if path.parent != names.PACKAGE / "models":  # what the package carries is whole
+        check_tensors(model)
+    return model
 
 
 def family_of(pipeline_class: str, config: Mapping[str, Any], *, path: object) -> type[Model]:

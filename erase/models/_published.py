@@ -77,4 +77,5 @@ def _module(config: dict[str, Any]) -> Any:
 
     if "_class_name" in config:
         return getattr(diffusers, config["_class_name"]).from_config(config)
-    return getattr(transformers, config["architectures"][0])(transformers.CLIPTextConfig(**config))
+    kind = getattr(transformers, config["architectures"][0])
+    return kind(kind.config_class(**config))
