@@ -6,7 +6,8 @@ Paper: Lyu et al., "One-dimensional Adapter to Rule Them All", CVPR 2024, eq. 4 
 
 for the concept's prompt c and random anchors a. As in the official code (Con6924/SPM, Apache-2.0), anchors are no
 prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it draws them anew until one is unlike c,
-which in so many dimensions the first is. Differences from it:
+which in so many dimensions the first is. If `anchored`, e_0 is for the same prompt with the target's anchor, as the
+official code's `neutral` where it is given. Differences from it:
 - x_t, e_0 and e_p come from a bank that is sampled once, x_t anew with the membranes on every `refresh` steps; it
   samples a trajectory for each step, with them on;
 - the learning rate is constant, without its warm-up of 500 steps and its three restarts;
@@ -27,15 +28,14 @@ from erase.edit import Edit, Gate, LowRank
 from erase.errors import BadOption
 from erase.guide import Guide
 from erase.methods._adapters import Adapters
-from erase.methods._bank import Drawn
+from erase.methods._bank import ALSO, EMPTY, PROMPTED, Drawn
 from erase.methods._gate import GatedMembranes, Membranes
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_texts
+from erase.methods._session import Session, target_pairs
 from erase.methods._training import Trained
 from erase.methods._work import Work
-from erase.methods.esd import esd_target
 from erase.models import Condition, Model
 from erase.task import Task
 
@@ -46,10 +46,10 @@ _mse = torch.nn.functional.mse_loss
 class SPM(Trained):
     """Options of SPM, beside those of all training.
 
-    `eta`: more steps further away from the concept. `anchor_weight`: more holds all else tighter. `anchors`: random
-    ones in a step. `layers`: of the transformer blocks, as in ESD. `gate`: whether each prompt sets the strength by its
-    likeness to the concept while images are made. `refresh`: steps between two samplings of the bank with the membranes
-    on, 0 for none.
+    `eta`: more steps further away from the concept. `anchored`: whether each prompt goes from its target's anchor
+    instead of the empty prompt. `anchor_weight`: more holds all else tighter. `anchors`: random ones in a step.
+    `layers`: of the transformer blocks, as in ESD. `gate`: whether each prompt sets the strength by its likeness to the
+    concept while images are made. `refresh`: steps between two samplings of the bank with the membranes on, 0 for none.
     """
 
     # The official code's, for everything, without its warm-up and its restarts of the learning rate.
@@ -61,6 +61,7 @@ class SPM(Trained):
     steps: int = 3000
     learning_rate: float = 1e-4
     eta: float = 1.0
+    anchored: bool = False
     anchor_weight: float = 1000.0
     anchors: int = 4
     layers: Layers = "all"
@@ -79,7 +80,8 @@ class SPM(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
+        asked = ((text, (start,) if self.anchored else ()) for text, start in target_pairs(task))
+        bank = session.bank(session.plan(asked))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed, device=session.denoiser.machine.device)
         refresh = Refresh.of(session, bank, self.refresh, frozen=adapters.off)
@@ -88,7 +90,7 @@ class SPM(Trained):
             drawn = refresh.bank.draw(self.batch, generator)
             given = session.given(drawn.prompts)
             predicted = session.denoiser.predict(drawn.inputs, drawn.times, given)
-            target = esd_target(drawn.predictions, eta=self.eta)
+            target = spm_target(drawn.predictions, eta=self.eta)
             held = self._held(session, adapters, drawn=drawn, around=random_anchors(given, self.anchors, generator))
             return spm_loss(predicted, target, *held, weight=self.anchor_weight)
 
@@ -111,6 +113,12 @@ class SPM(Trained):
         with torch.no_grad(), adapters.off():
             frozen = session.denoiser.predict(inputs, times, around)
         return session.denoiser.predict(inputs, times, around), frozen
+
+
+def spm_target(frozen: Tensor, *, eta: float) -> Tensor:
+    """What the membranes are to predict, from the frozen predictions [2 or 3, ...]: empty, concept, its anchor."""
+    start = frozen[ALSO] if len(frozen) > ALSO else frozen[EMPTY]
+    return start - eta * (frozen[PROMPTED] - start)
 
 
 def spm_loss(predicted: Tensor, target: Tensor, *held: Tensor, weight: float) -> Tensor:

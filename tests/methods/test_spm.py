@@ -18,7 +18,7 @@ from erase.edit_file import METADATA_KEY
 from erase.errors import BadOption
 from erase.guide import Prompted, guide_of
 from erase.methods._gate import GatedMembranes, openness
-from erase.methods.spm import SPM, random_anchors, spm_loss
+from erase.methods.spm import SPM, random_anchors, spm_loss, spm_target
 from erase.models import Condition, Model
 from erase.steps import export
 from erase.task import Target, Task
@@ -29,6 +29,19 @@ def test_the_loss_erases_and_holds() -> None:
     predicted, target, now, before = seen(4)
     expected = square(predicted, target) + 1000.0 * square(now, before)
     assert spm_loss(predicted, target, now, before, weight=1000.0).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_it_goes_away_from_where_it_goes_from() -> None:
+    frozen = seen(3)
+    empty, concept, anchor = frozen
+    assert torch.equal(spm_target(frozen[:2], eta=0.5), empty - 0.5 * (concept - empty))
+    assert torch.equal(spm_target(frozen, eta=0.5), anchor - 0.5 * (concept - anchor))
+
+
+def test_an_anchored_target_goes_from_its_anchors_prompt(model: Model) -> None:
+    task = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style",)),))
+    plain, anchored = (SPM(**FEW, anchored=on)(model, task) for on in (False, True))
+    assert plain.content != anchored.content
 
 
 def test_anchors_are_as_long_as_their_prompts_and_unlike_them() -> None:
