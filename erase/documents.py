@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import typing
@@ -139,8 +140,10 @@ def check(value: object, form: type[F], *, source: str, error: type[EraseError])
 
 def check_value(value: object, kind: Any, *, key: str, error: type[EraseError]) -> Any:
     """The value as the type `kind`; raises `error` with one line that names the key."""
+    # A dataclass or a form has settings of its own, beside which pydantic takes no others.
+    config = None if dataclasses.is_dataclass(kind) or _form_in(kind) is kind else ConfigDict(allow_inf_nan=False)
     try:
-        return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+        return TypeAdapter(kind, config=config).validate_python(value)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         raise error(f"{key} is {shortened(repr(value))}; {_expectation(str(first['msg']))}.") from problem
