@@ -22,23 +22,9 @@ from erase.export._undo import REVERSAL_KEY
 from erase.export._writing import HASH_KEY
 from erase.export.lora import LOSS_KEY
 from erase.files import sha256_of
+from erase.models._kinds import kind_of
 from erase.models._stored import read_header
 from erase.models._weights import refuse_pickle
-
-# How the keys of a file begin, and what that makes it; the first that fits.
-_MARKS = (
-    ("text_map.", "an edit"),
-    ("lora_", "a LoRA with kohya's keys"),
-    ("conditioner.embedders.1.model.", "a single-file checkpoint of Stable Diffusion XL"),
-    ("cond_stage_model.model.", "a single-file checkpoint of Stable Diffusion 2"),
-    ("cond_stage_model.transformer.", "a single-file checkpoint of Stable Diffusion 1"),
-    ("model.diffusion_model.", "a checkpoint without its text encoders"),
-    ("double_blocks.", "a FLUX transformer"),
-    ("down_blocks.", "a UNet of a diffusers folder"),
-    ("encoder.layers.", "a text encoder of a diffusers folder"),
-    ("text_model.", "a text encoder of a diffusers folder"),
-    ("decoder.", "an autoencoder of a diffusers folder"),
-)
 
 
 @dataclass(frozen=True)
@@ -141,10 +127,7 @@ def _what(keys: list[str], metadata: Mapping[str, str]) -> str:
         return "a reversal file, from which `erase undo` restores a model"
     if METADATA_KEY in metadata:
         return "an edit"
-    if any(mark in key for key in keys for mark in (".lora_A.", ".lora.down.")):
-        return "a LoRA with diffusers' keys"
-    fits = (what for mark, what in _MARKS if any(key.startswith(mark) for key in keys))
-    return next(fits, "a safetensors file of unknown content")
+    return kind_of(keys) or "a safetensors file of unknown content"
 
 
 def _contents(path: Path) -> str:

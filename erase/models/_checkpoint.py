@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from erase.errors import BadModel
 from erase.models._clip_tokens import VOCABULARY, clip_tokenizer
+from erase.models._kinds import kind_of
 from erase.models._ldm import TEXTS, UNET, places
 from erase.models._model import Model
 from erase.models._published import published, settings_of, shapes_of
@@ -33,19 +34,6 @@ _HEAD = 64  # columns of an attention head in every CLIP that the families use
 
 
 FAMILIES: tuple[type[Model], ...] = (StableDiffusionXL, StableDiffusion2, StableDiffusion)
-# What else a file can be, told by how a key of it begins.
-_STRANGERS = {
-    "model.diffusion_model.joint_blocks.": "a Stable Diffusion 3 checkpoint",
-    "joint_blocks.": "a Stable Diffusion 3 transformer",
-    "model.diffusion_model.double_blocks.": "a FLUX checkpoint",
-    "double_blocks.": "a FLUX transformer",
-    "conditioner.embedders.0.model.": "the refiner of Stable Diffusion XL",
-    "lora_": "a LoRA",
-    "text_map.": "an edit",
-    "delta.": "an edit",
-    "down_blocks.": "a UNet of a diffusers folder",
-    UNET: "a UNet without its text encoders",
-}
 
 
 class Checkpoint:
@@ -181,13 +169,13 @@ def open_checkpoint(path: Path, *, config: Path | None = None) -> Model:
     """A view of a single-file checkpoint; raises BadModel, which names what the file is instead, and BadWeights."""
     shapes = shapes_in(path)
     for family in FAMILIES:
-        prefixes = [inner.prefix for inner in TEXTS[family.family].values()]
+        prefixes = [UNET] + [inner.prefix for inner in TEXTS[family.family].values()]
         if all(any(key.startswith(prefix) for key in shapes) for prefix in prefixes):
             return family(Checkpoint(path, family, shapes, config=config))
-    stranger = next((what for begin, what in _STRANGERS.items() if any(key.startswith(begin) for key in shapes)), None)
+    what = kind_of(shapes) or f"no checkpoint that is known here (its keys are {_sample(shapes)})"
     raise BadModel(
-        f"{path} is {stranger or f'no checkpoint that is known here (its keys are {_sample(shapes)})'}; expected one "
-        f"of {', '.join(family.family for family in FAMILIES)} with its text encoders, or a diffusers folder."
+        f"{path} is {what}; expected a whole one of {', '.join(family.family for family in FAMILIES)} with all its "
+        "text encoders, or a diffusers folder."
     )
 
 
