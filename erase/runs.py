@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pydantic import Field
 
 from erase import documents
 from erase.errors import BadPipeline, BadPrompts, RunConflict, ScoreFailed, UnknownName
-from erase.files import hash_if_there, sha256_of, write_atomically
+from erase.files import alone_at, check_name, hash_if_there, is_held, sha256_of, write_atomically
 from erase.pipeline import Pipeline, read_pipeline
 from erase.prompts import Row
 from erase.task import Task
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 RUNS = Path("runs")
 Side = Literal["before", "after"]
-# The names that files.py gives to what is not whole yet, with the process that writes it.
-_LEFTOVER = re.compile(r"^\..*\.(?P<process>\d+)\.partial$|\.tmp-(?P<builder>\d+)(\.old)?$")
+# The names that files.py gives to what is not whole yet.
+_LEFTOVER = re.compile(r"\.(?P<file>.+)\.\d+\.partial|(?P<folder>.+)\.tmp-\d+(\.old)?")
 SIDES: tuple[Side, Side] = ("before", "after")
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # of an image, which is its file's name
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -125,6 +124,15 @@ class Run:
     def is_begun(self) -> bool:
         """Whether the folder holds a recipe."""
         return self.recipe_file.is_file()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes out of the folder but those that were started with this one.
+
+        Raises RunConflict, which says who works there.
+        """
+        with alone_at(self.folder / "run"):
+            yield
 
     def begin(self) -> None:
         """Writes the recipe, unless it is there, and clears away what a killed process left half-written."""
@@ -228,6 +236,7 @@ def run_in(recipe: Pipeline, folder: Path | None = None) -> Run:
     Raises RunConflict if the folder holds another recipe's run, or something else.
     """
     folder = folder or RUNS / recipe.name
+    check_name(folder)
     run = Run(folder, recipe)
     if run.is_begun:
         _refuse_other(read_pipeline(run.recipe_file), run)
@@ -266,23 +275,16 @@ def _refuse_other(existing: Pipeline, run: Run) -> None:
 
 
 def _clear_leftovers(run: Run) -> None:
+    """Removes what killed processes left half-written, unless others of this run, started with it, are at work."""
+    from erase.evaluate.ranks import anyone_in
+
+    if run.place.world > 1 or anyone_in(run.folder):
+        return
     for folder in (run.folder, *(run.images(side) for side in SIDES)):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if (match := _LEFTOVER.search(path.name)) and not _is_at_work(int(match["process"] or match["builder"])):
+            match = _LEFTOVER.fullmatch(path.name)
+            if match and not is_held(folder / f".{match['file'] or match['folder']}.lock"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _is_at_work(process: int) -> bool:
-    """Whether another process of this number lives."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _is_free(folder: Path) -> bool:
@@ -291,7 +293,7 @@ def _is_free(folder: Path) -> bool:
         return False
     found = [path.name for path in folder.iterdir()]
     theirs = SIDES if any(name.endswith(".lock") for name in found) else ()
-    return all(name.endswith((".partial", ".lock")) or name in theirs for name in found)
+    return all(name.endswith((".partial", ".lock", ".owner")) or name in theirs for name in found)
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

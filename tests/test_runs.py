@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from erase.errors import BadPipeline, BadPrompts, RunConflict, UnknownName
-from erase.files import sha256_of
+from erase.errors import BadPipeline, BadPrompts, CannotWrite, RunConflict, UnknownName
+from erase.files import alone_at, sha256_of
 from erase.pipeline import Pipeline, load_pipeline
 from erase.prompts import Row
 from erase.runs import RUNS, SIDES, Planned, Run, differences, open_run, run_in
 from tests.evaluate.pictures import noisy
+from tests.recipes import command, contents, refused, tiny_recipe, write_recipe
 
 ROW = Row("ein Café", 3, {"style": "noto"})
 NAMES = ("1" * 32, "2" * 32)
@@ -94,16 +96,38 @@ def test_a_run_begun_again_clears_what_a_killed_one_left_but_not_what_another_is
     tmp_path: Path, recipe: Pipeline
 ) -> None:
     run = start_run(recipe, tmp_path)
-    dead, alive = 2**22 + 1, os.getppid()
-    for name in (f".scores.json.{dead}.partial", f"before/.a.png.{dead}.partial", f".scores.json.{alive}.partial"):
+    for name in (".scores.json.1.partial", f".scores.json.{os.getpid()}.partial", "before/.a.png.77.partial"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("half")
-    for name in (f"model.tmp-{dead}", f"model.tmp-{dead}.old", f"model.tmp-{alive}", "model"):
+    for name in ("other.tmp-1", "other.tmp-1.old", "model.tmp-1", "model"):
         (tmp_path / name / "unet").mkdir(parents=True)
-    run.begin()
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"recipe.yaml", f".scores.json.{alive}.partial", "before", f"model.tmp-{alive}", "model"}
+    shutil.move(tmp_path / "model.tmp-1", tmp_path / "aside")
+    with alone_at(tmp_path / "model"):
+        shutil.move(tmp_path / "aside", tmp_path / "model.tmp-1")
+        run.begin()
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.yaml", "before", "model.tmp-1", "model"}
     assert list((tmp_path / "before").iterdir()) == []
+
+
+def test_a_second_process_on_a_run_is_told_who_is_at_work_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_model: Path
+) -> None:
+    file = write_recipe(tmp_path, tiny_recipe(tmp_path, tiny_model))
+    out = tmp_path / "run"
+    assert command(capsys, "run", file, "--out", out).code == 0
+    before = contents(out)
+    with open_run(out).alone():
+        for words in (("run", file, "--out", out), ("score", out), ("generate", out)):
+            assert f"process {os.getpid()} on " in refused(capsys, *words)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("name", ["con", "lpt1", "mine."])
+def test_a_run_has_no_name_that_windows_refuses(name: str, tmp_path: Path, recipe: Pipeline) -> None:
+    with pytest.raises(CannotWrite, match="Windows"):
+        run_in(recipe, tmp_path / name)
+    with pytest.raises(CannotWrite, match="Windows"):
+        run_in(recipe.model_copy(update={"name": name}))
 
 
 def test_a_folder_that_is_no_run_is_named_with_the_way_to_start_one(tmp_path: Path) -> None:

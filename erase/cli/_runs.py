@@ -17,10 +17,7 @@ DEFAULT_RUN = Path("erase-style")
 
 
 def begin(pipeline: str, folder: Path | None) -> Run:
-    """The run of a pipeline, begun or taken up again; what is wrong with it is found before anything is written.
-
-    Only the first of several processes begins it.
-    """
+    """The run of a pipeline, to be begun or taken up again, after the first of several processes has checked it."""
     from erase import steps
     from erase.cli._places import check_writable
     from erase.pipeline import load_pipeline, resolve
@@ -28,10 +25,8 @@ def begin(pipeline: str, folder: Path | None) -> Run:
 
     check_writable(folder or RUNS)
     run = run_in(resolve(load_pipeline(pipeline)), folder)
-    if run.place.is_first:
-        if not run.is_begun:
-            steps.check(run)
-        run.begin()
+    if run.place.is_first and not run.is_begun:
+        steps.check(run)
     return run
 
 
@@ -45,7 +40,7 @@ def do_step(folder: Path, name: str) -> Run:
     if not run.place.is_first:
         steps.help_out(run)
         raise typer.Exit
-    with ShownWatch() as watch, run.place.present():
+    with run.alone(), ShownWatch() as watch, run.place.present():
         steps.do(name, run, watch)
         if name == "score":
             steps.refresh(run, watch)

@@ -43,7 +43,8 @@ def run(
     if not current.place.is_first:  # another process of several, which tells nothing
         steps.help_out(current)
         return
-    with ShownWatch() as watch, current.place.present():
+    with current.alone(), ShownWatch() as watch, current.place.present():
+        current.begin()
         worked = steps.do_all(current, watch)
     seconds = time.monotonic() - started
     outcome = f"finished in {seconds:.0f} s" if worked else "was finished already; nothing was left to do"

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from erase.edit import Edit
 from erase.errors import BadOption, RunConflict
 from erase.evaluate.generate import Progress, image_path, stream
 from erase.evaluate.sampler import Sampler
+from erase.files import is_held
 from erase.models import Model
 from erase.prompts import Row
 
@@ -57,16 +60,21 @@ class Place:
             yield
             return
         self.desk.mkdir(parents=True, exist_ok=True)
-        path = _lock_of(self.desk, self.rank)
-        with path.open("a") as file:
-            if not _take(file.fileno(), seconds=1.0):
-                raise RunConflict(
-                    f"another process with RANK {self.rank} is at work in {self.desk}; wait for its end, or end it."
-                )
+        lock = FileLock(_lock_of(self.desk, self.rank), timeout=1.0)  # others hold it for a moment to see who lives
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunConflict(
+                f"another process with RANK {self.rank} is at work in {self.desk}; wait for its end, or end it."
+            ) from error
+        try:
             yield
             if self.is_first:  # nobody looks any more
                 for left in self.desk.glob(_lock_of(self.desk, "*").name):
-                    left.unlink(missing_ok=True)
+                    with contextlib.suppress(PermissionError):  # on Windows while it is held
+                        left.unlink(missing_ok=True)
+        finally:
+            lock.release()
 
     def wait_for(self, rank: int, is_done: Callable[[], bool], *, grace: float = GRACE) -> bool:
         """Whether another process did what it has to; waits until it has, or is dead.
@@ -75,7 +83,7 @@ class Place:
         """
         began, seen = time.monotonic(), False
         while not is_done():
-            lives = self.desk is not None and _is_held(_lock_of(self.desk, rank))
+            lives = self.desk is not None and is_held(_lock_of(self.desk, rank))
             if not lives and (seen or self.desk is None or time.monotonic() - began > grace):
                 return is_done()
             seen = seen or lives
@@ -131,29 +139,6 @@ def _lock_of(desk: Path, rank: int | str) -> Path:
     return desk / f".rank-{rank}.lock"
 
 
-def _take(file: int, *, seconds: float) -> bool:
-    """Whether the lock on an open file was got; others hold it for a moment to see whether it is free."""
-    import fcntl
-
-    until = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a living process holds the lock on a file."""
-    import fcntl
-
-    try:
-        with path.open("r") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
+def anyone_in(desk: Path) -> bool:
+    """Whether one of several processes lives that were started together in a folder."""
+    return any(is_held(path) for path in sorted(desk.glob(_lock_of(desk, "*").name)))

@@ -52,7 +52,7 @@ def undo_file(exported: Path, target: Path, *, base: str | Path | None = None, r
         values, header, digest = of_reversal(reversal or reversal_place(exported), said["content"])
         copies = {name.removeprefix(COPY): values.pop(name) for name in list(values) if name.startswith(COPY)}
     restoration = _Restoration(exported, members_of(whole, values), values, copies)
-    with replacing(target) as build:
+    with replacing(target, alone=True) as build:
         restoration.write(build, header or plain_header(exported))
         if open_checkpoint(build).fingerprint != said["base"]:
             raise ModelMismatch(f"{exported} was made from another base model; give the one that was edited.")

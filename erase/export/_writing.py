@@ -1,12 +1,13 @@
 """A safetensors file written tensor by tensor, whose bytes depend on its content alone.
 
 The library writes metadata in no fixed order, and only tensors that are all in memory; here keys are sorted and each
-tensor is made shortly before its turn comes. What is taken over from another file is not made at all but copied; making
-tensors, hashing and writing go on beside each other.
+tensor is made shortly before its turn comes. What is taken over from another file is not made at all but copied; the
+next tensors are made, and the last block is written, meanwhile.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -27,6 +28,7 @@ from erase.models._stored import DTYPES
 
 HASH_KEY = "modelspec.hash_sha256"
 _NO_HASH = "0x" + 64 * "0"
+_BLOCK = 2**23  # bytes that are copied at once
 _AHEAD = 4  # tensors that are made before their turn
 _CHANGED = "the file has changed while it was read."
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -71,37 +73,37 @@ def write_tensors(
     order = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
     header = _header(entries, order, metadata=dict(metadata) | ({HASH_KEY: _NO_HASH} if hashed else {}))
     to_make = [(name, entries[name]) for name in order if entries[name].stored is None]
-    begin = struct.pack("<Q", len(header)) + header
-    size = len(begin) + sum(entry.bytes for entry in entries.values())
-    with replacing(path) as partial, _ahead(to_make) as made:
-        with BlockFile(partial, size=size) as file:
-            file.write(memoryview(begin))
-            if hashed:
-                file.hash_from_here()
+    size = 8 + len(header) + sum(entry.bytes for entry in entries.values())
+    digest = hashlib.sha256()
+    with replacing(path, alone=True) as partial:
+        with BlockFile(partial, size=size) as file, _ahead(to_make) as made:
+            file.write(struct.pack("<Q", len(header)) + header)
             for name in order:
-                if (stored := entries[name].stored) is None:
-                    file.write(tensor_bytes(next(made)))
-                else:
-                    _copy(file, name, (*stored, entries[name].bytes))
+                for part in _parts(name, entries[name], made):
+                    file.write(part)
+                    if hashed:
+                        digest.update(part)
         if hashed:
-            _fill_in(partial, header, file.digest.hexdigest())
+            _fill_in(partial, header, digest.hexdigest())
 
 
-def _copy(file: BlockFile, name: str, stored: tuple[Path, int, int]) -> None:
-    """Appends a tensor's bytes as they lie in another file, from a byte on and so many.
+def _parts(name: str, entry: Entry, made: Iterator[Tensor]) -> Iterator[memoryview]:
+    """A tensor's bytes, a part at a time: as they lie in another file, or of the next that is made.
 
-    Raises BadWeights if the file ends before they do.
+    Raises BadWeights if the other file ends before they do.
     """
-    path, begin, count = stored
+    if entry.stored is None:
+        yield tensor_bytes(next(made))
+        return
+    path, begin = entry.stored
+    left, block = entry.bytes, memoryview(bytearray(min(_BLOCK, entry.bytes)))
     with path.open("rb", buffering=0) as source:
         source.seek(begin)
-        for room in file.room(count):
-            filled = 0
-            while filled < len(room):
-                with room[filled:] as rest:
-                    if not (size := source.readinto(rest)):
-                        raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
-                filled += size
+        while left:
+            if not (size := source.readinto(block[:left])):
+                raise BadWeights(f"{path} ends within {name}; {_CHANGED}")
+            yield block[:size]
+            left -= size
 
 
 @contextmanager

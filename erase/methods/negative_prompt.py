@@ -50,5 +50,4 @@ class Away(Plain):
     strength: float
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
-        away = self.states.to(batch.empty) - batch.empty
-        return Free(replace(batch, empty=batch.empty + self.strength * away))
+        return Free(replace(batch, empty=batch.empty + self.strength * (self.states - batch.empty)))
