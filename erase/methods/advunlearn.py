@@ -12,7 +12,10 @@ then trains the text encoder T against them and holds kept prompts r:
 Official code: OPTML-Group/AdvUnlearn (CC-BY-4.0). Differences from it:
 - x_t, e_0, e_p and x_t', e_r depend on the frozen model alone, so they come from two banks; the official code samples a
   trajectory for each step of each attack, with a second network beside the first;
-- r are the task's keeps, or the empty prompt if there are none; the attack's steps are Adam's.
+- all of an attack's steps are on the x_t of the step that it is for; officially each has one of its own;
+- each x_t is asked for at its own time, officially at one drawn within the sampler's interval;
+- r are the task's keeps, or the empty prompt if there are none, instead of prompts of COCO's objects;
+- p begins with random words each time, as in the command of the official page; its default goes on with the last p.
 """
 
 from __future__ import annotations

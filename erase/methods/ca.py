@@ -9,8 +9,10 @@ and, with a weight, the prior |e_s(x_t, c) - e|^2. Official code: nupurkmr9/conc
 anchor's prediction is the trained network's own, and no gradient passes through the keys and values of the start token,
 which is the same in every prompt. Differences from it:
 - the images are the finished latents of a bank of the anchor's prompts, a few instead of a thousand, not decoded and
-  encoded again, without resizing and cropping;
-- prompts are the task's templates, instead of those that a language model wrote.
+  encoded again, without resizing, cropping and mirroring;
+- prompts are the task's templates, instead of those that a language model wrote;
+- the prior is taken on the same latents, officially on as many others in a second half of the batch; the anchor's
+  prediction, which both terms share here, then has a gradient from the prior.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class CA(Trained):
     # where there is a prior. Its nudity trains all projections of attention, of which `x` are the prompt's.
     presets: ClassVar[Presets] = presets(
         {"steps": 200, "learning_rate": 8e-6, "batch": 4, "layers": "x-strict", "loss": "model", "prior_weight": 0.0}
-        | {"sampling_steps": 25, "sampling_guidance": 6.0},
+        | {"weight_decay": 0.01, "sampling_steps": 25, "sampling_guidance": 6.0},
         nsfw={"steps": 800, "learning_rate": 3.2e-5, "layers": "x", "prior_weight": 1.0},
     )
 

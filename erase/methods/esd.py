@@ -12,8 +12,11 @@ Official code: rohitgandikota/erasing (MIT). Differences from it:
   to one step for each iteration, keeps only its end, and asks a second, frozen network there. Today's code samples by
   the frozen network, the first one by the network that learns: so does `refresh`, every so many steps;
 - today's official `negative_guidance` n adds to e_p instead of e_0, so n is our eta + 1; the first code's is our eta;
+- each x_t is asked for at its own time, as in today's code; the first one draws a time within the sampler's interval;
+- with `erase_from`, x_t is sampled with c, officially with f;
 - several targets, each with all its prompts and synonyms, in one training;
-- the network is trained in float32, whatever precision its file has, and at its own size;
+- the network is trained in float32, whatever precision its file has, and at its own size; today's code trains in
+  bfloat16 and samples at 1024 pixels, by the pipeline's own scheduler instead of DDIM;
 - keeps are not used, nor anchors unless asked for: if `anchored`, L = | e_s(x_t, c) - (e_a - eta (e_p - e_0)) |^2,
   where a is the same prompt with the target's anchor, as LECO's neutral.
 """
@@ -60,6 +63,7 @@ class ESD(Trained):
     )
 
     learning_rate: float = 5e-5
+    sampling_steps: int = 50
     eta: float = 1.0
     layers: Layers = "x"
     erase_from: str = ""

@@ -5,6 +5,7 @@ LoRA of the second stage and their fusion are trained and not part of this).
 Official code: MACE (non-commercial). Over many phrasings of a concept, the states of the words around it, of the end
 token and of the padding are mapped to those of the same words in the same phrasing of the anchor. Differences:
 - one matrix for all layers, in float64, and one prior for all layers (`_prior`) where the official cache is per layer;
+- where the anchor's text is longer, the target's last paddings become its last one; officially they are left out;
 - an empty anchor leaves the concept's words out of the phrasing;
 - the phrasings are our own.
 """

@@ -13,7 +13,9 @@ M. Differences from the official code:
   P of `_ridge`, one state and W' o = W' n = W n, the next weights give W'' o = W n + (c'^T P o)(W n - W' c'), where
   W' c' is close to W o. So o goes past its anchor, by c'^T P o of the way, near to one where c' resembles o: after two
   rounds on `emoji` its states are half as far from their anchors as before any edit;
-- no pipeline is loaded and no image made between rounds: their number is an option, not the best of several;
+- no pipeline is loaded and no image made between rounds: their number is an option, officially at most three, of which
+  the one is kept whose images show least;
+- of the official ways to derive a state the plain one (`close_regzero`), as in its commands;
 - in float64, with the start token and the empty prompt held exactly (`protect`);
 - the states that are edited are those of UCE's option `tokens`, where officially all of a prompt's are.
 """
@@ -21,7 +23,7 @@ M. Differences from the official code:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.methods._maps import map_both, sites_of, square
 from erase.methods._options import check_options
+from erase.methods._presets import Presets, presets
 from erase.methods._prior import held
 from erase.methods._ridge import Factors, compose, gram, matrix, solve
 from erase.methods._states import Pairs, empty_states, paired_states, prompt_pairs
@@ -45,6 +48,13 @@ class RECE:
     `reg`: more keeps the derived states smaller, and with them what a round changes.
     `erase_scale`, `preserve_scale`, `lamb`, `tokens`, `protect`, `expand`, `prior`, `prior_scale`: as in UCE.
     """
+
+    # The official code's: other unsafe content; styles and objects that UCE finds hard. It gives nudity one round more,
+    # and objects that UCE finds easy a reg of 0.1.
+    presets: ClassVar[Presets] = presets(
+        {"rounds": 1, "reg": 1e-3, "erase_scale": 1.0, "preserve_scale": 0.1, "lamb": 0.1},
+        nsfw={"rounds": 2, "reg": 0.1},
+    )
 
     rounds: int = 2
     together: bool = True

@@ -9,6 +9,11 @@ and
 
 d is found by Adam on the frozen text encoder: with d added, the phrasing's pooled state comes nearer to that of the
 anchor's phrasing than to those of the target's and of the keeps'. Differences from the official code:
+- of its algorithms the one by text (`contrastive_text`, distances), as in the commands of its page; the default of its
+  script compares with images of both, at a larger learning rate;
+- it ends once the anchor is likely enough (0.99), here all steps are taken; its term that holds other prompts' scores,
+  off by default, is left out, and keeps are told apart instead;
+- k and d are means over the phrasings, there k is that of one prompt;
 - only the layers behind the edited one are run in the search, on the tokens up to the prompts' ends, all words at once;
 - several targets are solved together, D (K^T C^-1 K)^-1 K^T C^-1, which meets all of them and for one is the above;
 - the pooled state before its projection, which diffusion models have no weights of;

@@ -9,7 +9,9 @@ where the trained network's moving average samples x_t and is what is kept. Offi
 Differences from it:
 - x_t come from a bank that is sampled once by the frozen network, from which the average starts, and anew by the
   average every `refresh` steps; the official code samples one for each step;
-- c goes over all prompts and synonyms of the targets in turn.
+- each x_t is asked for at its own time; the official code draws a time within the sampler's interval, and where that is
+  the first one its x_t is a finished image;
+- c goes over all prompts and synonyms of the targets in turn, there over the concepts by their names.
 """
 
 from __future__ import annotations

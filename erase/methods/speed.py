@@ -15,9 +15,11 @@ Differences:
 - s is found by default: C_t is a mean, so that with many targets a fixed s outweighs each of them (with s = 1, eight
   targets of `emoji` at once keep two thirds of the distance to their anchors);
 - all states of a prompt are edited by default, and then a keep's are its own tokens and its last padding;
+- copies are measured against the keeps' mean, officially against that of the copies of the same 128 keeps;
 - a prior may be added to the keeps' second moment;
 - the threshold is a share of the average direction's moment, about 1 in CLIP and far less in T5;
-- the inverse in the constraint is a pseudo-inverse, for P can cancel a constraint;
+- the inverse in the constraint is a pseudo-inverse, for P can cancel a constraint; the official `lamb` on its
+  diagonal, 0 by default, is left out;
 - keys and values are edited, where officially values alone are by default.
 """
 

@@ -10,7 +10,8 @@ from erase.methods._ridge import gram, matrix
 from erase.methods._states import Pairs
 from erase.methods.rece import RECE, way_back
 from erase.models import Model
-from erase.task import Target, Task
+from erase.options import method_for
+from erase.task import Kind, Target, Task
 from tests.methods.formulas import WIDTH, relative, ridge_step, states
 
 LAYERS = [states(rows, seed) for rows, seed in ((8, 1), (30, 2), (16, 3))]
@@ -123,3 +124,11 @@ def test_an_option_out_of_range_is_refused_by_name() -> None:
             RECE(**{name: 0.0})
     with pytest.raises(BadOption, match="rounds"):
         RECE(rounds=-1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rounds", "reg"), [("style", 1, 1e-3), ("object", 1, 1e-3), ("identity", 1, 1e-3), ("unsafe", 2, 0.1)]
+)
+def test_the_rounds_of_a_kind_are_those_of_the_official_page(kind: Kind, rounds: int, reg: float, model: Model) -> None:
+    made = method_for("rece", {}, model=model, task=Task((Target("noto", kind),)))
+    assert made == RECE(rounds=rounds, reg=reg)
