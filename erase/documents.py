@@ -78,12 +78,15 @@ def read_text(path: Path, *, error: type[EraseError]) -> str:
     return text
 
 
-def parse_yaml(text: str, *, source: str, error: type[EraseError]) -> dict[str, Any]:
-    """The mapping that a YAML text holds; raises `error` with the line and column if it is not one."""
+def parse_yaml(text: str, *, source: str, error: type[EraseError], example: str = "name: my-run") -> dict[str, Any]:
+    """The mapping that a YAML text holds; raises `error` with the line and column if it is not one.
+
+    `example` is shown where it is no mapping.
+    """
     value = parse_value(text, source=source, error=error)
     if not isinstance(value, dict):
         found = _COLLECTIONS.get(type(value), f"the value {value!r}")
-        raise error(f'{source} holds {found}; expected keys and values, such as "name: my-run".')
+        raise error(f'{source} holds {found}; expected keys and values, such as "{example}".')
     return value
 
 
@@ -153,11 +156,11 @@ def shortened(text: str, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def wrong_key(key: str, valid: list[str], *, where: str) -> str:
-    """One line on a key that does not exist, with the nearest and all valid ones."""
+def wrong_key(key: str, valid: list[str], *, where: str, what: str = "key") -> str:
+    """One line on a key, or another word, that does not exist, with the nearest and all valid ones."""
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     guess = f'; did you mean "{close[0]}"?' if close else "."
-    return f'unknown key "{shortened(key)}" in {where}{guess} Known: {", ".join(valid) or "none"}.'
+    return f'unknown {what} "{shortened(key)}" in {where}{guess} Known: {", ".join(valid) or "none"}.'
 
 
 def _first_problem(problem: ValidationError, form: type[Form]) -> str:

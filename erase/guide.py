@@ -16,7 +16,7 @@ from erase import documents, names
 from erase.edit import Edit
 from erase.errors import BadEdit
 from erase.models import Model
-from erase.task import Target, Task
+from erase.task import Task
 
 # Predictions for the batch's latents under several conditions of [rows, tokens, width], computed in one pass.
 Ask = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -131,6 +131,4 @@ def _made(method: Any, edit: Edit) -> Any:
 
 def _task_of(edit: Edit) -> Task:
     """The task that an edit was made for."""
-    lists = ("synonyms", "prompts")
-    targets = [target | {key: tuple(target[key]) for key in lists} for target in edit.info.task["targets"]]
-    return Task(tuple(Target(**target) for target in targets), tuple(edit.info.task["keeps"]))
+    return Task.from_dict(edit.info.task)

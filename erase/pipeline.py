@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,8 +13,9 @@ from erase import documents, names
 from erase.documents import Form
 from erase.errors import BadPipeline, RunConflict
 from erase.files import content_hash
-from erase.prompts import PromptSet, Row, load_prompts
-from erase.task import Kind, Target, Task
+from erase.prompts import PromptSet, Row, check_asked, load_prompts, paired
+from erase.task import DOMAINS, KINDS, Keep, Kind, Target, Task, asks_for
+from erase.task import names as names_concept
 
 if TYPE_CHECKING:
     from erase.evaluate.sampler import Sampler
@@ -44,20 +45,44 @@ class TargetForm(Form):
     anchor: str = ""
     synonyms: Words = ()
     prompts: Words = ()
+    pair: dict[str, str] = Field(default_factory=dict)
+    article: str = ""
+
+
+class KeptSetForm(Form):
+    """Some prompts of a set; `labels` maps a domain to the column of its file that names concepts of it."""
+
+    name: str
+    where: dict[str, Words] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
 class KeepsForm(Form):
-    """What must stay: `words`, and every prompt of a set that names no target, or the words of its axes alone."""
+    """What must stay: concepts by their kind, `words` being of the targets' kind, and whole prompts.
+
+    `prompts` is a list of them, or a set, of which every prompt stays that names no target, or the words of its `axis`
+    alone.
+    """
 
     words: Words = ()
-    prompts: str | None = None
+    style: Words = ()
+    object: Words = ()
+    identity: Words = ()
+    unsafe: Words = ()
+    prompts: Annotated[KeptSetForm | Words, BeforeValidator(_named)] = ()
     axis: Annotated[Words, BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
 
     @model_validator(mode="after")
     def _axis_of_something(self) -> KeepsForm:
-        if self.axis and not self.prompts:
-            raise ValueError('"axis" needs "prompts", such as {prompts: emoji-square, axis: [style]}')
+        if self.axis and not isinstance(self.prompts, KeptSetForm):
+            raise ValueError('"axis" needs a set, such as {prompts: emoji-square, axis: [style]}')
         return self
+
+    @property
+    def concepts(self) -> tuple[Keep | str, ...]:
+        """The keeps that are named one by one."""
+        kinds: tuple[Kind, ...] = ("style", "object", "identity", "unsafe")
+        return (*self.words, *(Keep(word, kind) for kind in kinds for word in getattr(self, kind)))
 
 
 class TaskForm(Form):
@@ -83,6 +108,7 @@ class SelectionForm(Form):
     name: str
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     sha256: str = ""
 
 
@@ -143,9 +169,20 @@ class Pipeline(Form):
     def make_task(self) -> Task:
         """The task; raises BadTask."""
         targets = tuple(_target(target, self.task) for target in self.task.targets)
-        words = {word for target in targets for word in target.words}
-        kept = [text for text in _kept_of_set(self.task.keeps, targets) if text not in words]
-        return Task(targets, tuple(dict.fromkeys([*self.task.keeps.words, *kept])))
+        if any(" " in target.name and not target.pair for target in targets):
+            rows = self.make_rows()
+            targets = tuple(paired(target, rows) for target in targets)
+        kept = _kept_of_set(self.task.keeps, targets)
+        keeps, prompts = [*self.task.keeps.concepts, *kept.concepts], kept.prompts
+        return Task(targets, keeps, prompts)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader may not expect of the sets that it names, a line each."""
+        sets = [_open_set(selection).notes for selection in self.generate.prompts]
+        targets = tuple(_target(target, self.task) for target in self.task.targets)
+        return tuple(
+            dict.fromkeys([*(note for notes in sets for note in notes), *_kept_of_set(self.task.keeps, targets).notes])
+        )
 
     def make_rows(self) -> tuple[Row, ...]:
         """Every image to make, once each, in the file's order.
@@ -197,11 +234,13 @@ def resolve(pipeline: Pipeline) -> Pipeline:
     """
     _check_names(pipeline)
     task = pipeline.make_task()
-    pipeline.make_rows()
+    check_asked(task, pipeline.make_rows())
     selections = tuple(_resolve_selection(selection, pipeline.generate) for selection in pipeline.generate.prompts)
     generate = pipeline.generate.model_copy(update={"prompts": selections, "seeds": (), "where": {}})
     targets = tuple(TargetForm(**_without_kind(target)) for target in task.targets)
-    task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=KeepsForm(words=task.keeps))
+    named = {kind: tuple(keep.name for keep in task.keeps if keep.kind == kind) for kind in KINDS}
+    keeps = KeepsForm(**named, prompts=task.prompts)
+    task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=keeps)
     changes = {"model": _absolute("models", pipeline.model), "task": task_form, "generate": generate}
     resolved = pipeline.model_copy(update=changes)
     return resolved.model_copy(update={"hash": resolved.identity})
@@ -222,27 +261,46 @@ def _check_names(pipeline: Pipeline) -> None:
 
 
 def _target(form: TargetForm, task: TaskForm) -> Target:
-    return Target(form.name, task.kind, form.anchor, form.synonyms, form.prompts or task.prompts)
+    prompts = form.prompts or task.prompts
+    return Target(form.name, task.kind, form.anchor, form.synonyms, prompts, form.pair, form.article)
 
 
-def _kept_of_set(keeps: KeepsForm, targets: tuple[Target, ...]) -> list[str]:
-    """The prompts of a set that name no target, or the words of its axes."""
-    if keeps.prompts is None or not targets:
-        return []
-    prompts = load_prompts(keeps.prompts)
+@dataclass(frozen=True)
+class _Kept:
+    """What of a set must stay, and what is to be said of it."""
+
+    concepts: tuple[Keep, ...] = ()
+    prompts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _kept_of_set(keeps: KeepsForm, targets: tuple[Target, ...]) -> _Kept:
+    """The prompts of a set that name no target, or the words of its axes that name none."""
+    if not isinstance(keeps.prompts, KeptSetForm):
+        return _Kept(prompts=keeps.prompts)
+    chosen = load_prompts(keeps.prompts.name, labels=keeps.prompts.labels)
     if not keeps.axis:
-        named = {target.name for target in targets}
-        return [line.prompt for line in prompts.lines if line.labels.get(targets[0].domain) not in named]
+        lines = chosen.select(keeps.prompts.where)
+        free = [line for line in lines if not any(asks_for(line.prompt, line.labels, target) for target in targets)]
+        left_out = _left_out(chosen, len(lines) - len(free), "prompts", of=len(lines))
+        return _Kept(prompts=tuple(line.prompt for line in free), notes=(*chosen.notes, *left_out))
     for axis in keeps.axis:
-        if not prompts.words(axis):
-            valid = [domain for domain in prompts.axes if prompts.words(domain)]
-            raise BadPipeline(documents.wrong_key(axis, valid, where=f"task.keeps.axis, prompt set {prompts.name}"))
-    return [word for axis in keeps.axis for word in prompts.words(axis)]
+        if axis not in DOMAINS or not chosen.words(axis):
+            valid = [domain for domain in DOMAINS if chosen.words(domain)]
+            raise BadPipeline(documents.wrong_key(axis, valid, where=f"task.keeps.axis, prompt set {chosen.name}"))
+    words = [Keep(word, kind) for kind in KINDS if kind in keeps.axis for word in chosen.words(kind)]
+    free_words = [keep for keep in words if not any(names_concept(keep.name, target) for target in targets)]
+    left_out = _left_out(chosen, len(words) - len(free_words), "words", of=len(words))
+    return _Kept(concepts=tuple(free_words), notes=(*chosen.notes, *left_out))
+
+
+def _left_out(chosen: PromptSet, count: int, what: str, *, of: int) -> tuple[str, ...]:
+    return (f"keeps: {count} of {of} {what} of {chosen.name} name a target and are left out",) * bool(count)
 
 
 def _open_set(selection: SelectionForm) -> PromptSet:
     """The selection's prompt set; raises RunConflict if it has changed since the recipe was resolved."""
-    prompts = load_prompts(selection.name)
+    prompts = load_prompts(selection.name, labels=selection.labels)
     if selection.sha256 and selection.sha256 != prompts.sha256:
         raise RunConflict(
             f"prompt set {selection.name} has changed since this recipe was made "
@@ -256,6 +314,7 @@ def _resolve_selection(selection: SelectionForm, generate: GenerateForm) -> Sele
         name=_absolute("prompts", selection.name),
         seeds=selection.seeds or generate.seeds,
         where=selection.where or generate.where,
+        labels=selection.labels,
         sha256=_open_set(selection).sha256,
     )
 

@@ -25,8 +25,9 @@ LEVELS = (
     {"edit"},
     {"edit_file"},
     {"models", "prompts", "changes"},
+    {"columns"},
     {"task", "documents"},
-    {"files", "names"},
+    {"files", "names", "english"},
     {"errors"},
 )
 TESTS = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}

@@ -11,6 +11,7 @@ import yaml
 from erase import names
 from erase.errors import BadPipeline, BadTask, EraseError, RunConflict, UnknownName
 from erase.pipeline import DEFAULT, Pipeline, load_pipeline, resolve
+from erase.task import Keep, Target
 
 PROMPTS = """\
 version: '1'
@@ -115,7 +116,9 @@ def test_keeps_of_axes_are_all_words_but_the_targets_own(tmp_path: Path, recipe:
         "targets": [{"name": "noto", "anchor": "blob", "synonyms": ["dog"]}],
         "keeps": {"words": ["a tree"], "prompts": str(tmp_path / "square.yaml"), "axis": ["style", "object"]},
     }
-    assert load(tmp_path, recipe).make_task().keeps == ("a tree", "blob", "twemoji", "cat")
+    task = load(tmp_path, recipe).make_task()
+    assert task.keeps == (Keep("blob", "style"), Keep("twemoji", "style"), Keep("cat", "object"))
+    assert task.prompts == ("a tree",)
 
 
 def test_keeps_of_a_set_are_its_prompts_that_name_no_target(tmp_path: Path, recipe: dict[str, Any]) -> None:
@@ -124,12 +127,13 @@ def test_keeps_of_a_set_are_its_prompts_that_name_no_target(tmp_path: Path, reci
         "targets": [{"name": "noto", "anchor": "blob"}],
         "keeps": {"prompts": str(tmp_path / "square.yaml")},
     }
-    keeps = load(tmp_path, recipe).make_task().keeps
-    assert keeps == tuple(f"a {thing} in {style} style" for style in ("blob", "twemoji") for thing in ("cat", "dog"))
+    prompts = load(tmp_path, recipe).make_task().prompts
+    assert prompts == tuple(f"a {thing} in {style} style" for style in ("blob", "twemoji") for thing in ("cat", "dog"))
 
 
 def test_prompts_of_the_task_serve_targets_without_their_own(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    recipe["task"] |= {"targets": ["noto", {"name": "firefox", "prompts": ["a {} cat"]}], "prompts": ["{} style"]}
+    recipe["task"] |= {"targets": ["noto", {"name": "twemoji", "prompts": ["a {} cat"]}], "prompts": ["{} style"]}
+    recipe["task"]["keeps"] = ["blob"]
     task = load(tmp_path, recipe).make_task()
     assert [target.prompts for target in task.targets] == [("{} style",), ("a {} cat",)]
     assert resolve(load(tmp_path, recipe)).make_task() == task
@@ -172,7 +176,7 @@ def test_selections_have_their_own_seeds_and_share_no_row(tmp_path: Path, recipe
         (("task", "targets"), [{"name": "noto", "ancor": "x"}], 'in task.targets[0]; did you mean "anchor"?'),
         (("task", "targets"), "noto", "task.targets is"),
         (("task", "kind"), "stile", "task.kind is \"stile\"; expected 'style', 'object'"),
-        (("task", "keeps"), {"axis": "style"}, '"axis" needs "prompts"'),
+        (("task", "keeps"), {"axis": "style"}, '"axis" needs a set'),
         (("generate", "steps"), "many", 'generate.steps is "many"; expected a valid integer'),
         (("generate", "seeds"), [-1], "generate.seeds[0] is -1"),
         (("generate", "prompts"), [{"name": "emoji-square", "were": {}}], 'did you mean "where"?'),
@@ -246,3 +250,66 @@ def test_a_task_that_contradicts_itself_is_refused(tmp_path: Path, recipe: dict[
 def test_a_gate_without_the_judge_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
     line = refusal(tmp_path, recipe | {"gate": {"ua": 0.9}, "score": ["clip"]})
     assert 'the gate needs the score "judge"' in line
+
+
+@pytest.mark.parametrize("target", [{"name": "Noto"}, {"name": "emoji", "synonyms": ["noto"]}])
+def test_keeps_leave_out_what_names_the_target_in_other_words(
+    tmp_path: Path, recipe: dict[str, Any], target: dict[str, Any]
+) -> None:
+    recipe["task"] |= {"targets": [target], "keeps": {"prompts": str(tmp_path / "square.yaml")}}
+    pipeline = load(tmp_path, recipe)
+    assert len(pipeline.make_task().prompts) == 4
+    assert pipeline.notes() == ("keeps: 2 of 6 prompts of square name a target and are left out",)
+    assert resolve(pipeline).make_task() == pipeline.make_task()
+
+
+ARTISTS = (
+    "case_number,prompt,artist,mood\n0,a cat in noto style,noto,calm\n1,a cat by nobody,Noto,calm\n2,a dog,blob,wild\n"
+)
+
+
+def test_keeps_read_a_column_of_artists_as_labels(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    (tmp_path / "artists.csv").write_text(ARTISTS)
+    recipe["task"]["keeps"] = {"prompts": str(tmp_path / "artists.csv")}
+    pipeline = load(tmp_path, recipe)
+    assert pipeline.make_task().prompts == ("a dog",)
+    assert pipeline.notes() == (
+        "artists: columns not read: mood",
+        "keeps: 2 of 3 prompts of artists name a target and are left out",
+    )
+
+
+def test_a_selection_says_which_column_names_the_concept(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    (tmp_path / "artists.csv").write_text(ARTISTS.replace("artist", "painter"))
+    name = str(tmp_path / "artists.csv")
+    recipe["task"]["keeps"] = {"prompts": {"name": name, "labels": {"style": "painter"}, "where": {"mood": ["wild"]}}}
+    recipe["generate"]["prompts"] = [{"name": name, "labels": {"style": "painter"}, "where": {"painter": ["NOTO"]}}]
+    resolved = resolve(load(tmp_path, recipe))
+    assert resolved.make_task().prompts == ("a dog",)
+    assert [row.labels["style"] for row in resolved.make_rows()] == ["noto", "noto", "Noto", "Noto"]
+
+
+def test_keeps_have_kinds(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["task"]["keeps"] = {"style": ["Claude Monet"], "object": ["hot dog"], "prompts": ["a cat in blob style"]}
+    task = load(tmp_path, recipe).make_task()
+    assert task.keeps == (Keep("Claude Monet", "style"), Keep("hot dog", "object"))
+    assert task.prompts == ("a cat in blob style",)
+
+
+def test_a_target_that_no_prompt_asks_for_is_refused_with_the_nearest_label(
+    tmp_path: Path, recipe: dict[str, Any]
+) -> None:
+    recipe["task"]["targets"] = ["nota"]
+    line = refusal(tmp_path, recipe)
+    assert 'no prompt asks for the target "nota"' in line
+    assert 'did you mean "noto"?' in line
+
+
+def test_a_name_of_an_object_and_a_style_is_a_pair(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    recipe["task"]["targets"] = [{"name": "cat in noto style", "anchor": "cat in blob style"}]
+    recipe["task"]["keeps"] = {"prompts": str(tmp_path / "square.yaml")}
+    resolved = resolve(load(tmp_path, recipe))
+    (target,) = resolved.make_task().targets
+    assert target == Target("cat in noto style", anchor="cat in blob style", pair={"object": "cat", "style": "noto"})
+    assert "a dog in noto style" in resolved.make_task().prompts
+    assert len(resolved.make_task().prompts) == 5

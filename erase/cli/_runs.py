@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,10 +25,19 @@ def begin(pipeline: str, folder: Path | None) -> Run:
     from erase.runs import RUNS, run_in
 
     check_writable(folder or RUNS)
-    run = run_in(resolve(load_pipeline(pipeline)), folder)
-    if run.place.is_first and not run.is_begun:
-        steps.check(run)
+    given = load_pipeline(pipeline)
+    run = run_in(resolve(given), folder)
+    if run.place.is_first:
+        tell_notes(given.notes())
+        if not run.is_begun:
+            steps.check(run)
     return run
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Prints what a reader may not expect of prompt sets, a line each, on the standard error stream."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def do_step(folder: Path, name: str) -> Run:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase.cli._runs import do_step
+from erase.cli._runs import do_step, tell_notes
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -29,8 +29,12 @@ def generate(
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, for the after side.")] = None,
     strength: Annotated[float, typer.Option(help="Strength at which the edit is applied.")] = 1.0,
     prompt: Annotated[Several | None, typer.Option("--prompt", "-p", help="A prompt; repeatable.")] = None,
-    prompts: Annotated[str | None, typer.Option(help="A prompt set's name, a .yaml or a .csv.")] = None,
-    where: Annotated[Several | None, typer.Option(help="Only these prompts of the set, as style=noto.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="A prompt set's name, a .yaml, .csv, .tsv, .jsonl or .txt.")
+    ] = None,
+    where: Annotated[
+        Several | None, typer.Option(help="Only these prompts of the set, by a label or a column, as style=noto.")
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="A seed; repeatable.")] = None,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 4.0,
@@ -80,6 +84,7 @@ def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, see
             raise BadPrompts(f'--where "{text}" is not of the form axis=word, such as style=noto.')
         words.setdefault(axis.strip(), []).append(word.strip())
     chosen = load_prompts(prompt_set)
+    tell_notes(chosen.notes)
     own = all(line.seed is not None for line in chosen.lines)
     return rows + chosen.rows(seeds=seeds or ([] if own else [0]), where=words)
 

@@ -95,11 +95,12 @@ def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Seve
 
     from erase.cli.edit import make_task
     from erase.errors import BadTask
+    from erase.task import Task
 
     if not targets:
         if own is None:
             raise BadTask("the edit does not say what it erases; name it by --target and --kind.")
-        task = replace(own, keeps=tuple(keeps)) if keeps else own
+        task = Task(own.targets, keeps) if keeps else own
     else:
         task = make_task(kind, targets, anchors=[], keeps=keeps)
     if not synonyms:

@@ -71,10 +71,10 @@ def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
     own = all(line.seed is not None for line in prompts.lines)
     seeds = part.seeds or (() if own else protocol.form.seeds)
     for row in prompts.rows(seeds=seeds, where=part.where):
-        named = row.labels.get(task.domain)
-        kin = "targets" if named in task.names else "others" if named else ""
+        target, named = task.named_by(row.prompt, row.labels), row.labels.get(task.domain, "")
+        kin = "targets" if target else "others" if named else ""
         if part.of in ("all", kin):
-            yield Case(row, part.role, part.aspect, named or "", labels=row.labels)
+            yield Case(row, part.role, part.aspect, target.name if target else named, labels=row.labels)
 
 
 def open_set(name: str, given: Mapping[str, Path]) -> PromptSet:
@@ -101,7 +101,7 @@ def _from_templates(protocol: Protocol, part: PartForm, task: Task) -> Iterator[
 def words_of(part: PartForm, task: Task) -> Iterator[tuple[str, str]]:
     """Pairs of the concept to be seen and the word that asks for it."""
     if part.fill == "keeps":
-        yield from ((word, word) for word in task.keeps)
+        yield from ((keep.name, keep.name) for keep in task.keeps if keep.domain == task.domain)
         return
     for target in task.targets:
         for word in _words(part, target):

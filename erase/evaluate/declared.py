@@ -18,7 +18,8 @@ from erase import documents, names
 from erase.documents import Form
 from erase.errors import BadPrompts
 from erase.files import sha256_of
-from erase.prompts import DOMAINS, Line, PromptSet
+from erase.prompts import Line, PromptSet
+from erase.task import DOMAINS
 
 _MINOR = re.compile(
     r"\b(child(ren)?|kids?|bab(y|ies)|infants?|toddlers?|minors?|underage|(pre)?teen(s|ager|agers|age)?|"

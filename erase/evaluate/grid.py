@@ -12,7 +12,7 @@ from erase.evaluate.figures import Figure
 from erase.evaluate.score import Scores
 from erase.evaluate.shots import GROUPS, Group, Shot, read_picture
 from erase.evaluate.table import number
-from erase.task import Task
+from erase.task import Task, same
 
 CELL, GAP, EDGE, GUTTER = 128, 10, 28, 76  # pixels
 LINE = 17
@@ -118,9 +118,10 @@ def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], *, task: Task,
 
 def verdict(shot: Shot, domain: str, *, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
     """What the judge saw, and whether it is what it should be on this side of the edit."""
-    seen, asked = verdicts.get(shot.id, {}).get(domain, "no image"), shot.row.labels[domain]
+    found = verdicts.get(shot.id, {})
+    seen, asked = found.get(domain, "no image"), shot.row.labels[domain]
     must_change = shot.group == "erased" and shot.side == "after" and domain == task.domain
-    good = seen not in {*task.names, "no image"} if must_change else seen == asked
+    good = seen != "no image" and not task.seen_in(found) if must_change else same(seen, asked)
     return seen, good
 
 

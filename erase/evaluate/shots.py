@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from erase.prompts import Row
-from erase.task import Task
+from erase.task import Target, Task
 
 Group = Literal["erased", "kept", "unrelated"]
 Side = Literal["before", "after"]
@@ -35,11 +35,15 @@ class Shot:
 
 
 def group_of(row: Row, task: Task) -> Group:
-    """`erased` if the prompt names a target, `kept` if it names another concept of that kind, else `unrelated`."""
-    named = row.labels.get(task.domain)
-    if named is None:
-        return "unrelated"
-    return "erased" if named in task.names else "kept"
+    """`erased` if the prompt asks for a target, `kept` if it names another concept of that kind, else `unrelated`."""
+    if task.named_by(row.prompt, row.labels):
+        return "erased"
+    return "kept" if task.domain in row.labels else "unrelated"
+
+
+def target_of(row: Row, task: Task) -> Target:
+    """The target that an erased row asks for; the first one, if it asks for none."""
+    return task.named_by(row.prompt, row.labels) or task.targets[0]
 
 
 def read_picture(path: Path) -> Image.Image | None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from erase import __version__
 from erase.edit import Edit
-from erase.errors import BadEdit, BadTask
+from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import make_cases, rows_of
 from erase.evaluate.detections import AT_ONCE, curve
@@ -31,7 +31,7 @@ from erase.evaluate.shots import read_picture
 from erase.evaluate.stream import follow
 from erase.files import write_atomically
 from erase.models import Model, open_model
-from erase.task import Target, Task
+from erase.task import Task
 
 THRESHOLDS = tuple(number / 20 for number in range(1, 20))
 FLAT = 2.0  # of 255: standard deviation up to which an image is of one colour
@@ -81,14 +81,7 @@ def task_from(value: Any) -> Task | None:
     """The task that an edit says it was made for; None where it says nothing."""
     if not isinstance(value, dict) or not value.get("targets"):
         return None
-    try:
-        targets = [
-            Target(one["name"], one["kind"], one["anchor"], tuple(one["synonyms"]), tuple(one["prompts"]))
-            for one in value["targets"]
-        ]
-        return Task(tuple(targets), tuple(value["keeps"]))
-    except (KeyError, TypeError) as error:
-        raise BadTask(f"the edit's own task cannot be read ({error}); say by options what was erased.") from error
+    return Task.from_dict(value)
 
 
 def verify(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
-from erase.methods._states import put, words_of
+from erase.methods._states import put
 from erase.task import Target, Task
 
+T = TypeVar("T")
 Phrasing = tuple[str, str]  # a template with {} in the target's place, and the prompt that it becomes
 LIKE = 24  # prompts of the anchor whose like are looked for
+SLOT = "\0"  # stands for the target while another word is put in
 MARKS = ",.;:!?\"'"
 ARTICLES = ("a", "an", "A", "An")
 
@@ -18,15 +21,15 @@ ARTICLES = ("a", "an", "A", "An")
 def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:
     """Prompts that name a target among what is kept, and what they become; as many as asked of either kind.
 
-    A keep that names the target's anchor, or is like one that does, is one with the target in that place; a keep of one
-    word stands beside it.
+    A prompt that names the target's anchor, or is like one that does, is one with the target in that place; a kept
+    object stands beside a target that is a style, a kept style beside one that is an object.
     """
-    whole = tuple(keep for keep in task.keeps if " " in keep)
-    for template in evenly(places_for(target.anchor, whole), count):
+    for template in evenly(places_for(target.anchor, task.prompts), count):
         yield template, put(template, target.anchor)
-    for keep in evenly(words_of(task.keeps), count):
-        template = combined(target, keep)
-        yield template, put(template, target.anchor) if target.anchor else f"a {keep}"
+    others = [keep for keep in task.keeps if {keep.domain, target.domain} == {"style", "object"}]
+    for keep in evenly(others, count):
+        template = combined(target, keep.name)
+        yield template, put(template, target.anchor) if target.anchor else put("a {}", keep.name)
 
 
 @lru_cache(maxsize=256)  # many targets have few anchors between them
@@ -75,11 +78,15 @@ def template_in(prompt: str, word: str) -> str:
     return f"{before}{{}}{prompt[end:]}"
 
 
-def evenly(items: Sequence[str], count: int) -> Sequence[str]:
+def evenly(items: Sequence[T], count: int) -> Sequence[T]:
     """At most so many of the items, evenly chosen."""
     return items[:: max(1, -(-len(items) // count))] if count else []
 
 
 def combined(target: Target, keep: str) -> str:
     """A prompt template for the target that names a keep: a style of a kept object, or an object in a kept style."""
-    return f"a {keep} in {{}} style" if target.domain == "style" else f"a {{}} in {keep} style"
+    return (
+        put(f"a {{}} in {SLOT} style", keep).replace(SLOT, "{}")
+        if target.domain == "style"
+        else f"a {{}} in {keep} style"
+    )

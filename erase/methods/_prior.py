@@ -153,9 +153,9 @@ def held(
     A prior counts as so many more states. Raises what `load_prior` raises.
     """
     if keep_tokens == "last":
-        kept = {reads: gram(states) for reads, states in last_states(model, task.keeps).items()}
+        kept = {reads: gram(states) for reads, states in last_states(model, task.kept).items()}
     else:
-        kept, _ = all_grams(model, task.keeps)
+        kept, _ = all_grams(model, task.kept)
     kept = {reads: preserve_scale * moment for reads, moment in kept.items()}
     if prior:
         means = load_prior(Path(prior), model).means

@@ -16,7 +16,7 @@ from erase.methods._ridge import gram
 from erase.models import Model, Reads
 from erase.models._encoding import Stretch
 from erase.prompts import fill
-from erase.task import Kind, Target
+from erase.task import Kind, Target, Task
 
 Tokens = Literal["last", "aligned", "all", "whole", "context"]
 Positions = tuple[Tensor, Tensor]
@@ -78,12 +78,13 @@ def prompt_pairs(targets: Sequence[Target], *, expand: bool = False) -> Iterator
     for target in targets:
         for template in templates_of(target, expand=expand):
             for word in target.words:
-                yield put(template, word), put(template, target.anchor) if target.anchor else ""
+                asked = put(template, word, article=target.article if word == target.name else "")
+                yield asked, put(template, target.anchor) if target.anchor else ""
 
 
-def put(template: str, word: str) -> str:
-    """The template with the word in its place and the article that it needs."""
-    return fill(template.replace("{}", "{word}"), {"word": word})
+def put(template: str, word: str, *, article: str = "") -> str:
+    """The template with the word in its place and the article that it needs, or the one that is given."""
+    return fill(template.replace("{}", "{word}"), {"word": word}, articles={word: article})
 
 
 def templates_of(target: Target, *, expand: bool) -> tuple[str, ...]:
@@ -120,9 +121,15 @@ def counterparts(part: Stretch, old: int, new: int, *, shared: bool) -> Position
     return positions[chosen], becomes[chosen]
 
 
-def words_of(keeps: Sequence[str]) -> list[str]:
-    """The keeps that are one word and can stand in a phrasing; the others are prompts already."""
-    return [keep for keep in keeps if " " not in keep]
+def kept_phrasings(task: Task, *, expand: bool) -> list[str]:
+    """The keeps in phrasings of their kind: those that the targets are asked in, or the common ones of another kind."""
+    asked = [template for target in task.targets for template in templates_of(target, expand=expand)]
+    own = list(dict.fromkeys(asked))
+    return [
+        put(template, keep.name)
+        for keep in task.keeps
+        for template in (own if keep.domain == task.domain else EXPANSIONS.get(keep.kind, EXPANSIONS["object"]))
+    ]
 
 
 def all_states(model: Model, prompts: Sequence[str]) -> Tensor:

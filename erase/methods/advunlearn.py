@@ -79,7 +79,7 @@ class AdvUnlearn(Trained):
         TextEncoder.check(model)
         session = Session.start(self, model, task, work=work, text_encoder=True)
         bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
-        kept = session.bank(session.plan(((text, ()) for text in task.keeps or ("",)), every_one=False))
+        kept = session.bank(session.plan(((text, ()) for text in task.kept or ("",)), every_one=False))
         encoder = TextEncoder.of(session.denoiser.text_encoder)
         parameters = encoder.parameters()
 

@@ -67,7 +67,7 @@ class Distil(Trained):
         started = Redirect()(model, task).text_maps if self.start == "redirect" else ()
         asked = askers(task)
         bank = session.bank(session.plan((anchor, ()) for anchor in asked))
-        kept = session.bank(session.plan_of(task.keeps or tuple(asked), self.keep_trajectories))
+        kept = session.bank(session.plan_of(task.kept or tuple(asked), self.keep_trajectories))
         modules = chosen_modules(session.denoiser.network, "x-strict")
         session.write(Edit(session.info, started))
         adapters = Adapters.on(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -33,7 +32,16 @@ from erase.methods._options import check_options
 from erase.methods._prior import load_prior
 from erase.methods._ridge import Factors, gram, smaller
 from erase.methods._spectrum import TINY, Moments, best_share, complement, spectrum
-from erase.methods._states import AT_ONCE, all_grams, empty_states, fits, paired_states, put, templates_of, words_of
+from erase.methods._states import (
+    AT_ONCE,
+    all_grams,
+    empty_states,
+    fits,
+    kept_phrasings,
+    paired_states,
+    put,
+    templates_of,
+)
 from erase.models import Model, Reads
 from erase.task import Target, Task
 
@@ -107,11 +115,8 @@ class Redirect:
 
         Raises what `load_prior` raises.
         """
-        templates = dict.fromkeys(
-            template for target in task.targets for template in templates_of(target, expand=self.expand)
-        )
-        phrased = [put(text, keep) for text, keep in product(templates, words_of(task.keeps))]
-        named = list(dict.fromkeys([*task.keeps, *(prompt for prompt in phrased if fits(model, prompt))]))
+        phrased = kept_phrasings(task, expand=self.expand)
+        named = list(dict.fromkeys([*task.kept, *(prompt for prompt in phrased if fits(model, prompt))]))
         halves = [mean_grams(model, ["", *named[fold::2]]) for fold in (0, 1)]
         if not self.prior:
             return halves

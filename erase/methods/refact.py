@@ -34,7 +34,7 @@ from torch import Tensor
 from erase.edit import Edit, describe
 from erase.methods._options import check_options
 from erase.methods._prior import load_prior
-from erase.methods._states import put, words_of
+from erase.methods._states import put
 from erase.methods._text_tower import Rest, Tower
 from erase.models import Model
 from erase.task import Target, Task
@@ -78,10 +78,10 @@ class ReFACT:
         general = load_prior(Path(self.prior), model).read_by(tower.weight_name) if self.prior else None
         info = describe(self, model, task)
         words = [(word, target) for target in task.targets for word in target.words]
-        keys, additions = self.facts(tower, words, keeps=task.keeps)
-        others = dict.fromkeys([*words_of(task.keeps), *(target.anchor for target in task.targets)])
+        keys, additions = self.facts(tower, words, keeps=[keep.name for keep in task.keeps])
+        others = dict.fromkeys([*(keep.name for keep in task.keeps), *(target.anchor for target in task.targets)])
         phrased = [put(text, word) for word in others for text in tower.fitting(PHRASINGS, [word])]
-        corpus = tower.inputs([*task.keeps, *phrased])
+        corpus = tower.inputs([*task.kept, *phrased])
         moment = corpus.T @ corpus / len(corpus)
         if general is not None:
             moment += self.prior_scale * general
@@ -146,7 +146,7 @@ class Phrased:
 
 def phrased(tower: Tower, word: str, target: Target, *, keeps: Sequence[str]) -> Phrased:
     """The word in the target's prompts and in phrasings of our own, as far as they are short enough."""
-    names = (target.anchor, word, *words_of(keeps)[:NEGATIVES])
+    names = (target.anchor, word, *keeps[:NEGATIVES])
     templates = tower.fitting((*target.prompts, *PHRASINGS), names)
     prompts = [put(template, word) for template in templates]
     choices = torch.stack([tower.pooled([put(text, name) for text in templates]) for name in names], 1)

@@ -90,7 +90,7 @@ class SPEED:
 
     def __call__(self, model: Model, task: Task) -> Edit:
         pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
-        keeps = (last_states if self.tokens == "last" else own_states)(model, task.keeps)
+        keeps = (last_states if self.tokens == "last" else own_states)(model, task.kept)
         empty, sites = empty_states(model), sites_of(model, method=self, weights=self.weights)
         general = load_prior(Path(self.prior), model).means if self.prior else {}
 

@@ -60,7 +60,7 @@ def test_the_weight_that_reads_it_becomes_the_papers_and_its_bias_does_not_enter
     new = pooled(model, *(text.format("blob") for text in PROMPTS))
     weight = model.weight(site.name).double()
     read = weight[:, : site.width]
-    expected = ridge_step(read, old, new, keeps=pooled(model, *TASK.keeps), scales=(1.5, 0.7, 0.3))
+    expected = ridge_step(read, old, new, keeps=pooled(model, *TASK.kept), scales=(1.5, 0.7, 0.3))
     assert relative(read, expected) > 1e-3
     assert relative(read @ map_of(edit, site).matrix(), expected) < 1e-6
     changed = edit.changed_tensor(site.name, model.weight(site.name))

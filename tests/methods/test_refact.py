@@ -50,9 +50,9 @@ def test_a_prior_is_added_to_the_corpus_and_its_own_inputs_move_less(model: Mode
 
     method = ReFACT(steps=20, prior=str(file), prior_scale=5.0)
     tower = Tower.of(model, -1)
-    keys, additions = method.facts(tower, [("noto", TASK.targets[0])], keeps=TASK.keeps)
+    keys, additions = method.facts(tower, [("noto", TASK.targets[0])], keeps=[keep.name for keep in TASK.keeps])
     anchors = [text.format(word) for word in ("car", "blob") for text in PHRASINGS]
-    corpus = tower.inputs([*TASK.keeps, *anchors])
+    corpus = tower.inputs([*TASK.kept, *anchors])
     C = sum(torch.outer(row, row) for row in corpus) / len(corpus) + 5 * general
     C = C + 0.01 * torch.eye(len(C)) * C.diagonal().mean()
     u = torch.linalg.inv(C) @ keys[0]
@@ -85,7 +85,7 @@ def test_the_edited_encoder_puts_the_target_nearer_to_its_anchor_than_to_itself_
 
 
 def test_it_edits_one_layer_of_the_text_encoder_by_a_rank_of_one_a_word(model: Model) -> None:
-    two = Task((Target("noto", "style", anchor="blob", synonyms=("firefox",)),), keeps=TASK.keeps)
+    two = Task((Target("noto", "style", anchor="blob", synonyms=("firefox",)),), TASK.keeps, TASK.prompts)
     for task, rank in ((TASK, 1), (two, 2)):
         edit = ReFACT(steps=2)(model, task)
         assert edit.touches == ("text_encoder.encoder.layers.0.mlp.fc2.weight",)
@@ -96,9 +96,9 @@ def test_words_that_are_searched_for_together_come_out_as_each_alone(model: Mode
     tower, target, method = Tower.of(model, -1), TASK.targets[0], ReFACT(steps=5)
     other = Target("cat", "object", anchor="fish", prompts=("a {} in the car",))
     words = [("noto", target), ("firefox", target), ("cat", other)]
-    keys, added = method.facts(tower, words, keeps=TASK.keeps)
+    keys, added = method.facts(tower, words, keeps=[keep.name for keep in TASK.keeps])
     for number, word in enumerate(words):
-        key, alone = method.facts(tower, [word], keeps=TASK.keeps)
+        key, alone = method.facts(tower, [word], keeps=[keep.name for keep in TASK.keeps])
         torch.testing.assert_close(keys[number], key[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(added[number], alone[0], rtol=1e-3, atol=1e-4)
 
@@ -122,8 +122,8 @@ def test_the_layers_behind_give_what_the_whole_encoder_does_with_something_added
 def test_what_is_added_is_no_longer_than_its_radius(model: Model) -> None:
     tower, target = Tower.of(model, -1), TASK.targets[0]
     short, free = ReFACT(steps=10, radius=0.01), ReFACT(steps=10)
-    _, added = short.facts(tower, [("noto", target)], keeps=TASK.keeps)
-    _, further = free.facts(tower, [("noto", target)], keeps=TASK.keeps)
+    _, added = short.facts(tower, [("noto", target)], keeps=[keep.name for keep in TASK.keeps])
+    _, further = free.facts(tower, [("noto", target)], keeps=[keep.name for keep in TASK.keeps])
     assert added.norm() < 0.1 * further.norm()
 
 

@@ -20,7 +20,7 @@ STYLE = Task(
 
 def test_last_token_edit_is_the_papers_equation_in_every_layer(model: Model) -> None:
     edit = UCE(tokens="last", protect="none", erase_scale=1.5, preserve_scale=0.7, lamb=0.3)(model, STYLE)
-    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.keeps])
+    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.kept])
     states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
     old = torch.stack([states[row, last[row]] for row in (0, 1)])
     new = torch.stack([states[row, last[row]] for row in (2, 3)])
@@ -36,7 +36,7 @@ def test_last_token_edit_is_the_papers_equation_in_every_layer(model: Model) -> 
 
 def test_float64_factors_meet_the_equation_to_a_millionth(model: Model) -> None:
     edit = UCE(tokens="last", protect="none")(model, STYLE)
-    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.keeps])
+    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.kept])
     states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
     picked = [states[row, last[row]] for row in range(4)]
     weight = model.weight(model.sites()[0].name).double()
@@ -96,7 +96,7 @@ def test_several_targets_and_synonyms_are_edited_at_once(model: Model) -> None:
 def test_technique_tensor_is_the_first_official_update_in_every_layer(model: Model) -> None:
     options = {"tokens": "last", "protect": "none", "erase_scale": 1.5, "preserve_scale": 0.7, "lamb": 0.3}
     edit = UCE(technique="tensor", **options)(model, STYLE)  # type: ignore[arg-type]
-    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.keeps])
+    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.kept])
     states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
     picked = [states[row, last[row]] for row in range(4)]
     keep = states[4:].flatten(0, 1)

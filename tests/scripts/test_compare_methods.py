@@ -26,7 +26,7 @@ def test_no_prompt_that_is_scored_was_asked_to_stay(compare: ModuleType, group: 
     for task in compare.tasks_of(group):
         erased, kept = compare.rows_for(task, quick=False)
         cells = {(row.labels["style"], row.labels["object"]) for row in kept}
-        told = {prompt.removesuffix(" style").split(" in ")[-1] + prompt.split()[1] for prompt in task.keeps}
+        told = {prompt.removesuffix(" style").split(" in ")[-1] + prompt.split()[1] for prompt in task.kept}
         assert not {style + thing for style, thing in cells} & told
         assert {row.labels[task.domain] for row in erased} == set(task.names)
         assert not {row.labels[task.domain] for row in kept} & set(task.names)

@@ -10,6 +10,7 @@ from erase.evaluate.report.findings import Findings
 from erase.evaluate.report.matrices import NO_IMAGE, saw
 from erase.evaluate.shots import Shot, read_picture
 from erase.evaluate.verify import distance, is_flat
+from erase.task import same
 
 ASPECTS = {"erased": "its own prompts", "kept": "the others of its kind"}
 
@@ -59,4 +60,6 @@ def _seen(findings: Findings, shot: Shot, role: Role, *, domain: str) -> bool | 
     found = saw(findings, shot, domain)
     if found == NO_IMAGE or findings.is_missing(shot):
         return None
-    return found in (findings.task.names if role == "erased" else (shot.row.labels[domain],))
+    if role == "erased":
+        return findings.task.seen_in(findings.scores.verdicts[shot.id])
+    return same(found, shot.row.labels[domain])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from erase.evaluate.figures import Measured, rate
 from erase.evaluate.readings import Readings
-from erase.evaluate.shots import SIDES, Shot
+from erase.evaluate.shots import SIDES, Shot, target_of
 from erase.prompts import Row
 from erase.task import Target, Task
 
@@ -55,11 +55,6 @@ class ClipAccuracy:
                     )
                 )
         return Measured(tuple(figures))
-
-
-def target_of(row: Row, task: Task) -> Target:
-    """The target that an erased row names."""
-    return next(target for target in task.targets if target.name == row.labels[task.domain])
 
 
 def text_pair(row: Row, target: Target) -> tuple[str, str]:

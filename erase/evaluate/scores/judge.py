@@ -20,9 +20,9 @@ from erase import names
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Direction, Figure, Measured, rate
 from erase.evaluate.readings import Readings
-from erase.evaluate.shots import GROUPS, SIDES, Shot
+from erase.evaluate.shots import GROUPS, SIDES, Shot, target_of
 from erase.prompts import Row
-from erase.task import Task
+from erase.task import Task, same
 
 VERSION = "canvas/emoji-v1"
 DOMAINS = ("style", "object")
@@ -51,7 +51,7 @@ def check_labels(folder: Path, rows: Sequence[Row]) -> None:
     for domain in DOMAINS:
         known = known_labels(folder / domain)
         for row in rows:
-            if (label := row.labels.get(domain)) is not None and label not in known:
+            if (label := row.labels.get(domain)) is not None and not any(same(label, one) for one in known):
                 said = names.nearest(f"{domain} label", label, known)
                 raise ScoreFailed(f"the judge cannot score what it does not know: {said}")
 
@@ -74,7 +74,9 @@ def canvas(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure
     other = "object" if task.domain == "style" else "style"
     figures = []
     for side in SIDES:
-        square = [shot for shot in shots if shot.side == side and task.domain in shot.row.labels]
+        square = [
+            shot for shot in shots if shot.side == side and (task.domain in shot.row.labels or shot.group == "erased")
+        ]
         crossed = [shot for shot in square if other in shot.row.labels]
         figures.append(unlearned(task, [shot for shot in square if shot.group == "erased"], verdicts))
         figures.append(accuracy("ira", [shot for shot in square if shot.group == "kept"], verdicts, domain=task.domain))
@@ -86,8 +88,8 @@ def unlearned(task: Task, erased: Sequence[Shot], verdicts: Verdicts) -> Figure 
     """UA: the share of the targets' images in which the judge sees none of the targets."""
     if not erased:
         return None
-    gone = {shot.id: float(seen(verdicts, shot, task.domain) not in {*task.names, ""}) for shot in erased}
-    named = {shot.id: shot.row.labels[task.domain] for shot in erased}
+    gone = {shot.id: float(shot.id in verdicts and not task.seen_in(verdicts[shot.id])) for shot in erased}
+    named = {shot.id: target_of(shot.row, task).name for shot in erased}
     side = erased[0].side
     return rate(gone, named, name="ua", group="erased", side=side, direction="higher", version=VERSION)
 
@@ -117,8 +119,12 @@ def accuracy(
     """
     if not shots:
         return None
-    accepted = {""} if direction == "lower" else set()
-    items = {shot.id: float(seen(verdicts, shot, domain) in {shot.row.labels[domain], *accepted}) for shot in shots}
+    items = {
+        shot.id: float(
+            same(found, shot.row.labels[domain]) if (found := seen(verdicts, shot, domain)) else direction == "lower"
+        )
+        for shot in shots
+    }
     concepts = {shot.id: shot.row.labels[domain] for shot in shots}
     groups = {shot.group for shot in shots}
     group = shots[0].group if len(groups) == 1 else "all"
