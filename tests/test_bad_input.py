@@ -189,8 +189,13 @@ def test_a_task_from_options_that_contradicts_itself(capsys: Capture, place: Pat
     assert contents(place) == {}
 
 
-def test_a_target_longer_than_the_encoder_takes(capsys: Capture, place: Path, recipe: dict[str, Any]) -> None:
-    recipe["task"]["targets"][0] |= {"name": "cat " * 20 + "rose"}
+def test_a_target_longer_than_the_encoder_takes(
+    capsys: Capture, place: Path, recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    name = "cat " * 20 + "rose"
+    recipe["task"]["targets"][0] |= {"name": name}
+    (tmp_path / "asked.csv").write_text(f"prompt,seed\n{name},0\n")
+    recipe["generate"]["prompts"] = str(tmp_path / "asked.csv")
     line = run_refused(capsys, place, recipe)
     assert "takes at most 14" in line
 
