@@ -183,7 +183,7 @@ def test_a_task_from_options_that_contradicts_itself(capsys: Capture, place: Pat
     flags = ["edit", "--model", tiny_model, "--out", "noto.safetensors"]
     assert "list of targets is empty" in refused(capsys, *flags)
     assert "itself in its anchor" in refused(capsys, *flags, "-t", "noto", "-a", "noto")
-    assert "a target and a keep" in refused(capsys, *flags, "-t", "noto", "-k", "noto")
+    assert "must stay and names the target" in refused(capsys, *flags, "-t", "noto", "-k", "noto")
     assert "2 anchors for 1 targets" in refused(capsys, *flags, "-t", "noto", "-a", "blob", "-a", "cat")
     assert '--kind is "stile"' in refused(capsys, *flags, "-t", "noto", "--kind", "stile")
     assert contents(place) == {}
