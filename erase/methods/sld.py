@@ -8,8 +8,8 @@ With predictions e_0 for the empty prompt, e_p for the prompt, e_S for the conce
     e     = e_0 + g (e_p - e_0 - gamma)
 
 with gamma left out of the first `warm_up` steps. Official code: ml-research/safe-latent-diffusion (MIT), whose medium
-setting the defaults are. Differences from it: S is the task's words instead of a list of unsafe ones; strength
-multiplies gamma.
+setting the defaults are. Differences from it: S is the task's words instead of a list of unsafe ones; a scale below 1
+guides the less, where there it switches all off; strength multiplies gamma.
 """
 
 from __future__ import annotations
