@@ -26,7 +26,7 @@ from erase.evaluate.sampler import Sampler
 from erase.evaluate.score import Scores, score
 from erase.evaluate.shots import Shot, Side, group_of
 from erase.models import Model, open_model
-from erase.options import method_with
+from erase.options import method_for
 from erase.pipeline import load_pipeline
 from erase.prompts import Row, load_prompts
 from erase.task import Kind, Target, Task
@@ -121,12 +121,13 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS)
     parser.add_argument("--images", type=Path, default=ROOT / ".build" / "measured")
     options = parser.parse_args()
-    model, method = open_model("emoji"), method_with(options.method, options.options)
+    model = open_model("emoji")
     results: dict[str, Any] = {"method": options.method, "options": options.options}
     chosen = all_tasks(quick=options.quick)
     for group, tasks in ((group, chosen[group]) for group in options.groups):
         each = {}
         for name, task in tasks.items():
+            method = method_for(options.method, options.options, model=model, task=task)
             scores, seconds = measure(model, task, method, images=options.images, quick=options.quick)
             each[name] = figures_of(scores)
             print(f"{name:<10} edit {seconds:.1f} s  {json.dumps(each[name])}", flush=True)

@@ -30,7 +30,7 @@ from erase.cli import run_command
 from erase.edit import Edit
 from erase.methods._work import Work
 from erase.models import Model, open_model, parameters_of
-from erase.options import make_edit, method_with
+from erase.options import make_edit, method_for
 from erase.pipeline import load_pipeline
 from erase.task import Task
 
@@ -64,7 +64,8 @@ def task() -> Task:
 def edit_of(model: Model, made_for: Task) -> Edit:
     """The default pipeline's edit, made for one task and saying that it was made for the pipeline's own."""
     chosen = load_pipeline(PIPELINE).edit
-    edit = make_edit(method_with(chosen.method, chosen.options), model, made_for, work=Work())
+    method = method_for(chosen.method, chosen.options, model=model, task=made_for)
+    edit = make_edit(method, model, made_for, work=Work())
     said = json.loads(json.dumps(dataclasses.asdict(task())))
     return dataclasses.replace(edit, info=dataclasses.replace(edit.info, task=said))
 
