@@ -31,7 +31,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import PROMPTED, Drawn
 from erase.methods._presets import SAMPLED, Presets, presets
-from erase.methods._session import Session, target_texts
+from erase.methods._session import Session, target_pairs
 from erase.methods._text import COMPONENT, TextEncoder
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -46,7 +46,7 @@ _mse = torch.nn.functional.mse_loss
 class AdvUnlearn(Trained):
     """Options of AdvUnlearn, beside those of all training.
 
-    `eta` as in ESD. `keep_weight`: more holds the keeps tighter, `keep_batch` of them in a step.
+    `eta`, `anchored` as in ESD. `keep_weight`: more holds the keeps tighter, `keep_batch` of them in a step.
     `attack_steps`, `attack_rate`, `prefix`: more, larger steps over more soft tokens attack harder.
     `warm_up`: steps before the first attack.
     """
@@ -59,6 +59,7 @@ class AdvUnlearn(Trained):
 
     steps: int = 1000
     eta: float = 1.0
+    anchored: bool = False
     keep_weight: float = 0.3
     keep_batch: int = 5
     attack_steps: int = 30
@@ -78,7 +79,8 @@ class AdvUnlearn(Trained):
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         TextEncoder.check(model)
         session = Session.start(self, model, task, work=work, text_encoder=True)
-        bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
+        asked = ((text, (start,) if self.anchored else ()) for text, start in target_pairs(task))
+        bank = session.bank(session.plan(asked))
         kept = session.bank(session.plan(((text, ()) for text in task.kept or ("",)), every_one=False))
         encoder = TextEncoder.of(session.denoiser.text_encoder)
         parameters = encoder.parameters()

@@ -27,7 +27,7 @@ from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_texts
+from erase.methods._session import Session, target_pairs
 from erase.methods._training import Trained
 from erase.methods._words import concept_text
 from erase.methods._work import Work
@@ -39,8 +39,9 @@ from erase.task import Task
 class SDD(Trained):
     """Options of SDD, beside those of all training.
 
-    `layers` as in ESD. `decay`: of the moving average; more follows slower. `refresh`: steps between two samplings of
-    the bank by the average, 0 for none.
+    `layers` as in ESD. `decay`: of the moving average; more follows slower. `anchored`: whether each prompt learns the
+    prediction for the same one with its target's anchor instead of the empty one's. `refresh`: steps between two
+    samplings of the bank by the average, 0 for none.
     """
 
     # The official code's, for everything.
@@ -54,6 +55,7 @@ class SDD(Trained):
     gradient_clip: float = 1.0
     layers: Layers = "x"
     decay: float = 0.999
+    anchored: bool = False
     refresh: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class SDD(Trained):
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         joined = concept_text(model, task)
         session = Session.start(self, model, task, work=work)
-        bank, texts = session.bank(session.plan([(joined, ())])), target_texts(task)
+        bank, pairs = session.bank(session.plan([(joined, ())])), target_pairs(task)
         parameters = session.chosen(self.layers)
         average = {name: value.detach().clone() for name, value in parameters.items()}
         refresh = Refresh.of(session, bank, self.refresh, student=lambda: session.holding(parameters, average))
@@ -75,10 +77,11 @@ class SDD(Trained):
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows, steps = (torch.randint(size, (self.batch,), generator=generator) for size in bank.times.shape)
             seen = bank.inputs[rows, steps], bank.times[rows, steps]
-            asked = [texts[(step * self.batch + number) % len(texts)] for number in range(self.batch)]
+            chosen = [pairs[(step * self.batch + number) % len(pairs)] for number in range(self.batch)]
+            asked, starts = zip(*chosen, strict=True)
             with torch.no_grad():
-                empty = session.denoiser.predict(*seen, session.given([""] * self.batch))
-            return sdd_loss(session.denoiser.predict(*seen, session.given(asked)), empty)
+                aim = session.denoiser.predict(*seen, session.given(starts if self.anchored else [""] * self.batch))
+            return sdd_loss(session.denoiser.predict(*seen, session.given(asked)), aim)
 
         def after(step: int) -> None:
             update_average(average, parameters, decay=self.decay)
@@ -89,9 +92,9 @@ class SDD(Trained):
         return session.edit(deltas=session.deltas(average))
 
 
-def sdd_loss(predicted: Tensor, empty: Tensor) -> Tensor:
+def sdd_loss(predicted: Tensor, aim: Tensor) -> Tensor:
     """Mean squared distance of a prediction to that for the empty prompt, through which no gradient passes."""
-    return torch.nn.functional.mse_loss(predicted, empty.detach())
+    return torch.nn.functional.mse_loss(predicted, aim.detach())
 
 
 @torch.no_grad()

@@ -63,6 +63,10 @@ def test_only_the_text_encoders_layers_change(model: Model) -> None:
 
 
 @pytest.mark.slow
+def test_an_anchored_target_goes_from_its_anchors_prompt(model: Model) -> None:
+    assert METHOD(model, STYLE).content != replace(METHOD, anchored=True)(model, STYLE).content
+
+
 def test_the_attack_and_the_keeps_shape_the_edit(model: Model) -> None:
     chosen = [METHOD, replace(METHOD, warm_up=99), replace(METHOD, attack_steps=3), replace(METHOD, prefix=2)]
     contents = [method(model, KEPT).content for method in chosen]

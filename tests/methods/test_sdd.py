@@ -12,7 +12,7 @@ from erase.errors import BadOption
 from erase.methods._work import Work
 from erase.methods.sdd import SDD, sdd_loss, update_average
 from erase.models import Model
-from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
+from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square
 
 
 def test_the_loss_is_the_papers_equation_and_pulls_one_side_alone() -> None:
@@ -61,6 +61,13 @@ def test_a_refreshed_bank_gives_another_edit_and_goes_on_after_a_kill(model: Mod
     with pytest.raises(KeyboardInterrupt):
         refreshed(model, STYLE, work=Work(tmp_path, report=kill, seconds=0.0))
     assert refreshed(model, STYLE, work=Work(tmp_path)).content == whole.content
+
+
+def test_an_anchored_target_becomes_what_its_anchors_prompt_is(model: Model) -> None:
+    options = MANY | {"learning_rate": 1e-3, "decay": 0.9}
+    edits = [SDD(**options, anchored=on)(model, STYLE) for on in (False, True)]
+    plain, anchored = (float((predictions(model, OLD, edit) - predictions(model, NEW, edit)).norm()) for edit in edits)
+    assert anchored < 0.8 * plain
 
 
 @pytest.mark.parametrize(("options", "named"), [({"decay": 1.0}, "decay"), ({"refresh": -1}, "refresh")])
