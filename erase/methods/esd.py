@@ -6,14 +6,13 @@ Paper: Gandikota et al., "Erasing Concepts from Diffusion Models", ICCV 2023, eq
 
 where e_s is the trained network, e_p and e_0 are the frozen one's predictions for the concept's prompt c and for the
 empty one, and x_t lies on a trajectory that was sampled with guidance and c. With `erase_from`, an attribute is taken
-out of a wider concept f: L = | e_s(x_t, f) - (e_f - eta (e_p - e_0)) |^2.
+out of a wider concept f, with which x_t is then sampled: L = | e_s(x_t, f) - (e_f - eta (e_p - e_0)) |^2.
 Official code: rohitgandikota/erasing (MIT). Differences from it:
 - x_t, e_0, e_p and e_f come from a bank that is sampled once (`_bank`), where the official code samples a trajectory up
   to one step for each iteration, keeps only its end, and asks a second, frozen network there. Today's code samples by
   the frozen network, the first one by the network that learns: so does `refresh`, every so many steps;
 - today's official `negative_guidance` n adds to e_p instead of e_0, so n is our eta + 1; the first code's is our eta;
 - each x_t is asked for at its own time, as in today's code; the first one draws a time within the sampler's interval;
-- with `erase_from`, x_t is sampled with c, officially with f;
 - several targets, each with all its prompts and synonyms, in one training;
 - the network is trained in float32, whatever precision its file has, and at its own size; today's code trains in
   bfloat16 and samples at 1024 pixels, by the pipeline's own scheduler instead of DDIM;
@@ -92,17 +91,27 @@ class ESD(Trained):
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = refresh.bank.draw(self.batch, generator)
-            texts = [self.erase_from or text for text in drawn.prompts]
-            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(texts))
-            return esd_loss(predicted, drawn.predictions, eta=self.eta)
+            predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(drawn.prompts))
+            return esd_loss(predicted, self._ordered(drawn.predictions), eta=self.eta)
 
         session.train(parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(deltas=session.deltas(parameters))
 
     def _asked(self, task: Task) -> list[tuple[str, tuple[str, ...]]]:
-        """Each prompt of the targets and what it goes from, where that is not the empty prompt for all of them."""
-        pairs = [(text, anchor if self.anchored else self.erase_from) for text, anchor in target_pairs(task)]
-        return [(text, (start,) if any(one for _, one in pairs) else ()) for text, start in pairs]
+        """Each prompt that is learnt under, and what is asked beside it.
+
+        That is the anchor's prompt, where it is wanted and not empty for all; or the target's, where it is taken out of
+        a wider concept.
+        """
+        pairs = target_pairs(task)
+        if self.erase_from:
+            return [(self.erase_from, (text,)) for text, _ in pairs]
+        has_anchor = self.anchored and any(anchor for _, anchor in pairs)
+        return [(text, (anchor,) if has_anchor else ()) for text, anchor in pairs]
+
+    def _ordered(self, predictions: Tensor) -> Tensor:
+        """The frozen predictions with the target's second, as `esd_target` wants them."""
+        return predictions[[EMPTY, ALSO, PROMPTED]] if self.erase_from else predictions
 
 
 def esd_target(frozen: Tensor, *, eta: float) -> Tensor:

@@ -105,6 +105,17 @@ def test_erasing_from_a_wider_concept_is_another_edit(model: Model) -> None:
     assert plain.content != attribute.content
 
 
+def test_a_target_is_taken_out_of_what_the_wider_concept_draws(model: Model) -> None:
+    task = Task((Target("Kelly Noto", "identity", synonyms=("Noto",), prompts=("a portrait of {}",)),))
+    options = replace(QUICK, erase_from="a woman")
+    asked = options._asked(task)
+    assert asked == [("a woman", ("a portrait of Kelly Noto",)), ("a woman", ("a portrait of Noto",))]
+    empty, wider, prompted = frozen(3)  # as the bank has them
+    target = wider - options.eta * (prompted - empty)
+    loss = esd_loss(target, options._ordered(torch.stack([empty, wider, prompted])), eta=options.eta)
+    assert loss.item() == pytest.approx(0, abs=1e-24)
+
+
 def test_an_anchored_target_goes_from_its_anchors_prompt(model: Model) -> None:
     task = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style",)),))
     options = {"steps": 60, "batch": 4, "learning_rate": 3e-3}
