@@ -18,6 +18,7 @@ from torch import Tensor
 
 from erase.changes import Gate, LowRank, TextMap
 from erase.edit_file import METADATA_KEY, read_contents
+from erase.effect import Effect
 from erase.errors import BadEdit, BadOption, ModelMismatch
 from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
@@ -43,6 +44,7 @@ class EditInfo:
     """Where an edit comes from: enough to make it again, and to refuse it on another model.
 
     `record`: what the method saw while it made the edit, by its own words; no names of targets.
+    `effect`: how far it moves its targets and what must stay, where that was looked at.
     `beyond`: hashes of the base's own values of what is changed beyond the weights that its fingerprint holds, by name.
     """
 
@@ -56,6 +58,7 @@ class EditInfo:
     parts: tuple[Mapping[str, Any], ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     beyond: Mapping[str, str] = field(default_factory=dict)
+    effect: Effect | None = None
 
 
 def describe(method: Any, model: Model, task: Task) -> EditInfo:
@@ -136,7 +139,8 @@ class Edit:
         maps = tuple(replace(text_map, up=text_map.up * strength) for text_map in self.text_maps)
         deltas = {name: delta * strength for name, delta in self.deltas.items()}
         low_rank = tuple(replace(one, up=one.up * strength) for one in self.low_rank)
-        info = replace(self.info, strength=self.info.strength * strength)
+        effect = self.info.effect.scaled(strength) if self.info.effect else None
+        info = replace(self.info, strength=self.info.strength * strength, effect=effect)
         scaled = Edit(info, maps, deltas, low_rank, self.guidance)
         if not math.isfinite(info.strength) or not all(is_finite(value) for _, value in scaled._named()):
             raise BadOption(f"at strength {strength} the edit is NaN or infinite; give a smaller one.")
@@ -162,16 +166,23 @@ class Edit:
     def changed_tensor(self, name: str, value: Tensor) -> Tensor:
         """The new value of a tensor, in its own dtype; raises BadWeights if it is quantised, BadEdit if not finite."""
         check_unquantised(name, value)
-        total = value.to(torch.float64, copy=True)
+        total = self._add_change(name, value, value.to(torch.float64, copy=True))
+        return _finite(name, total.to(value.dtype))
+
+    def change(self, name: str, value: Tensor) -> Tensor:
+        """What is added to a tensor, in float64; `value` is what it is without."""
+        return self._add_change(name, value, torch.zeros_like(value, dtype=torch.float64))
+
+    def _add_change(self, name: str, value: Tensor, total: Tensor) -> Tensor:
         for text_map in self.text_maps:
             if name in text_map.sites:
                 text_map.add_delta(total, value)
         if name in self.deltas:
-            total = total + self.deltas[name].double()
+            total += self.deltas[name]
         for one in self.low_rank:
             if one.site == name:
-                total = total + one.delta(value)
-        return _finite(name, total.to(value.dtype))
+                total += one.delta(value)
+        return total
 
     def changed(self, model: Model) -> Iterator[tuple[str, Tensor]]:
         """Every tensor it changes with its new value, one at a time. Raises ModelMismatch, BadEdit."""
@@ -259,7 +270,9 @@ class Edit:
     def load(path: Path | str) -> Edit:
         """Reads an edit from its file; raises BadEdit for a file that is none or is damaged, PickleRefused."""
         contents = read_contents(Path(path))
-        info = EditInfo(**{**contents.info, "parts": tuple(contents.info.get("parts", ()))})
+        effect = contents.info.get("effect")
+        own = {"parts": tuple(contents.info.get("parts", ())), "effect": Effect(**effect) if effect else None}
+        info = EditInfo(**{**contents.info, **own})
         return Edit(info, contents.text_maps, contents.deltas, contents.low_rank, contents.guidance)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
@@ -60,6 +60,14 @@ class StoredTask(_Open):
     prompts: Sequence[str] = ()
 
 
+class StoredEffect(_Strict):
+    """What was seen of an edit's effect."""
+
+    seen: Literal["outputs", "predictions"]
+    moved: float | None
+    kept: float | None
+
+
 class StoredInfo(_Strict):
     """Where an edit comes from, or a part of a sum."""
 
@@ -73,6 +81,7 @@ class StoredInfo(_Strict):
     parts: Sequence[StoredInfo] = ()
     record: dict[str, Any] = Field(default_factory=dict)
     beyond: dict[str, str] = Field(default_factory=dict)
+    effect: StoredEffect | None = None
 
 
 class StoredGate(_Strict):

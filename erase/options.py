@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 # What the papers' presets call the kinds of targets.
 _PAPERS: Mapping[Kind, str] = {"style": "style", "object": "object", "unsafe": "nsfw", "identity": "identity"}
+
+_log = logging.getLogger(__name__)
+_ADVICE = {
+    "next to nothing": "Try fewer keeps, or options that hold less, such as a smaller lamb or another protect.",
+    "harmed": "Name more of what must stay, or try options that hold more, such as a larger lamb.",
+}
 
 
 def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task], Edit]:
@@ -99,11 +106,27 @@ def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str
     }
 
 
-def make_edit(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
-    """The method's edit; a method that takes long takes `work`, to tell how far it is and to keep what it has.
+def make_edit(
+    method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work, strength: float = 1.0
+) -> Edit:
+    """The method's edit at a strength, looked at: one that does next to nothing, or harms, is warned of.
 
-    Raises BadOption where options leave a system of equations without a solution.
+    A method that takes long takes `work`, to tell how far it is and to keep what it has. Raises BadOption for a
+    strength that is not finite, and where options leave a system of equations without a solution.
     """
+    from erase.methods._effect import effect_of
+
+    made = _made(method, model, task, work=work)
+    edit = made.scaled(strength)
+    if edit.info.effect is None:
+        edit = dataclasses.replace(edit, info=dataclasses.replace(edit.info, effect=effect_of(edit, model, task)))
+    if edit.info.effect is not None and edit.info.effect != made.info.effect:  # else it was told when it was made
+        for one in edit.info.effect.problems:
+            _log.warning(f"{edit.info.method} has {one.said}: {one.text}. {_ADVICE[one.kind]}")
+    return edit
+
+
+def _made(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
     import torch
 
     linalg: Any = torch.linalg
@@ -130,7 +153,7 @@ def train_along(method: Callable[[Model, Task], Edit], model: Model, task: Task)
 
     if isinstance(method, Trained) and trains_together():
         with contextlib.suppress(TrainingFailed):
-            make_edit(method, model, task, work=Work())
+            _made(method, model, task, work=Work())
 
 
 def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:

@@ -146,9 +146,15 @@ def findings(run: Run) -> Findings:
 
 
 def check_gate(run: Run) -> None:
-    """Raises GateFailed with every figure that is below its bound or was not measured."""
-    bounds = run.recipe.gate.bounds
-    if failed := read_scores(run).below(bounds) if bounds else []:
+    """Raises GateFailed with every figure that is below its bound or was not measured, and with what its edit has done.
+
+    An edit that changes next to nothing, or harms what must stay, fails a run that has no bounds, too.
+    """
+    bounds, edit = run.recipe.gate.bounds, load_edit(run)
+    failed = read_scores(run).below(bounds) if bounds else []
+    if edit.info.effect is not None:
+        failed += [f"{edit.info.method} has {one.said}: {one.text}" for one in edit.info.effect.problems]
+    if failed:
         raise GateFailed(
             f"the gate of {run.recipe.name} has failed: {'; '.join(failed)}. All results are in {run.folder}."
         )
@@ -185,7 +191,7 @@ def _edit(run: Run, watch: Watch) -> None:
     # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
     banks, looking = run.folder.parent / "banks", partial(observe, run.model)
     work = Work(run.folder / "training", banks, report=watch.count, observe=looking)
-    make_edit(run.method, run.model, run.task, work=work).scaled(run.recipe.edit.strength).save(run.edit_file)
+    make_edit(run.method, run.model, run.task, work=work, strength=run.recipe.edit.strength).save(run.edit_file)
     work.clear()
 
 

@@ -24,7 +24,7 @@ LEVELS = (
     {"guide"},
     {"edit"},
     {"edit_file"},
-    {"models", "prompts", "changes"},
+    {"models", "prompts", "changes", "effect"},
     {"columns"},
     {"task", "documents"},
     {"files", "names", "english"},

@@ -30,7 +30,8 @@ def test_its_commands_have_the_options_that_it_gives_them() -> None:
 
 def test_it_tells_every_reason() -> None:
     assert re.findall(r"^\| ([a-z -]+) \|", PAGE, re.MULTILINE)[1:] == [
-        "nothing changed", "still there", "over-erased", "model destroyed", "too few images to tell"
+        "nothing changed", "still there", "over-erased", "model destroyed", "next to nothing", "harmed",
+        "too few images to tell",
     ]  # fmt: skip
     assert set(get_args(Kind)) <= set(re.findall(r"^\| ([a-z -]+) \|", PAGE, re.MULTILINE))
 

@@ -82,13 +82,13 @@ def tiny_autoencoder() -> AutoencoderKL:
     )
 
 
-def tiny_stable_diffusion(folder: Path, *, seed: int = 0) -> Path:
-    """A complete random Stable Diffusion 1.x folder that draws 16 x 16 pixels."""
+def tiny_stable_diffusion(folder: Path, *, seed: int = 0, width: int = 32) -> Path:
+    """A complete random Stable Diffusion 1.x folder that draws 16 x 16 pixels; `width` is that of its text states."""
     tokenizer = tiny_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        text_encoder = CLIPTextModel(tiny_text_config(tokenizer))
-        unet, vae = tiny_unet(), tiny_autoencoder()
+        text_encoder = CLIPTextModel(tiny_text_config(tokenizer, width=width))
+        unet, vae = tiny_unet(width=width), tiny_autoencoder()
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     pipe = StableDiffusionPipeline(
         vae=vae,

@@ -120,10 +120,10 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
         return
     with ShownWatch() as watch:
         watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method}")
-        made = make_edit(chosen, opened, task, work=Work(report=watch.count, observe=partial(observe, opened)))
-    scaled = made.scaled(strength)
-    scaled.save(file)
-    _tell(scaled, file)
+        work = Work(report=watch.count, observe=partial(observe, opened))
+        made = make_edit(chosen, opened, task, work=work, strength=strength)
+    made.save(file)
+    _tell(made, file)
 
 
 def _tell(edit: Edit, file: Path) -> None:

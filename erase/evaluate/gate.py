@@ -14,7 +14,15 @@ from erase.evaluate.intervals import wilson
 from erase.evaluate.paired import mcnemar, mean_change
 
 Role = Literal["erased", "kept"]
-Kind = Literal["still there", "nothing changed", "over-erased", "model destroyed", "too few images to tell"]
+Kind = Literal[
+    "still there",
+    "nothing changed",
+    "over-erased",
+    "model destroyed",
+    "too few images to tell",
+    "next to nothing",
+    "harmed",
+]
 SHOWN = 5  # prompts or neighbours that a reason names
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from erase import __version__
+from erase import __version__, documents
 from erase.edit import Edit
+from erase.edit_file import StoredEffect
+from erase.effect import Effect
 from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import make_cases, rows_of
 from erase.evaluate.detections import AT_ONCE, curve
-from erase.evaluate.gate import Outcome, Verdict, judge
+from erase.evaluate.gate import Outcome, Reason, Verdict, judge
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key, Look, Looker, looker_of
 from erase.evaluate.protocol import Case, Protocol
@@ -40,11 +42,15 @@ Count = Callable[[str, int, int], None]  # what is counted, done, in all
 
 @dataclass(frozen=True)
 class Edited:
-    """What is verified: a base model with an edit, or a model that was edited; `task` is what it says it erases."""
+    """What is verified: a base model with an edit, or a model that was edited; `task` is what it says it erases.
+
+    `effect`: how far the edit moved what it was to, and what it was not to, when it was made.
+    """
 
     model: Model
     edit: Edit | None
     task: Task | None
+    effect: Effect | None = None
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,14 @@ def open_edited(path: Path, base: Model) -> Edited:
     if path.is_file() and not (path.parent / "model_index.json").is_file():
         edit = Edit.load(path)
         edit.check_base(base.fingerprint)
-        return Edited(base, edit, task_from(edit.info.task))
+        return Edited(base, edit, task_from(edit.info.task), edit.info.effect)
     if not path.is_dir():
         raise BadEdit(f"{path} does not exist; expected an edit's .safetensors or an edited model's folder.")
     model = open_model(path)
     if model.family != base.family:
         raise BadEdit(f"{path} is of the family {model.family} and the base of {base.family}; give its own base model.")
-    return Edited(model, None, task_from(_manifest(path).get("task")))
+    said = _manifest(path)
+    return Edited(model, None, task_from(said.get("task")), effect_from(said.get("effect")))
 
 
 def task_from(value: Any) -> Task | None:
@@ -82,6 +89,14 @@ def task_from(value: Any) -> Task | None:
     if not isinstance(value, dict) or not value.get("targets"):
         return None
     return Task.from_dict(value)
+
+
+def effect_from(value: Any) -> Effect | None:
+    """What a manifest says was seen of its edit; None where it says nothing that can be read."""
+    try:
+        return Effect(**documents.check(value, StoredEffect, source="its effect", error=BadEdit).model_dump())
+    except BadEdit:
+        return None
 
 
 def verify(
@@ -116,7 +131,11 @@ def verify(
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
     totals += set_distances(protocol, eyes, before=before.vectors, after=after.vectors)
     totals += perceptual_distances(protocol, cases, images, given=given)
-    result = Result(protocol, task, cases, tuple(outcomes), totals, judge(outcomes, protocol.limits), folder)
+    verdict = judge(outcomes, protocol.limits)
+    if edited.effect is not None:
+        seen = (Reason(one.kind, f"the edit has {one.said}: {one.text}.") for one in edited.effect.problems)
+        verdict = replace(verdict, reasons=(*verdict.reasons, *seen))
+    result = Result(protocol, task, cases, tuple(outcomes), totals, verdict, folder)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
     return result
 

@@ -70,6 +70,9 @@ def _file(path: Path) -> Finding:
     if METADATA_KEY in metadata:
         edit = Edit.load(path)
         facts |= edit_facts(recipe(edit)) | {"rank": edit.rank, "changes": f"{len(edit.touches)} tensors"}
+        if edit.info.effect is not None:
+            problems = edit.info.effect.problems
+            facts["effect"] = "; ".join(f"{one.kind}: {one.text}" for one in problems) or "as it should be"
     elif RECIPE_KEY in metadata:
         said = _json(path, metadata[RECIPE_KEY])
         facts |= edit_facts(said)

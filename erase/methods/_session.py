@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, EditInfo, LowRank, describe
+from erase.effect import Effect
 from erase.errors import TrainingFailed
 from erase.files import content_hash
 from erase.methods._adapters import Adapters
@@ -29,8 +30,6 @@ from erase.task import Task
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
 CHECKED = 4  # tuples by which a training is found to have destroyed its network, or to have changed nothing
-MOST = 1 / 3  # of a prediction for the empty prompt may move: on `emoji` 0.15 harms a little, at 0.48 nothing is left
-LEAST = 0.01  # share of what the concept's words change in a prediction that an edit has to change
 
 
 @dataclass
@@ -226,18 +225,18 @@ class Session:
                 f"{options.name} has destroyed the model in {options.steps} steps: {said}. Try fewer steps, or a third "
                 f"of learning_rate {options.learning_rate}."
             )
-        if share > MOST:
-            _log.warning(
-                f"{options.name} has harmed the model in {options.steps} steps: {said}. Look at its images, and try "
-                f"fewer steps, or a third of learning_rate {options.learning_rate}."
-            )
         moved = float((now[1] - targets).norm() / (targets - empty).norm())
-        if 0 < moved < LEAST:  # none at all: what was trained is not the network
-            _log.warning(
-                f"{options.name} has changed next to nothing in {options.steps} steps: predictions for the targets' "
-                f"prompts have moved by {100 * moved:.2g} % of what the prompts change in them. Try more steps, or "
-                f"10 times learning_rate {options.learning_rate}{self._beside_presets()}."
-            )
+        if not moved:  # what was trained is not the network
+            return
+        effect = Effect("predictions", moved, share)
+        self.info = replace(self.info, effect=effect)
+        rate = f"learning_rate {options.learning_rate}"
+        advice = {
+            "harmed": f"Effect at its images, and try fewer steps, or a third of {rate}.",
+            "next to nothing": f"Try more steps, or 10 times {rate}{self._beside_presets()}.",
+        }
+        for one in effect.problems:
+            _log.warning(f"{options.name} has {one.said} in {options.steps} steps: {one.text}. {advice[one.kind]}")
 
     def _beside_presets(self) -> str:
         """What the model's own presets are to who has set other options."""

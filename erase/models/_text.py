@@ -122,6 +122,11 @@ class TextEncoder:
         pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
         return states.float().cpu(), pooled.float().cpu()
 
+    @property
+    def network(self) -> Any:
+        """The text encoder itself, loaded where it is not yet."""
+        return self._encoder
+
     def let_go(self) -> None:
         """Frees the encoder's memory; it is loaded anew when it is next used."""
         self.__dict__.pop("_encoder", None)
