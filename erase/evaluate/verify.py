@@ -133,7 +133,7 @@ def verify(
     totals += perceptual_distances(protocol, cases, images, given=given)
     verdict = judge(outcomes, protocol.limits)
     if edited.effect is not None:
-        seen = (Reason(one.kind, f"the edit has {one.said}: {one.text}.") for one in edited.effect.problems)
+        seen = (Reason(one.kind, f"the edit has {one.said}: {one.text}") for one in edited.effect.problems)
         verdict = replace(verdict, reasons=(*verdict.reasons, *seen))
     result = Result(protocol, task, cases, tuple(outcomes), totals, verdict, folder)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")

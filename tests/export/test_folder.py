@@ -178,7 +178,7 @@ def test_what_is_there_already_is_not_overwritten(tiny_copy: Path, tmp_path: Pat
 def test_nothing_is_left_where_an_export_fails(tiny_copy: Path, tmp_path: Path) -> None:
     model = open_model(tiny_copy)
     with pytest.raises(BadEdit, match="NaN"):
-        folder(model, tiny_edit(model).scaled(float("inf")), tmp_path / "out")
+        folder(model, tiny_edit(model, size=float("inf")), tmp_path / "out")
     (tiny_copy / "unet" / "link.json").symlink_to("/etc/hostname")
     with pytest.raises(BadModel, match="leads out of the model"):
         folder(model, tiny_edit(model), tmp_path / "out")

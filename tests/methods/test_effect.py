@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from erase.edit import Edit
 from erase.effect import LEAST, MOST, Effect
@@ -21,6 +23,7 @@ from erase.methods.uce import UCE
 from erase.models import Model
 from erase.options import make_edit
 from erase.task import Target, Task
+from tests.cli.test_verify import DETECTOR, PROTOCOL, arguments
 from tests.conftest import OBJECTS, STYLES
 from tests.methods.trained import FEW
 from tests.recipes import command, refused, tiny_recipe, write_recipe
@@ -67,9 +70,9 @@ def test_the_shares_are_those_of_every_weight_and_token(model: Model, method: UC
 
 def test_an_edit_that_maps_targets_onto_anchors_moves_them_all_the_way(model: Model) -> None:
     one = Task((Target("noto", "style", "blob"),), ("twemoji",))
-    effect = effect_of(UCE(tokens="all", lamb=1e-6, preserve_scale=0.0, protect="none")(model, one), model, one)
+    effect = effect_of(UCE(lamb=1e-8, preserve_scale=0.0)(model, one), model, one)
     assert effect is not None
-    assert effect.moved == pytest.approx(1.0, abs=0.05)
+    assert effect.moved == pytest.approx(1.0, abs=1e-3)
 
 
 def test_an_edited_text_encoder_moves_outputs_through_its_states(model: Model) -> None:
@@ -150,10 +153,15 @@ def test_an_edit_that_may_move_nothing_says_so_wherever_it_is_seen(
     assert effect.moved is not None
     assert effect.moved < 1e-3
     assert json.loads(command(capsys, "inspect", file, "--json").out)["effect"].startswith("next to nothing")
-    code = command(capsys, "verify", file, "--base", narrow, "-o", tmp_path / "verify").code
-    reasons = json.loads((tmp_path / "verify" / "verdict.json").read_text())["reasons"]
-    assert code == 3
-    assert "next to nothing" in [reason["kind"] for reason in reasons]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PROTOCOL))
+    (tmp_path / "mine.py").write_text(DETECTOR)
+    command(capsys, "export", "-m", narrow, "-e", file, "-o", tmp_path / "edited")
+    for edited in (file, tmp_path / "edited"):
+        said = command(capsys, *arguments(tmp_path, edited, narrow))
+        reasons = json.loads((tmp_path / "out" / "verdict.json").read_text())["reasons"]
+        assert said.code == 3
+        assert "next to nothing" in [reason["kind"] for reason in reasons]
+        shutil.rmtree(tmp_path / "out")
 
 
 def test_a_run_of_such_an_edit_ends_with_3_without_any_bounds(capsys: Capture, narrow: Path, tmp_path: Path) -> None:
@@ -161,6 +169,8 @@ def test_a_run_of_such_an_edit_ends_with_3_without_any_bounds(capsys: Capture, n
     for _ in range(2):  # and when it was finished already
         line = refused(capsys, "run", recipe, "-o", tmp_path / "run", code=3)
         assert "uce has changed next to nothing: outputs for the targets' prompts" in line
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "The edit has changed next to nothing." in report
 
 
 def test_an_edit_that_moves_what_must_stay_is_harm(model: Model, caplog: pytest.LogCaptureFixture) -> None:

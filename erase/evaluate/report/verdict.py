@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from erase.effect import Effect
 from erase.evaluate.figures import Figure
 from erase.evaluate.report.findings import Findings, before_of
 from erase.evaluate.report.reasons import reasons_of
@@ -38,7 +39,18 @@ class Verdict:
 
 
 def reach_verdict(findings: Findings) -> Verdict:
-    """The verdict by the bounds of the run's gate; open where the gate does not bind all three figures."""
+    """The verdict by the bounds of the run's gate and by what was seen of the edit when it was made."""
+    found, effect = _by_bounds(findings), findings.edit.get("effect")
+    problems = Effect(**effect).problems if effect else ()
+    if not problems:
+        return found
+    headline = found.headline if found.state == "failed" else f"The edit has {problems[0].said}."
+    said = (f"{one.kind[0].upper()}{one.kind[1:]}: when the edit was made, {one.text}." for one in problems)
+    return Verdict("failed", headline, (*said, *found.remarks))
+
+
+def _by_bounds(findings: Findings) -> Verdict:
+    """The verdict by the bounds alone; open where the gate does not bind all three figures."""
     remarks = (*_remarks(findings), *_missing(findings))
     if unmeasured := findings.scores.unmeasured:
         return Verdict("failed" if "ua" in findings.bounds else "open", f"UA not measured: {unmeasured}.", remarks)
