@@ -41,13 +41,13 @@ def effect_of(edit: Edit, model: Model, task: Task) -> Effect | None:
     if edit.guidance or not (encoders or any(site.name in touched for site in model.sites() if site.reads != "stream")):
         return None
     pairs = _spread(list(prompt_pairs(task.targets)), PROMPTS)
-    keeps = _spread(list(task.keeps), PROMPTS)
+    keeps = _spread(task.kept, PROMPTS)
     texts = [*(old for old, _ in pairs), *(new for _, new in pairs), *keeps]
     before = model.encode(texts)
     after = _encoded_after(edit, model, texts) if encoders else before
     sums = torch.zeros(3, dtype=torch.float64)
     for site in sites:
-        sums += _moves(edit, model.weight(site.name), site, _States.of(site, before, after, pairs=len(pairs)))
+        sums += _moves(edit, model.weight(site.name), site, states=_States.of(site, before, after, pairs=len(pairs)))
     moved, kept, apart = sums.sqrt().tolist()
     if not apart:
         return None
@@ -75,7 +75,7 @@ class _States:
         return _States(read(before, old), read(before, new), read(before, keeps), read(after, old), read(after, keeps))
 
 
-def _moves(edit: Edit, weight: Tensor, site: Site, states: _States) -> Tensor:
+def _moves(edit: Edit, weight: Tensor, site: Site, *, states: _States) -> Tensor:
     """Mean squares of how far outputs move: the targets', the keeps'; and of the targets' way to their anchors."""
     change, weight = edit.change(site.name, weight)[:, : site.width].float(), weight[:, : site.width].float()
     moves = (

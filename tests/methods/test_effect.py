@@ -52,7 +52,7 @@ def derived(edit: Edit, model: Model, task: Task) -> tuple[float, float]:
     pairs = [pair for two in zip(names, anchors, strict=True) for pair in zip(*map(states, two), strict=True)]
     apart = size([weight @ (n - o) for o, n in pairs for weight in weights]) / len(names)
     own = sum(size(moved(prompt)) for prompt in names) / len(names)
-    kept = sum(size(moved(prompt)) for prompt in task.keeps) / len(task.keeps)
+    kept = sum(size(moved(prompt)) for prompt in task.kept) / len(task.kept)
     return float((own / apart) ** 0.5), float((kept / apart) ** 0.5)
 
 
