@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from erase.models import Model, open_model
     from erase.pipeline import load_pipeline
     from erase.prompts import PromptSet, load_prompts
-    from erase.task import Target, Task
+    from erase.task import Keep, Target, Task
 
 __all__ = [
     "Edit",
     "EraseError",
+    "Keep",
     "Model",
     "PromptSet",
     "Sampler",
@@ -34,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Edit": "erase.edit",
     "EraseError": "erase.errors",
+    "Keep": "erase.task",
     "Model": "erase.models",
     "PromptSet": "erase.prompts",
     "Sampler": "erase.evaluate.sampler",
