@@ -24,13 +24,14 @@ def undo(
     [bold]erase undo edited --base models/base[/]     from the base model
     [bold]erase undo edited[/]                        from what `erase export --option reversal=true` left beside it
     """
-    from erase.errors import BadOption
+    from erase.errors import BadModel, BadOption
     from erase.export._undo import undo as restore
     from erase.export._undo_file import undo_file
 
     if base is not None and reversal is not None:
         raise BadOption("give --base or --reversal, not both.")
-    exported = Path(str(exported).rstrip("/"))
+    if not exported.name or not exported.exists():
+        raise BadModel(f'"{exported}" is no export; expected a folder or a single file that `erase export` wrote.')
     is_file = exported.is_file()
     name = f"{exported.stem}-restored.safetensors" if is_file else f"{exported.name}-restored"
     turn_back = undo_file if is_file else restore

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from erase import documents
+from erase.documents import Form
+from erase.edit_file import StoredInfo, StoredTask
 from erase.errors import BadModel
 from erase.export._recipe import MANIFEST
 from erase.files import sha256_of
@@ -18,6 +22,46 @@ from erase.models._weights import content_digest
 
 _LARGEST = 64 * 2**20  # bytes; that of the largest model stays below 1 MB
 _NOT_OURS = (".git", ".cache", ".gitattributes")  # what the hub and git put beside a model
+
+
+class _Open(Form):
+    """A mapping of the very types that are written, which may hold more than it names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+class _File(_Open):
+    sha256: str
+
+
+class _Changed(_Open):
+    tensor: str
+    file: str
+    sha256_before: str
+    sha256_after: str
+    relative_change: float | None = None
+
+
+class _Edit(_Open):
+    content: str
+    base: str = ""
+    method: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    task: StoredTask = StoredTask()
+    strength: float = 1.0
+    parts: Sequence[StoredInfo] = ()
+
+
+class _Stored(_Open):
+    """What a manifest has to hold, whatever else it says."""
+
+    base: str
+    edit: _Edit
+    files: dict[str, _File]
+    changed: Sequence[_Changed]
+    added: Sequence[str] = ()
+    renamed: dict[str, str] = Field(default_factory=dict)
+    rewritten: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,11 +106,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise BadModel(f"{file} has {file.stat().st_size} bytes, which no manifest has; do not trust it.")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
+        documents.check(content, _Stored, source=f"{file} is damaged", error=BadModel)
         names = [*content["files"], *(record["file"] for record in content["changed"]), *content.get("renamed", ())]
         names += [*content.get("renamed", {}).values(), *content.get("respelled", {})]
+        names += content.get("rewritten", {})
         _ = content["edit"]["content"], content["base"], [record["sha256_after"] for record in content["changed"]]
         sound = all(isinstance(entry["sha256"], str) for entry in content["files"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadModel(f"{file} is damaged ({type(error).__name__}: {error}); get the model anew.") from error
     bad = next((name for name in names if not is_inside(name)), None if sound else "a file without a hash")
     if bad is not None:
