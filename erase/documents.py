@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import typing
 from collections.abc import Hashable
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,7 +143,8 @@ def check(value: object, form: type[F], *, source: str, error: type[EraseError])
 
 def check_value(value: object, kind: Any, *, key: str, error: type[EraseError]) -> Any:
     """The value as the type `kind`; raises `error` with one line that names the key."""
-    config = None if is_dataclass(kind) else ConfigDict(allow_inf_nan=False)  # a dataclass has its own
+    # A dataclass or a form has settings of its own, beside which pydantic takes no others.
+    config = None if dataclasses.is_dataclass(kind) or _form_in(kind) is kind else ConfigDict(allow_inf_nan=False)
     try:
         return TypeAdapter(kind, config=config).validate_python(value)
     except ValidationError as problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,12 @@ def test_a_number_that_is_not_finite_is_no_value() -> None:
         check_value(float("nan"), float, key="option a", error=BadPipeline)
     with pytest.raises(BadPipeline, match="finite"):
         check_value([1.0, float("inf")], tuple[float, ...], key="option a", error=BadPipeline)
+
+
+def test_a_dataclass_and_a_form_are_kinds_like_others() -> None:
+    @dataclass(frozen=True)
+    class Point:
+        x: int
+
+    assert check_value({"x": 1}, Point, key="point", error=BadPipeline) == Point(1)
+    assert check_value({"steps": 3}, Inner, key="inner", error=BadPipeline) == Inner(steps=3)

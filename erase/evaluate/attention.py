@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Mapping
+from typing import Any
 
 from erase.errors import BadOption, MissingExtra
-
-if TYPE_CHECKING:
-    from erase.edit import Edit
 
 BACKENDS = ("sdpa", "xformers")
 
@@ -29,11 +28,21 @@ def check_attention(backend: str) -> None:
         )
 
 
-def device_for(edit: Edit | None) -> str:
-    """`cuda` if it is there, else `cpu`; edits that act while sampling stay on the CPU."""
+def device_here(environment: Mapping[str, str] | None = None) -> str:
+    """Where this process computes: the card that its launcher's LOCAL_RANK counts to, `cuda` if it was not launched.
+
+    `cpu` if there is no card. More processes than cards share them in turn. Raises BadOption for what is no number.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() and not (edit and edit.guidance) else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    said = (os.environ if environment is None else environment).get("LOCAL_RANK")
+    if said is None:
+        return "cuda"
+    if not said.isdigit():
+        raise BadOption(f'LOCAL_RANK is "{said}"; expected a whole number, as torchrun sets it.')
+    return f"cuda:{int(said) % torch.cuda.device_count()}"
 
 
 def use_attention(pipe: Any, backend: str) -> None:

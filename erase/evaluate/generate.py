@@ -23,7 +23,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.evaluate.attention import device_for, use_attention
+from erase.evaluate.attention import device_here, use_attention
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
 from erase.files import content_hash, write_atomically
@@ -47,7 +47,7 @@ def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> 
     """The name of a row's image: a hash of everything that it depends on."""
     parts: dict[str, object] = {"model": model.content, "edit": edit.content if edit else None}
     parts["sampler"] = sampler.settings
-    if (device := device_for(edit)) != "cpu":  # which rounds otherwise
+    if (device := device_here().partition(":")[0]) != "cpu":  # which rounds otherwise
         parts["device"] = device
     return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
 
@@ -117,7 +117,7 @@ def sample(
     model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None = None
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once."""
-    pipe = model.pipeline().to(device_for(edit))
+    pipe = model.pipeline().to(device_here())
     use_attention(pipe, sampler.attention)
     guide = guide_of(edit, model)
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()

@@ -1,7 +1,10 @@
 """Low-rank additions whose strength each prompt sets while it is sampled.
 
 Lyu et al., "One-dimensional Adapter to Rule Them All", CVPR 2024, section 3.4: for prompt p and concept c, the larger
-of the cosine of their token states, all in one row, and the share of c's tokens that stand in p.
+of the cosine of their token states, all in one row, and the share of c's tokens that stand in p. It holds for the whole
+sampling, the empty prompt's half of guidance included. Official code: Con6924/SPM, `infer_spm.py` (Apache-2.0). There
+both factors of a membrane are multiplied by it, so that a share m opens by its square, and several concepts' factors
+are summed before they are multiplied; here the membranes themselves are, as in the paper.
 """
 
 from __future__ import annotations
@@ -56,9 +59,9 @@ class GatedMembranes:
         return hooked(hook for one in self.sets for hook in one.hooks(pipe))
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
-        prompts = list(dict.fromkeys(["", *batch.prompts]))
+        prompts = dict.fromkeys(batch.prompts)
         opened = [{prompt: openness(self.model, prompt, one.words) for prompt in prompts} for one in self.sets]
-        rows = batch.prompts if batch.guidance <= 1 else ("",) * len(batch.prompts) + batch.prompts
+        rows = batch.prompts if batch.guidance <= 1 else batch.prompts * 2
         shares = tuple(torch.tensor([shares[prompt] for prompt in rows]) for shares in opened)
         return GatedBatch(self, batch, shares)
 

@@ -50,4 +50,5 @@ class Away(Plain):
     strength: float
 
     def begin(self, pipe: Any, batch: Prompted) -> Guided:
-        return Free(replace(batch, empty=batch.empty + self.strength * (self.states - batch.empty)))
+        away = self.states.to(batch.empty) - batch.empty
+        return Free(replace(batch, empty=batch.empty + self.strength * away))

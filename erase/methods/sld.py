@@ -86,7 +86,7 @@ class Steered:
     past: Tensor | float = 0.0
 
     def predict(self, ask: Ask, step: int) -> Tensor:
-        concept = self.steering.states.expand_as(self.batch.states)
+        concept = self.steering.states.to(self.batch.states).expand_as(self.batch.states)
         empty, prompted, unsafe = ask([self.batch.empty, self.batch.states, concept])
         options = self.steering.options
         away = safety(empty, prompted, unsafe, past=self.past, options=options)

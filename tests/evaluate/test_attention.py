@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 
 from erase.edit import Edit
 from erase.errors import BadOption, MissingExtra
-from erase.evaluate.attention import check_attention, device_for, use_attention
+from erase.evaluate.attention import check_attention, device_here, use_attention
 from erase.evaluate.generate import image_id, sample, sample_batch
 from erase.evaluate.sampler import Sampler
+from erase.guide import Prompted, guide_of
 from erase.models import Model, conditions_of, open_model
 from erase.prompts import Row
+from tests.methods.test_contract import GUIDES, make
 from tests.recipes import refused, tiny_recipe, write_recipe
 from tests.tiny_edits import tiny_edit
 
@@ -69,13 +72,48 @@ def test_xformers_is_switched_on_by_the_call_that_works_on_unets(cuda: None, mon
 def test_images_are_computed_on_cuda_where_it_is_and_are_then_others(model: Model, cuda: None) -> None:
     edit = tiny_edit(model)
     guided = Edit(edit.info, guidance=True)
-    assert [device_for(one) for one in (None, edit, guided)] == ["cuda", "cuda", "cpu"]
-    row, there = Row("a cat", 0), [None, edit]
+    row, there = Row("a cat", 0), [None, edit, guided]
     on_cuda = [image_id(model, row, Sampler(), edit=one) for one in there]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
         on_cpu = [image_id(model, row, Sampler(), edit=one) for one in there]
-    assert len({*on_cuda, *on_cpu}) == 4
+    assert len({*on_cuda, *on_cpu}) == 6
+
+
+def test_each_launched_process_computes_on_its_own_card(
+    cuda: None, monkeypatch: pytest.MonkeyPatch, model: Model
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    ranks = [{}, {"LOCAL_RANK": "0"}, {"LOCAL_RANK": "1"}, {"LOCAL_RANK": "2", "RANK": "6"}]
+    assert [device_here(said) for said in ranks] == ["cuda", "cuda:0", "cuda:1", "cuda:0"]
+    with pytest.raises(BadOption, match='LOCAL_RANK is "one"; expected a whole number'):
+        device_here({"LOCAL_RANK": "one"})
+    ids = set()
+    for rank in ("0", "1"):  # an image is the same whichever card draws it
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        ids.add(image_id(model, Row("a cat", 0), Sampler(), edit=None))
+    assert len(ids) == 1
+
+
+def test_images_are_sampled_on_the_card_of_the_launcher(
+    cuda: None, monkeypatch: pytest.MonkeyPatch, model: Model
+) -> None:
+    moved: list[str] = []
+
+    class Moved(Exception):
+        pass
+
+    def to(pipe: Any, device: str) -> None:
+        moved.append(device)
+        raise Moved
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr("diffusers.DiffusionPipeline.to", to)
+    for edit in (None, make("negative_prompt", model)):
+        with pytest.raises(Moved):
+            next(sample(model, [Row("a cat", 0)], Sampler(), edit=edit))
+    assert moved == ["cuda:3", "cuda:3"]
 
 
 @pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-xl"])
@@ -84,6 +122,22 @@ def test_sampling_mixes_no_devices(family: str, family_model: Callable[[str], Mo
     conditions = conditions_of(pipe, ["a cat"])
     pipe.to("meta")  # no tensor of another device can be computed with one of this
     pixels = sample_batch(pipe, [Row("a cat", 0)] * 2, conditions=conditions, sampler=Sampler(steps=2))
+    assert (pixels.device.type, pixels.shape) == ("meta", (2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("method", [*GUIDES, "spm"])
+def test_sampling_under_a_guide_mixes_no_devices(method: str, guidance: float, model: Model) -> None:
+    edit, prompts = make(method, model), ["a cat in noto style", "a dog"]
+    rows = [Row(prompt, 0) for prompt in prompts]
+    pipe, guide = model.pipeline(), guide_of(edit, model)
+    conditions, states = conditions_of(pipe, prompts), model.encode(prompts).states
+    with torch.no_grad():
+        guide.begin(pipe, Prompted(tuple(prompts), states, states, guidance))  # prompts are looked at once, with values
+    pipe.to("meta")
+    with guide.attached(pipe):
+        settings = Sampler(steps=2, guidance=guidance)
+        pixels = sample_batch(pipe, rows, conditions=conditions, sampler=settings, guide=guide)
     assert (pixels.device.type, pixels.shape) == ("meta", (2, 3, 16, 16))
 
 

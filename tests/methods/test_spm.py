@@ -125,6 +125,18 @@ def test_the_gate_is_full_strength_where_open_and_less_elsewhere(model: Model) -
     torch.testing.assert_close(latents(rest, "a dog"), latents(always_open, "a dog"), rtol=1e-3, atol=1e-4)
 
 
+def test_a_prompts_openness_holds_in_both_halves_of_guidance(model: Model) -> None:
+    edit = SPM(**FEW)(model, STYLE)
+    guide, prompts = guide_of(edit, model), (OLD, "a dog")
+    assert isinstance(guide, GatedMembranes)
+    states = model.encode(list(prompts)).states
+    opened = [openness(model, prompt, ("noto",)) for prompt in prompts]
+    assert opened[1] < opened[0] == 1.0
+    for guidance, expected in ((3.0, opened * 2), (1.0, opened)):
+        guide.begin(None, Prompted(prompts, states, states, guidance)).predict(lambda asked: asked, 0)
+        assert guide.sets[0].shares.tolist() == pytest.approx(expected)
+
+
 def with_gate(edit: Edit, gate: Gate | None) -> Edit:
     return replace(edit, low_rank=tuple(replace(one, gate=gate) for one in edit.low_rank))
 
