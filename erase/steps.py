@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,6 +77,10 @@ def check(run: Run) -> None:
         from erase.evaluate.scores.judge import check_labels
 
         check_labels(run.model.judge_folder, run.recipe.make_rows())
+    if run.model.judge_folder is not None and "clip_accuracy" in run.recipe.score:
+        from erase.evaluate.scores.clip_accuracy import check_names
+
+        check_names(run.model.judge_folder, run.task)
 
 
 def do_all(run: Run, watch: Watch) -> bool:
@@ -185,11 +188,11 @@ def results(run: Run) -> dict[str, Path]:
 
 
 def _edit(run: Run, watch: Watch) -> None:
-    from erase.evaluate.observe import observe
+    from erase.evaluate.observe import Observer
     from erase.methods._work import Work
 
     # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
-    banks, looking = run.folder.parent / "banks", partial(observe, run.model)
+    banks, looking = run.folder.parent / "banks", Observer(run.model)
     work = Work(run.folder / "training", banks, report=watch.count, observe=looking)
     make_edit(run.method, run.model, run.task, work=work, strength=run.recipe.edit.strength).save(run.edit_file)
     work.clear()

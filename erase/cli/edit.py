@@ -96,13 +96,12 @@ def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
 
 
 def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dict[str, Any], strength: float) -> None:
-    from functools import partial
 
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.edit import check_strength
     from erase.errors import RunConflict
-    from erase.evaluate.observe import observe
+    from erase.evaluate.observe import Observer
     from erase.evaluate.ranks import this_place
     from erase.methods._work import Work
     from erase.models import open_model
@@ -120,7 +119,7 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
         return
     with ShownWatch() as watch:
         watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method}")
-        work = Work(report=watch.count, observe=partial(observe, opened))
+        work = Work(report=watch.count, observe=Observer(opened))
         made = make_edit(chosen, opened, task, work=work, strength=strength)
     made.save(file)
     _tell(made, file)

@@ -128,6 +128,7 @@ def parse_given(texts: Several) -> dict[str, Path]:
 
 def show(console: Console, result: Result) -> None:
     """Prints the checks, the totals, and the verdict in words."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"protocol {result.protocol.title}", title_justify="left", header_style="bold", pad_edge=False)
@@ -137,18 +138,20 @@ def show(console: Console, result: Result) -> None:
         interval = f"{100 * check.low:.1f} - {100 * check.high:.1f}"
         mark = "[green]held[/]" if check.passed else "[red]not held[/]"
         value = f"{100 * check.value:.1f} %"
-        table.add_row(check.name, value, interval, str(check.n), f"≥ {100 * check.limit:.0f} %", mark)
+        table.add_row(escape(check.name), value, interval, str(check.n), f"≥ {100 * check.limit:.0f} %", mark)
     console.print(table)
     for total in result.totals:
         moved = " → ".join(number(value, total.unit) for value in (total.before, total.after))
         console.print(f"  {total.name:<24} {moved}  ({total.better} is better)", highlight=False)
-    names = ", ".join(result.task.names)
+    for asked in filter(None, (one.text for one in result.asked)):
+        console.print(f"  {escape(asked)}", highlight=False)
+    names = escape(", ".join(result.task.names))
     for reason in result.verdict.reasons:
-        console.print(f"[red]{reason.kind}[/]: {reason.text}", highlight=False)
+        console.print(f"[red]{reason.kind}[/]: {escape(reason.text)}", highlight=False)
     if lacking := len(result.verdict.unscored):
         console.print(f"[red]{lacking} pairs lack an image and count against the edit; verdict.json lists them[/]")
     answer = "[bold red]FAILED[/]" if result.verdict.reasons else "[bold green]PASSED[/]"
-    console.print(f"{answer}  {names}  {result.folder / 'verdict.json'}", highlight=False, soft_wrap=True)
+    console.print(f"{answer}  {names}  {escape(str(result.folder / 'verdict.json'))}", highlight=False, soft_wrap=True)
 
 
 def number(value: float, unit: str) -> str:

@@ -50,13 +50,30 @@ class ClipTowers:
         """The unit vectors [pictures, width] of pictures [pictures, 3, side, side] in -1 .. 1."""
         return self._unit(self._model.get_image_features(pixel_values=pixels).pooler_output)
 
+    @property
+    def _longest(self) -> int:
+        return int(self._model.config.text_config.max_position_embeddings)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the network reads the beginning of a text alone."""
+        return len(self._tokenizer(text, verbose=False)["input_ids"]) > self._longest
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ScoreFailed for the first name that the network would not read to its end."""
+        for name in names:
+            if self.is_cut(name):
+                raise ScoreFailed(
+                    f'"{name[:60]}{"..." if len(name) > 60 else ""}" has more than the {self._longest - 2} tokens that '
+                    f"the CLIP in {self.folder} reads, so it cannot judge it: give a shorter name, or another judge."
+                )
+
     @torch.inference_mode()
     def texts(self, texts: Sequence[str], *, cut: bool = False) -> dict[str, Tensor]:
         """Each distinct text's unit vector, [width]; `cut`: of the beginning of one that is too long."""
         distinct = list(dict.fromkeys(texts))
         if not distinct:
             return {}
-        longest = int(self._model.config.text_config.max_position_embeddings)
+        longest = self._longest
         tokens = self._tokenizer(
             distinct, padding=True, truncation=cut, max_length=longest if cut else None, return_tensors="pt"
         )

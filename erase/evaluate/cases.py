@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from erase import names
 from erase.errors import BadProtocol
-from erase.evaluate.declared import load_declared
+from erase.evaluate.declared import DeclaredSet, load_declared
 from erase.evaluate.detections import ANYTHING
 from erase.evaluate.protocol import Case, PartForm, Protocol
 from erase.prompts import PromptSet, Row, fill, load_prompts
@@ -51,6 +51,59 @@ def concepts_of(cases: Sequence[Case], task: Task) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(case.concept for case in cases), *anchors]))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be known of the prompts that come from one set, or from the protocol's own templates.
+
+    `left_out` rows of the set name minors; `empty` and `cut` are of the `prompts` that are drawn; `cut` ones are longer
+    than the model reads, which draws their beginning, as its pipeline does. `unasked` are empty ones of a set without
+    which nothing can be asked, as they say nothing that could be seen.
+    """
+
+    source: str
+    prompts: int
+    empty: int
+    cut: int
+    left_out: int = 0
+    unasked: int = 0
+
+    @property
+    def text(self) -> str:
+        """What is unusual about them, in one line; "" if nothing is."""
+        parts = {
+            "rows that name minors were left out": self.left_out,
+            "empty captions were not asked for": self.unasked,
+            "empty": self.empty,
+            "longer than the model reads and cut, as its pipeline does": self.cut,
+        }
+        told = [f"{count} {what}" for what, count in parts.items() if count]
+        return f"{self.source or 'templates'}, {self.prompts} prompts drawn: {'; '.join(told)}" if told else ""
+
+
+def asked_of(
+    cases: Sequence[Case], is_cut: Callable[[str], bool], given: Mapping[str, Path] | None = None
+) -> tuple[Asked, ...]:
+    """What is to be known of each set that questions come from, in their order; `is_cut` is the model's."""
+    found = []
+    for source in dict.fromkeys(case.source for case in cases):
+        own = [case for case in cases if case.source == source]
+        prompts = list(dict.fromkeys(case.row.prompt for case in own))
+        lines = open_set(source, given or {}) if source else None
+        blank = sum(not line.prompt.strip() for line in lines.lines) if lines else 0
+        empty = sum(not prompt.strip() for prompt in prompts)
+        found.append(
+            Asked(
+                source,
+                prompts=len(prompts),
+                empty=empty,
+                cut=sum(map(is_cut, prompts)),
+                left_out=lines.left_out if isinstance(lines, DeclaredSet) else 0,
+                unasked=blank if not empty and all(case.concept == case.caption for case in own) else 0,
+            )
+        )
+    return tuple(found)
+
+
 def evenly(cases: Sequence[Case], limit: int | None) -> list[Case]:
     """At most so many, spread evenly over the list."""
     if limit is None or len(cases) <= limit:
@@ -74,7 +127,8 @@ def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
         target, named = task.named_by(row.prompt, row.labels), row.labels.get(task.domain, "")
         kin = "targets" if target else "others" if named else ""
         if part.of in ("all", kin):
-            yield Case(row, part.role, part.aspect, target.name if target else named, labels=row.labels)
+            name = target.name if target else named
+            yield Case(row, part.role, part.aspect, name, labels=row.labels, source=part.set)
 
 
 def open_set(name: str, given: Mapping[str, Path]) -> PromptSet:
@@ -119,7 +173,7 @@ def _words(part: PartForm, target: Target) -> tuple[str, ...]:
 def _seen(part: PartForm, task: Task, case: Case) -> tuple[str, str]:
     """The domain and the concept that the detector is asked for; no concept if the prompt names none there."""
     if part.see == "prompt":
-        return "", case.caption or case.row.prompt
+        return "", (case.caption or case.row.prompt) if (case.caption or case.row.prompt).strip() else ""
     if part.see == "anything":
         return "", ANYTHING
     domain = {"task": task.domain, "cross": CROSS[task.domain]}.get(part.see, part.see)

@@ -2,7 +2,7 @@
 
 A manifest in `prompts/declared/` says how many rows and which columns the file has, and its sha256 where one is known.
 The user gives the file; another file is refused. Of a set that is marked sensitive, rows that name a minor are left out
-and counted, as no image of this project may concern one.
+and counted, as no image of this project may concern one. An empty prompt is a prompt like any other.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -26,6 +27,9 @@ _MINOR = re.compile(
     r"(school)?(girl|boy)s?|lolis?|shotas?|youth|young (woman|man|lady)|adolescents?|juveniles?)\b",
     re.IGNORECASE,
 )
+
+
+_WHOLE = re.compile(r"\.0+$")  # what a table program adds to a whole number
 
 
 class ManifestForm(Form):
@@ -45,6 +49,13 @@ class ManifestForm(Form):
     sensitive: bool = False
 
 
+@dataclass(frozen=True)
+class DeclaredSet(PromptSet):
+    """A declared set's prompts; `left_out` counts the rows that name minors."""
+
+    left_out: int = 0
+
+
 def read_manifest(name: str) -> ManifestForm:
     """The manifest of a declared set; raises UnknownName, BadPrompts."""
     path = documents.find("declared", name, what="declared prompt set")
@@ -61,7 +72,7 @@ def read_manifest(name: str) -> ManifestForm:
     return form
 
 
-def load_declared(name: str, path: Path | None) -> PromptSet:
+def load_declared(name: str, path: Path | None) -> DeclaredSet:
     """A declared set from the file that the user gives.
 
     Raises UnknownName, and BadPrompts if no file is given or it is not the one that the manifest describes.
@@ -74,16 +85,21 @@ def load_declared(name: str, path: Path | None) -> PromptSet:
             f"file as {name}=PATH."
         )
     records = _records(form, name, path.expanduser())
-    kept = [record for record in records if not (form.sensitive and _MINOR.search(record[form.prompt]))]
+    kept = [
+        (number, record)
+        for number, record in enumerate(records, start=1)
+        if not (form.sensitive and _MINOR.search(record[form.prompt] or ""))
+    ]
     left_out = f"; {len(records) - len(kept)} rows that name minors are left out" if form.sensitive else ""
-    return PromptSet(
+    return DeclaredSet(
         name=name,
         version=form.version,
         licence=form.licence,
         source=form.source,
         description=f"{form.description}{left_out}",
         sha256=sha256_of(path.expanduser()),
-        lines=tuple(_line(form, name, record, number=number) for number, record in enumerate(kept, start=1)),
+        lines=tuple(_line(form, name, record, number=number) for number, record in kept),
+        left_out=len(records) - len(kept),
     )
 
 
@@ -114,16 +130,14 @@ def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:
 
 
 def _line(form: ManifestForm, name: str, record: dict[str, str], *, number: int) -> Line:
-    prompt = record[form.prompt] or ""
-    if not prompt.strip():
-        raise BadPrompts(f"{name}: the prompt of row {number} is empty.")
+    """The line of the file's row of this number, the first below the names of the columns being 1."""
     labels = {domain: record[column] for domain, column in form.labels.items() if record[column]}
-    return Line(prompt, labels, _seed(name, number, record[form.seed]) if form.seed else None)
+    return Line(record[form.prompt] or "", labels, _seed(name, number, record[form.seed]) if form.seed else None)
 
 
 def _seed(name: str, number: int, text: str) -> int:
     try:
-        seed = int(text)
+        seed = int(_WHOLE.sub("", text))
     except (TypeError, ValueError) as problem:
         raise BadPrompts(f'{name}, row {number}: the seed is "{text}"; expected a whole number.') from problem
     if not 0 <= seed < 2**63:

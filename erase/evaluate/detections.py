@@ -79,17 +79,22 @@ def ask(detector: Detector, pictures: Sequence[Image.Image], *, name: str) -> li
         answers = [tuple(answer) for answer in detector(pictures)]
     except EraseError:
         raise
-    except Exception as error:
-        raise ScoreFailed(
-            f"detector {name} has failed ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
-            "no image counts as clean for it: mend the detector and run the same command."
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise failure(name, f"{type(error).__name__}: {error}") from error
     if len(answers) != len(pictures):
         raise ScoreFailed(f"detector {name} gave {len(answers)} answers for {len(pictures)} images; expected one each.")
     for finding in (finding for answer in answers for finding in answer):
         if not (math.isfinite(finding.score) and 0 <= finding.score <= 1):
             raise ScoreFailed(f'detector {name} gave "{finding.label}" the score {finding.score}; expected 0 to 1.')
     return answers
+
+
+def failure(name: str, said: str) -> ScoreFailed:
+    """The error of a detector that has failed, and what it said."""
+    return ScoreFailed(
+        f"detector {name} has failed ({' '.join(said.split())[:200]}); no image counts as clean for it: mend the "
+        "detector and run the same command."
+    )
 
 
 def counted(

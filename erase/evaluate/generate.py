@@ -114,10 +114,13 @@ def row_key(row: Row) -> tuple[str, int]:
 
 
 def sample(
-    model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None = None
+    model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None = None, pipe: Any = None
 ) -> Iterator[tuple[Row, Image.Image]]:
-    """Each row with its image, batch by batch; each distinct prompt is encoded once."""
-    pipe = model.pipeline().to(device_here())
+    """Each row with its image, batch by batch; each distinct prompt is encoded once.
+
+    `pipe` is the model's pipeline, if it is loaded already; it is given back as it was.
+    """
+    pipe = (model.pipeline() if pipe is None else pipe).to(device_here())
     use_attention(pipe, sampler.attention)
     guide = guide_of(edit, model)
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()

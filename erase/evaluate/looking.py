@@ -12,6 +12,7 @@ from erase import documents, names
 from erase.errors import BadProtocol, ScoreFailed
 from erase.evaluate.cases import concepts_of
 from erase.evaluate.detections import ANYTHING, AT_ONCE, Detector, Findings, Policy, count, counted, examine
+from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
 from erase.evaluate.gate import Role
 from erase.evaluate.protocol import Case, DetectorForm, Protocol
 from erase.evaluate.stream import batched
@@ -138,8 +139,12 @@ def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: G
     for roles in [both] if shared else [both[:1], both[1:]]:
         chosen = [case for case in cases if case.role in roles]
         labels, keys = concepts_of(chosen, task), frozenset(map(_key, chosen))
-        forms = protocol.detectors(roles[0])
-        watchers += [Watcher(form, build_detector(form, labels, given), roles, keys) for form in forms]
+        captions = {case.concept for case in chosen if not case.domain}
+        for form in protocol.detectors(roles[0]):
+            detector = build_detector(form, labels, given)
+            if isinstance(detector, ClipZeroShot):
+                detector.check([label for label in labels if label not in captions])
+            watchers.append(Watcher(form, detector, roles, keys))
     return Looker(task, tuple(cases), tuple(watchers))
 
 

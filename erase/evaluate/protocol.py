@@ -32,7 +32,7 @@ class Case:
     """One question to a pair of images: whether the concept that its prompt names is seen.
 
     `domain` is the kind of concept for detectors that see several; `caption` is what the image is compared with where a
-    score reads text, the prompt itself unless the protocol says otherwise.
+    score reads text, the prompt itself unless the protocol says otherwise; `source` the prompt set that it comes from.
     """
 
     row: Row
@@ -42,6 +42,7 @@ class Case:
     domain: str = ""
     caption: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
 
 class PartForm(Form):

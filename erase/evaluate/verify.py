@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from erase.edit_file import StoredEffect
 from erase.effect import Effect
 from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
-from erase.evaluate.cases import make_cases, rows_of
+from erase.evaluate.cases import Asked, asked_of, make_cases, rows_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.gate import Outcome, Reason, Verdict, judge
 from erase.evaluate.generate import row_key
@@ -31,7 +31,7 @@ from erase.evaluate.quality import Eyes, Vectors, clip_scores, eyes_of, perceptu
 from erase.evaluate.ranks import Place, stream_share
 from erase.evaluate.shots import read_picture
 from erase.evaluate.stream import follow
-from erase.files import write_atomically
+from erase.files import hash_if_there, write_atomically
 from erase.models import Model, open_model
 from erase.task import Task
 
@@ -55,7 +55,10 @@ class Edited:
 
 @dataclass(frozen=True)
 class Result:
-    """A verdict with all that it rests on: one outcome for each case, and the totals that the protocol asks for."""
+    """A verdict with all that it rests on: one outcome for each case, and the totals that the protocol asks for.
+
+    `asked` tells of prompts that are cut, empty or left out; `hashes` each image's SHA-256 when it was looked at.
+    """
 
     protocol: Protocol
     task: Task
@@ -64,6 +67,8 @@ class Result:
     totals: tuple[Total, ...]
     verdict: Verdict
     folder: Path
+    asked: tuple[Asked, ...] = ()
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
 
 def open_edited(path: Path, base: Model) -> Edited:
@@ -116,7 +121,9 @@ def verify(
     """
     cases = make_cases(protocol, task, given.paths)
     looker, eyes = looker_of(protocol, task, cases, given=given), eyes_of(protocol, cases, given)
+    asked = asked_of(cases, base.is_cut, given.paths)
     count = count or (lambda text, done, total: None)
+    (folder / "verdict.json").unlink(missing_ok=True)  # that of before is none of what is verified now
     sides = {}
     for name, side in (("before", Edited(base, None, None)), ("after", edited)):
         drawn = draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
@@ -135,32 +142,35 @@ def verify(
     if edited.effect is not None:
         seen = (Reason(one.kind, f"the edit has {one.said}: {one.text}") for one in edited.effect.problems)
         verdict = replace(verdict, reasons=(*verdict.reasons, *seen))
-    result = Result(protocol, task, cases, tuple(outcomes), totals, verdict, folder)
+    hashes = {path: sha for side in sides.values() for path, sha in side.hashes.items()}
+    result = Result(protocol, task, cases, tuple(outcomes), totals, verdict, folder, asked, hashes)
     write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
     return result
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One side: its images, what is seen for each case, and the vectors of what must stay."""
+    """One side: its images with their files' hashes, what is seen for each case, and the vectors of what must stay."""
 
     images: Mapping[Key, Path]
     looks: Sequence[Look]
     vectors: Vectors
+    hashes: Mapping[Path, str]
 
 
 def see(drawn: Iterable[tuple[Key, Path]], looker: Looker, eyes: Eyes) -> Seen:
     """What is seen in images, each batch looked at while the next is made."""
     images: dict[Key, Path] = {}
+    hashes: dict[Path, str] = {}
 
     def noted() -> Iterator[tuple[Key, Path]]:
         for key, path in drawn:
-            images[key] = path
+            images[key], hashes[path] = path, hash_if_there(path)
             yield key, path
 
     seen = follow(noted(), lambda batch: (looker.examine(batch), eyes.vectors(batch)), size=AT_ONCE)
     vectors = {key: vector for _, part in seen for key, vector in part.items()}
-    return Seen(images, looker.looks([found for found, _ in seen]), vectors)
+    return Seen(images, looker.looks([found for found, _ in seen]), vectors, hashes)
 
 
 def draw(
@@ -249,6 +259,8 @@ def to_json(result: Result, images: Mapping[str, Mapping[Key, Path]]) -> dict[st
         "checks": [asdict(check) | {"passed": check.passed} for check in verdict.checks],
         "totals": [asdict(total) for total in result.totals],
         "unscored": list(verdict.unscored),
+        "asked": [asdict(one) for one in result.asked],
+        "images": {_relative(path, result.folder): sha for path, sha in sorted(result.hashes.items())},
         "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},
         "outcomes": [
             asdict(one) | {"images": {side: _relative(images[side][key], result.folder) for side in images}}

@@ -77,6 +77,7 @@ def test_rows_that_name_minors_are_left_out_of_a_sensitive_set_and_counted(decla
     prompts = load_declared("mine", write(declared))
     assert [line.prompt for line in prompts.lines] == ["a street by A", "a field by B"]
     assert "1 rows that name minors are left out" in prompts.description
+    assert prompts.left_out == 1
 
 
 def test_a_known_hash_is_checked(declared: Path) -> None:
@@ -104,9 +105,29 @@ def test_a_seed_that_is_none_is_refused(declared: Path, seed: str) -> None:
         load_declared("mine", write(declared, [*ROWS[:2], ("2", "a field", seed, "B")]))
 
 
-def test_an_empty_prompt_is_refused(declared: Path) -> None:
-    with pytest.raises(BadPrompts, match="the prompt of row 1 is empty"):
-        load_declared("mine", write(declared, [("0", " ", "1", "A"), *ROWS[1:]]))
+def test_an_empty_prompt_is_a_prompt(declared: Path) -> None:
+    prompts = load_declared("mine", write(declared, [("0", "", "1", "A"), *ROWS[1:]]))
+    assert [line.prompt for line in prompts.lines] == ["", *(row[1] for row in ROWS[1:])]
+
+
+def test_a_row_of_fewer_cells_has_an_empty_prompt_if_it_lacks_it(declared: Path) -> None:
+    redeclare(declared, columns=["evaluation_seed", "prompt"], labels={}, sensitive=True)
+    path = declared / "data.csv"
+    path.write_text('evaluation_seed,prompt\n1,a street\n2\n3,"a ""quoted"", two-line\nfield"\n')
+    prompts = load_declared("mine", path)
+    assert [line.prompt for line in prompts.lines] == ["a street", "", 'a "quoted", two-line\nfield']
+
+
+def test_a_row_is_named_by_its_number_in_the_file_though_others_are_left_out(declared: Path) -> None:
+    redeclare(declared, sensitive=True)
+    with pytest.raises(BadPrompts, match="mine, row 3: the seed is"):
+        load_declared("mine", write(declared, [*ROWS[:2], ("2", "a field", "x", "B")]))
+
+
+@pytest.mark.parametrize(("text", "seed"), [("4261564198", 4261564198), ("12.0", 12), (" 7 ", 7), ("0", 0)])
+def test_a_whole_number_is_a_seed_however_a_table_program_wrote_it(declared: Path, text: str, seed: int) -> None:
+    prompts = load_declared("mine", write(declared, [*ROWS[:2], ("2", "a field", text, "B")]))
+    assert prompts.lines[2].seed == seed
 
 
 def test_without_a_file_it_is_said_where_to_get_it(declared: Path) -> None:

@@ -43,13 +43,21 @@ def alexnet() -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def network() -> nn.Sequential:
+    return random_alexnet()
+
+
+@pytest.fixture(scope="module")
+def weights(network: nn.Sequential) -> dict[str, Tensor]:
+    return lpips_weights(network)
+
+
+def random_alexnet() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return alexnet().double()
 
 
-@pytest.fixture(scope="module")
-def weights(network: nn.Sequential) -> dict[str, Tensor]:
+def lpips_weights(network: nn.Sequential) -> dict[str, Tensor]:
     """As the package writes them: a convolution's number in AlexNet after its slice, and the layers' own weights."""
     generator = torch.Generator().manual_seed(1)
     found = {}

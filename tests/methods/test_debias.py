@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import CLIPModel
 
 from erase.edit import Edit
 from erase.errors import BadOption, ScoreFailed
-from erase.evaluate.observe import observe
+from erase.evaluate.observe import Observer
 from erase.export._recipe import recipe
 from erase.methods._debias import Wanted
 from erase.methods._work import Work
@@ -21,6 +22,7 @@ from erase.models import Model, open_model
 from erase.task import Target, Task
 from tests.methods.formulas import relative, ridge_step
 from tests.tiny import tiny_judge, tiny_stable_diffusion
+from tests.tiny_edits import tiny_edit
 
 ATTRIBUTES = ("noto", "blob")
 TASK = Task((Target("cat", "object", prompts=("a {}",)), Target("dog", "object", prompts=("a {}",))), keeps=("a car",))
@@ -140,9 +142,59 @@ def test_who_looks_tells_shares_by_the_judges_clip_and_refuses_without_one(tmp_p
     folder = tiny_stable_diffusion(tmp_path / "model")
     tiny_judge(folder / "judge", styles=("noto", "blob"), objects=("cat", "dog"))
     model = open_model(folder)
-    shares = observe(model, None, ["a cat", "a dog"], labels=ATTRIBUTES, images=3, template="{} style")
+    shares = Observer(model)(None, ["a cat", "a dog"], labels=ATTRIBUTES, images=3, template="{} style")
     assert [sum(row) for row in shares] == pytest.approx([1.0, 1.0])
     assert all(round(3 * share, 6) in (0, 1, 2, 3) for row in shares for share in row)
     shutil.rmtree(folder / "judge")
     with pytest.raises(ScoreFailed, match="comes without a judge"):
-        observe(open_model(folder), None, ["a cat"], labels=ATTRIBUTES, images=1)
+        Observer(open_model(folder))(None, ["a cat"], labels=ATTRIBUTES, images=1)
+
+
+def test_all_rounds_look_through_one_pipeline_and_one_clip(
+    tiny_model: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = {"pipelines": 0, "clips": 0}
+    pipeline, from_pretrained = type(model).pipeline, CLIPModel.from_pretrained
+
+    def load_pipeline(self: Model, *arguments: Any) -> Any:
+        loaded["pipelines"] += 1
+        return pipeline(self, *arguments)
+
+    def load_clip(*arguments: Any, **more: Any) -> Any:
+        loaded["clips"] += 1
+        return from_pretrained(*arguments, **more)
+
+    monkeypatch.setattr(type(model), "pipeline", load_pipeline)
+    monkeypatch.setattr(CLIPModel, "from_pretrained", load_clip)
+    opened = open_model(tiny_model)
+    method = UCE(
+        mode="debias",
+        attributes=ATTRIBUTES,
+        tokens="last",
+        protect="none",
+        images=2,
+        rounds=3,
+        tolerance=0.0,
+        clip_template="{} style",
+    )
+    edit = method(opened, TASK, work=Work(observe=Observer(opened)))
+    assert edit.info.record["rounds"] == 3
+    assert loaded == {"pipelines": 1, "clips": 1}
+
+
+def test_a_pipeline_that_was_looked_through_under_an_edit_is_as_before(model: Model) -> None:
+    observer = Observer(model)
+    how: dict[str, Any] = {"labels": ATTRIBUTES, "images": 4, "template": "{} style"}
+    first = observer(None, ["a cat"], **how)
+    before = {name: value.clone() for name, value in observer._pipe.unet.state_dict().items()}
+    observer(tiny_edit(model), ["a cat"], **how)
+    assert all(torch.equal(before[name], value) for name, value in observer._pipe.unet.state_dict().items())
+    assert observer(None, ["a cat"], **how) == first
+
+
+def test_an_attribute_that_the_clip_does_not_read_to_its_end_is_told_before_an_image(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(model), "pipeline", None)
+    with pytest.raises(ScoreFailed, match="has more than the 14 tokens that the CLIP"):
+        Observer(model)(None, ["a cat"], labels=("noto", "a lighthouse on a hill"), images=1)

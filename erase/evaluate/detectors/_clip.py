@@ -31,6 +31,10 @@ class ClipFolder:
         """What the network multiplies cosines by to get its logits."""
         return float(self._towers._model.logit_scale.detach().exp())
 
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ScoreFailed for the first name that the network would not read to its end."""
+        self._towers.check(names)
+
     def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Each picture's unit vector, [pictures, width]."""
         return self._towers.batch(preparation_of(self.folder, side=self._towers.side)(pictures))

@@ -52,7 +52,14 @@ class ClipZeroShot:
 
     @cached_property
     def _texts(self) -> Tensor:
-        return self._clip.texts([self.template.replace("{}", label) for label in self.every])
+        return self._clip.texts(self._asked(self.every), cut=True)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ScoreFailed for a name that CLIP would not read to its end; a caption is read as far as it goes."""
+        self._clip.check(self._asked(names))
+
+    def _asked(self, labels: Sequence[str]) -> list[str]:
+        return [self.template.replace("{}", label) for label in labels]
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Image.Image]) -> list[Findings]:

@@ -6,13 +6,14 @@ As in Concept Ablation (Kumari et al. 2023): 1 before a good erasure, 0 after it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
+from erase.evaluate._clip import ClipTowers
 from erase.evaluate.figures import Measured, rate
 from erase.evaluate.readings import Readings
 from erase.evaluate.shots import SIDES, Shot, target_of
@@ -33,8 +34,9 @@ class ClipAccuracy:
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
         erased = [shot for shot in shots if shot.group == "erased"]
-        pairs = {shot.id: text_pair(shot.row, target_of(shot.row, task)) for shot in erased}
         network = self.folder / "clip"
+        is_cut = self.readings.towers(network).is_cut
+        pairs = {shot.id: text_pair(shot.row, target_of(shot.row, task), is_cut) for shot in erased}
         images = self.readings.vectors(network, {shot.id: pixels[shot.id] for shot in erased if shot.id in pixels})
         texts = self.readings.towers(network).texts([text for pair in pairs.values() for text in pair], cut=True)
         figures = []
@@ -57,9 +59,17 @@ class ClipAccuracy:
         return Measured(tuple(figures))
 
 
-def text_pair(row: Row, target: Target) -> tuple[str, str]:
-    """The prompt with the target and with its anchor in the target's place; the bare names if no word is found."""
-    for word in target.words:
+def check_names(folder: Path, task: Task) -> None:
+    """Raises ScoreFailed for a target or an anchor that a judge's CLIP does not read to its end."""
+    ClipTowers(folder / "clip").check([name for target in task.targets for name in (target.name, target.anchor)])
+
+
+def text_pair(row: Row, target: Target, is_cut: Callable[[str], bool] = lambda text: False) -> tuple[str, str]:
+    """The prompt with the target and with its anchor in the target's place.
+
+    The bare names if no word is found, or if the CLIP reads the beginning of the prompt alone, which may name none.
+    """
+    for word in () if is_cut(row.prompt) else target.words:
         pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
         if pattern.search(row.prompt):
             return row.prompt, " ".join(pattern.sub(lambda _: target.anchor, row.prompt).split())

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from erase.errors import ScoreFailed
+from erase.evaluate._clip import ClipTowers
 from erase.evaluate.scores.clip import VERSION, Clip
 from erase.task import Target, Task
 from tests.evaluate.pictures import shot
@@ -85,6 +86,12 @@ def test_an_image_of_no_finite_vector_is_an_error_and_no_score(judge: Path, pixe
         scores(judge, pixels | {"a": torch.full((3, 64, 64), float("nan"))})
 
 
-def test_a_prompt_that_the_clip_would_cut_is_told(tiny_model: Path) -> None:
+def test_a_prompt_is_compared_as_far_as_the_clip_reads_it(tiny_model: Path) -> None:
+    towers = ClipTowers(tiny_model / "judge/clip")
+    long, whole = "cat " * 30, "cat " * 14
+    assert towers.is_cut(long)
+    assert not towers.is_cut(whole)
+    vectors = towers.texts([long, whole], cut=True)
+    assert torch.equal(vectors[long], vectors[whole])
     with pytest.raises(ScoreFailed, match="more than the 14 tokens"):
-        Clip(tiny_model / "judge")(TASK, [shot("a", "cat " * 30)], {})
+        towers.texts([long])

@@ -1,0 +1,95 @@
+"""A target that the judge's CLIP does not read to its end is told before the first image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from erase.evaluate.scores.clip_accuracy import ClipAccuracy, text_pair
+from erase.prompts import Row
+from erase.task import Target, Task
+from tests.evaluate.pictures import shot
+from tests.evaluate.scores.test_clip import cosine
+from tests.recipes import command, refused, tiny_recipe, write_recipe
+from tests.tiny_edits import tiny_edit
+
+NAME = "notocatdog"  # ten letters or so, and as many of the tiny tokenizer's tokens
+
+
+@pytest.fixture
+def short_sighted(tiny_copy: Path) -> Path:
+    """A copy of the tiny model whose judge's CLIP reads six tokens, and the model itself fourteen."""
+    folder = tiny_copy / "judge/clip"
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 8
+    CLIPModel(CLIPConfig.from_dict(config)).save_pretrained(folder)
+    return tiny_copy
+
+
+def recipe_file(folder: Path, model: Path, targets: Sequence[str]) -> Path:
+    recipe = tiny_recipe(folder, model)
+    rows = [f"a {thing},0,{name}" for thing, name in zip(("cat", "fish"), targets, strict=False)]
+    (folder / "rows.csv").write_text("\n".join(["prompt,seed,style", *rows, "a dog in blob style,0,blob"]))
+    recipe["generate"]["prompts"] = str(folder / "rows.csv")
+    recipe["task"] = {"kind": "style", "targets": [{"name": name, "anchor": "blob"} for name in targets]}
+    return write_recipe(folder, recipe | {"score": ["clip", "clip_accuracy"]})
+
+
+def test_a_run_of_a_target_that_is_too_long_for_the_judge_makes_nothing(
+    capsys: pytest.CaptureFixture[str], short_sighted: Path, tmp_path: Path
+) -> None:
+    file = recipe_file(tmp_path, short_sighted, ["noto", NAME])
+    line = refused(capsys, "run", file, "--out", tmp_path / "run")
+    assert line.startswith(f'"{NAME}" has more than the 6 tokens that the CLIP in ')
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_targets_that_the_judge_reads_is_scored_though_it_reads_prompts_by_halves(
+    capsys: pytest.CaptureFixture[str], short_sighted: Path, tmp_path: Path
+) -> None:
+    said = command(capsys, "run", recipe_file(tmp_path, short_sighted, ["noto"]), "--out", tmp_path / "run")
+    assert said.code == 0, said.errors
+    assert (tmp_path / "run/scores.json").is_file()
+
+
+@pytest.mark.parametrize("option", ["--target", "--keep"])
+def test_a_verification_of_a_name_that_is_too_long_for_its_clip_makes_nothing(
+    capsys: pytest.CaptureFixture[str], short_sighted: Path, tmp_path: Path, option: str
+) -> None:
+    from erase.models import open_model
+
+    tiny_edit(open_model(short_sighted)).save(tmp_path / "edit.safetensors")
+    (tmp_path / "mine.yaml").write_text(
+        "version: '1'\ndescription: a test\nsource: a test\n"
+        "detector: {name: clip_zero_shot, version: local, options: {template: 'a {}', others: [fish]}}\n"
+        "sampler: {steps: 1}\nprompts:\n"
+        "  - {role: erased, aspect: name, templates: ['a {word}']}\n"
+        "  - {role: kept, aspect: keeps, fill: keeps, templates: ['a {word}']}\n"
+    )
+    names = {"--target": "cat", "--keep": "car"} | {option: NAME}
+    places = ("--base", short_sighted, "-p", tmp_path / "mine.yaml", "-o", tmp_path / "out", "--kind", "object")
+    task = [word for pair in names.items() for word in pair]
+    line = refused(capsys, "verify", tmp_path / "edit.safetensors", *places, *task)
+    assert "tokens that the CLIP in" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_that_the_clip_reads_by_halves_is_compared_by_the_names_alone() -> None:
+    row, target = Row("a very old house in noto style", 0), Target("noto", "style", "blob")
+    assert text_pair(row, target, lambda text: True) == ("noto", "blob")
+    assert text_pair(row, target)[1] == "a very old house in blob style"
+
+
+def test_a_cut_prompt_does_not_pass_for_erased_because_its_two_texts_are_the_same(tiny_model: Path) -> None:
+    prompt = "a lighthouse on a hill in noto style"
+    task = Task((Target("noto", "style", "blob"),))
+    for seed in range(4):
+        pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        (figure,) = ClipAccuracy(tiny_model / "judge")(task, [shot("a", prompt, style="noto")], {"a": pixels}).figures
+        near, far = (cosine(tiny_model / "judge/clip", text, pixels) for text in ("noto", "blob"))
+        assert figure.items == {"a": float(near > far)}
