@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from erase.models import Model, Reads, Role
     from erase.task import Kind, Task
 
+_log = logging.getLogger(__name__)
 # What the papers' presets call the kinds of targets.
 _PAPERS: Mapping[Kind, str] = {"style": "style", "object": "object", "unsafe": "nsfw", "identity": "identity"}
 
@@ -35,13 +36,13 @@ _ADVICE = {
 def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task], Edit]:
     """The method of a name with its options, each checked against the type it is declared with.
 
-    `preset` among the options stands for those that a method's class lists under that name in `presets`. Raises
-    UnknownName, BadOption.
+    `preset` among the options stands for those that a method's class lists under that name in `presets`, `paper` for
+    those of its `paper`. Raises UnknownName, BadOption.
     """
     method: Any = names.load("methods", name)
     kinds = typing.get_type_hints(method)
     valid = [field.name for field in dataclasses.fields(method)]
-    chosen = _with_preset(options, getattr(method, "presets", {}), owner=name)
+    chosen = _with_preset(_in_new_words(options, valid, owner=name), _presets_of(method), owner=name)
     made: Callable[[Model, Task], Edit] = method(**_checked(chosen, valid, kinds=kinds, owner=name))
     return made
 
@@ -53,9 +54,9 @@ def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Tas
     `preset` is among the options, of which `paper` is the paper's for the targets' kind. Raises UnknownName, BadOption,
     BadModel for presets of the model that cannot be used.
     """
-    kind, presets = task.targets[0].kind, getattr(names.load("methods", name), "presets", {})
-    if options.get("preset") == "paper" and "paper" not in presets and presets:
-        return method_with(name, {**options, "preset": _PAPERS[kind]})
+    kind, presets = task.targets[0].kind, _presets_of(names.load("methods", name))
+    if options.get("preset") == "paper" and _PAPERS[kind] in presets:
+        return method_with(name, {**presets.get("paper", {}), **options, "preset": _PAPERS[kind]})
     if "preset" in options:
         return method_with(name, options)
     own = model.presets.get(name, {})
@@ -66,6 +67,22 @@ def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Tas
     except BadOption as error:
         raise BadModel(f"the presets of {model.path.name}: {error}") from error
     return method_with(name, {**chosen, **options})
+
+
+def _presets_of(method: Any) -> Mapping[str, Mapping[str, Any]]:
+    """A method's presets by name, `paper` among them where it is official whatever the kind."""
+    paper = getattr(method, "paper", None)
+    return {**getattr(method, "presets", {}), **({"paper": paper} if paper else {})}
+
+
+def _in_new_words(options: Mapping[str, Any], valid: list[str], *, owner: str) -> Mapping[str, Any]:
+    """The options without `expand` and `beside`, in whose place `phrasings` stands; each is told in a line."""
+    old = [key for key in ("expand", "beside") if key in options and key not in valid]
+    if not old or "phrasings" not in valid:
+        return options
+    told = "shared" if all(options[key] for key in old) else "own"
+    _log.warning('option %s of %s is now "phrasings"; read as phrasings: %s.', " and ".join(old), owner, told)
+    return {"phrasings": told, **{key: value for key, value in options.items() if key not in old}}
 
 
 def _with_preset(

@@ -134,7 +134,7 @@ def job(source: Path, *, count: int) -> Job:
         begun = time.perf_counter()
         model = open_model(source)
         batches = counted_encoding(model, whole=count <= WHOLE)
-        method = UCE(tokens="last", keep_tokens="last", protect="none", lamb=LAMB)
+        method = UCE(**UCE.paper, lamb=LAMB)
         edit = method(model, task_of(count))
         checkpoint(model, edit, target)
         total = time.perf_counter() - begun

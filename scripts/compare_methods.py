@@ -1,15 +1,18 @@
 """Compares methods on the embedded model: styles, objects and the unsafe group, one, three, six or all targets at once.
 
-python scripts/compare_methods.py [--quick] [--groups styles-1 unsafe-6 ...] [--note TEXT] METHOD...
+python scripts/compare_methods.py [--quick] [--groups styles-1 unsafe-6 ...] [--steps 25] [--note TEXT] METHOD...
 
 A METHOD is a name, or a name and options as JSON: `uce` or `uce:{"lamb": 0.1}`; `none` is the unedited model, and
-`ideal` the unedited model asked for each target's anchor instead: what an erasure without fault would draw. The keeps
-of every task are the square's cells of one colour of its chessboard, and images are scored on cells of the other colour
-and on those that name a target, in turn in four phrasings of which the tasks name one: what is scored was not asked to
-stay word by word. The last line is one JSON object: by method and group `ua`, `ira`, `cra` and `mean`, the harmonic
-mean of the three, as [value, low, high] (95 %, bootstrap over images), and in `behind` by how much each method's mean
-lies below that of the first one (bootstrap over the same images). Edits and images stay in the folder and are not made
-again for the same options; `--again` makes the edits anew.
+`ideal` the unedited model asked for each target's anchor instead: what an erasure without fault would draw. Every
+closed form is told the same: targets, anchors, synonyms, keeps and the phrasings that all share, unless its options
+say otherwise, as `uce:{"preset": "paper"}` does.
+
+The keeps of every task are the square's cells of one colour of its chessboard, and images are scored on cells of the
+other colour and on those that name a target, in turn in four phrasings of which the tasks name one: what is scored was
+not asked to stay word by word. The last line is one JSON object: by method and group `ua`, `ira`, `cra` and `mean`, the
+harmonic mean of the three, as [value, low, high] (95 %, bootstrap over images), and in `behind` by how much each
+method's mean lies below that of the first one (bootstrap over the same images). Edits and images stay in the folder and
+are not made again for the same options; `--again` makes the edits anew.
 """
 
 from __future__ import annotations
@@ -144,7 +147,7 @@ def measure(name: str, model: Model, task: Task, *, options: argparse.Namespace)
     edit, cost = edit_of(name, model, task, place=place, again=options.again)
     rows = [*erased, *kept]
     asked = [anchored(row, task) for row in rows] if name == "ideal" else rows
-    shots = shots_of(model, asked, task, folder=options.folder / "images", edit=edit)
+    shots = shots_of(model, asked, task, folder=options.folder / "images", edit=edit, steps=options.steps)
     shots = [replace(shot, row=row, side="after") for shot, row in zip(shots, rows, strict=True)]
     scores = score(task, shots, scorers=["judge"], judge=model.judge_folder)
     figures = {figure: scores.find(figure) for figure in FIGURES}
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", default=["uce"])
     parser.add_argument("--quick", action="store_true", help="a dozen images a side and one group")
     parser.add_argument("--groups", nargs="+", choices=GROUPS + MORE, default=None)
+    parser.add_argument("--steps", type=int, default=25, help="of sampling each image")
     parser.add_argument("--again", action="store_true", help="makes edits anew that are there already")
     parser.add_argument("--note", default="", help="tells edits of changed code apart")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "compared")

@@ -83,9 +83,9 @@ def rows_for(task: Task, *, quick: bool) -> list[Row]:
     return [*square.rows(seeds=seeds, where={task.domain: task.names})[: 24 if quick else None], *chosen]
 
 
-def shots_of(model: Model, rows: Sequence[Row], task: Task, **made: Any) -> list[Shot]:
+def shots_of(model: Model, rows: Sequence[Row], task: Task, *, steps: int = 25, **made: Any) -> list[Shot]:
     side: Side = "after" if made.get("edit") else "before"
-    paths = generate(model, rows, sampler=Sampler(), **made)
+    paths = generate(model, rows, sampler=Sampler(steps=steps), **made)
     return [Shot(path.stem, row, side, group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
 from erase.methods._states import put
-from erase.task import Target, Task
+from erase.task import Keep, Target, Task, names, same
 
 T = TypeVar("T")
 Phrasing = tuple[str, str]  # a template with {} in the target's place, and the prompt that it becomes
@@ -22,14 +23,18 @@ def beside(task: Task, target: Target, count: int) -> Iterator[Phrasing]:
     """Prompts that name a target among what is kept, and what they become; as many as asked of either kind.
 
     A prompt that names the target's anchor, or is like one that does, is one with the target in that place; a kept
-    object stands beside a target that is a style, a kept style beside one that is an object.
+    object or person stands beside a target that is a style, a kept style beside one that is an object or a person. A
+    target that is a pair has its own thing and style, and gets no other.
     """
-    for template in evenly(places_for(target.anchor, task.prompts), count):
-        yield template, put(template, target.anchor)
-    others = [keep for keep in task.keeps if {keep.domain, target.domain} == {"style", "object"}]
-    for keep in evenly(others, count):
-        template = combined(target, keep.name)
-        yield template, put(template, target.anchor) if target.anchor else put("a {}", keep.name)
+    anchor = target.anchor
+    longer = [keep for keep in task.keeps if names(keep.name, anchor) and not same(keep.name, anchor)]
+    prompts = tuple(prompt for prompt in task.prompts if not any(names(prompt, keep) for keep in longer))
+    for template in evenly(places_for(anchor, prompts), count):
+        yield template, put(template, anchor)
+    mixed = [keep for keep in task.keeps if (keep.domain == "style") != (target.domain == "style")]
+    for keep in evenly([] if target.pair else mixed, count):
+        template = combined(target, keep)
+        yield template, put(template, anchor) if anchor else alone(keep)
 
 
 @lru_cache(maxsize=256)  # many targets have few anchors between them
@@ -39,27 +44,36 @@ def places_for(word: str, prompts: tuple[str, ...]) -> tuple[str, ...]:
     Of "a cat in oil" and "a dog in ink", the word cat has "a {} in oil" and, by its like, "a {} in ink".
     """
     own = naming(word, prompts)
-    few = [template.split() for template in evenly(own, LIKE)]
-    more = [place for prompt in prompts for template in few if (place := place_like(template, prompt))] if few else []
-    return tuple(dict.fromkeys([*own, *more]))
+    few, longest = [template.split() for template in evenly(own, LIKE)], len(word.split())
+    more = [place_like(template, prompt, longest=longest) for prompt in prompts for template in few]
+    return tuple(dict.fromkeys([*own, *filter(None, more)]))
 
 
-def place_like(template: Sequence[str], prompt: str) -> str:
-    """The prompt with `{}` where a template's words have it, if but one other word differs; else nothing."""
+def place_like(template: Sequence[str], prompt: str, *, longest: int = 1) -> str:
+    """The prompt with `{}` where a template's words have it, if but one other word differs; else nothing.
+
+    `longest`: how many words a name may have, which is what stands in that place.
+    """
     words = prompt.split()
-    if len(words) != len(template):
+    size, slot = len(words) - len(template) + 1, next(n for n, word in enumerate(template) if "{}" in word)
+    if not 1 <= size <= longest or "{" in prompt or "}" in prompt:
         return ""
-    slot = next(number for number, word in enumerate(template) if "{}" in word)
-    others = [number for number, word in enumerate(template) if number != slot and word != words[number]]
-    if len([number for number in others if words[number] not in ARTICLES]) > 1:
+    around, wanted = [*words[:slot], *words[slot + size :]], [*template[:slot], *template[slot + 1 :]]
+    others = [word for word, asked in zip(around, wanted, strict=True) if word != asked and word not in ARTICLES]
+    place = " ".join(words[slot : slot + size])
+    word = place.strip(MARKS)
+    plain = [other.strip(MARKS) for other in words]
+    if (
+        len(others) > 1
+        or not word
+        or plain.count(word) > 1
+        or (size > 1 and {*ARTICLES} & {*plain[slot : slot + size]})
+    ):
         return ""
-    word = words[slot].strip(MARKS)
-    if not word or [other.strip(MARKS) for other in words].count(word) > 1 or "{" in prompt or "}" in prompt:
-        return ""
-    words[slot] = words[slot].replace(word, "{}")
-    if slot and words[slot - 1] in ARTICLES:
-        words[slot - 1] = words[slot - 1][0]
-    return " ".join(words)
+    before = words[:slot]
+    if slot and before[-1] in ARTICLES:
+        before[-1] = before[-1][0]
+    return " ".join([*before, place.replace(word, "{}"), *words[slot + size :]])
 
 
 def naming(word: str, prompts: Sequence[str]) -> list[str]:
@@ -69,13 +83,32 @@ def naming(word: str, prompts: Sequence[str]) -> list[str]:
 
 
 def template_in(prompt: str, word: str) -> str:
-    """The prompt with `{}` in the word's place and `a` for its article, or nothing if it does not name it just once."""
-    places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt)] if word else []
-    if len(places) != 1 or "{" in prompt or "}" in prompt:
+    """The prompt with `{}` in the word's place and `a` for its article, or nothing if it does not name it just once.
+
+    Letter case, accents and hyphens do not count.
+    """
+    if "{" in prompt or "}" in prompt or not word:
         return ""
-    start, end = places[0]
+    plain, places = _without_accents(prompt)
+    parts = [re.escape(part) for part in re.split(r"[\s-]+", _without_accents(word)[0].strip())]
+    name = r"[\s-]+".join(parts)
+    found = [match.span() for match in re.finditer(rf"(?<!\w){name}(?!\w)", plain, re.IGNORECASE)]
+    if len(found) != 1:
+        return ""
+    start, end = places[found[0][0]], places[found[0][1]]
     before = re.sub(r"\b([Aa])n $", r"\1 ", prompt[:start])
     return f"{before}{{}}{prompt[end:]}"
+
+
+def _without_accents(text: str) -> tuple[str, list[int]]:
+    """The text's letters without accents, and the place of each in the text, and of its end."""
+    found = [
+        (sign, number)
+        for number, letter in enumerate(text)
+        for sign in unicodedata.normalize("NFKD", letter)
+        if not unicodedata.combining(sign)
+    ]
+    return "".join(sign for sign, _ in found), [*(number for _, number in found), len(text)]
 
 
 def evenly(items: Sequence[T], count: int) -> Sequence[T]:
@@ -83,10 +116,18 @@ def evenly(items: Sequence[T], count: int) -> Sequence[T]:
     return items[:: max(1, -(-len(items) // count))] if count else []
 
 
-def combined(target: Target, keep: str) -> str:
-    """A prompt template for the target that names a keep: a style of a kept object, or an object in a kept style."""
-    return (
-        put(f"a {{}} in {SLOT} style", keep).replace(SLOT, "{}")
-        if target.domain == "style"
-        else f"a {{}} in {keep} style"
-    )
+def combined(target: Target, keep: Keep) -> str:
+    """A prompt template for the target that names a keep: a style of a kept thing, or a thing in a kept style."""
+    if target.domain == "style":
+        return put(f"{thing_in(keep.domain)} in {SLOT} style", keep.name).replace(SLOT, "{}")
+    return f"{thing_in(target.domain)} in {keep.name} style"
+
+
+def alone(keep: Keep) -> str:
+    """A prompt for a keep by itself."""
+    return f"{keep.name} style" if keep.domain == "style" else put(thing_in(keep.domain), keep.name)
+
+
+def thing_in(domain: str) -> str:
+    """How a thing of this domain is asked for: people and styles have no article."""
+    return "a {}" if domain == "object" else "{}"

@@ -26,7 +26,6 @@ from erase.methods._text_tower import Tower
 from erase.models import Model, Reads
 from erase.models._model import canonical, identity_keys
 from erase.models._weights import weights_digest
-from erase.task import Task
 
 KeepTokens = Literal["all", "last"]
 METADATA_KEY = "erase.prior"
@@ -146,18 +145,23 @@ def encoder_fingerprint(model: Model) -> str:
 
 
 def held(
-    model: Model, task: Task, *, preserve_scale: float, prior: str, prior_scale: float, keep_tokens: KeepTokens = "all"
+    model: Model,
+    kept: Sequence[str],
+    *,
+    preserve_scale: float,
+    prior: Prior | None = None,
+    prior_scale: float = 0.0,
+    keep_tokens: KeepTokens = "all",
 ) -> dict[Reads, Tensor]:
-    """H of the ridge problem of each kind of states, float64 [width, width]: the keeps' states, and a prior's.
+    """H of the ridge problem of each kind of states, float64 [width, width]: the kept texts' states, and a prior's.
 
-    A prior counts as so many more states. Raises what `load_prior` raises.
+    A prior counts as so many more states.
     """
     if keep_tokens == "last":
-        kept = {reads: gram(states) for reads, states in last_states(model, task.kept).items()}
+        moments = {reads: gram(states) for reads, states in last_states(model, kept).items()}
     else:
-        kept, _ = all_grams(model, task.kept)
-    kept = {reads: preserve_scale * moment for reads, moment in kept.items()}
-    if prior:
-        means = load_prior(Path(prior), model).means
-        kept = {reads: moment + prior_scale * means[reads] for reads, moment in kept.items()}
-    return kept
+        moments, _ = all_grams(model, kept)
+    moments = {reads: preserve_scale * moment for reads, moment in moments.items()}
+    if prior is not None:
+        moments = {reads: moment + prior_scale * prior.means[reads] for reads, moment in moments.items()}
+    return moments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,18 +17,13 @@ from erase.methods._ridge import gram
 from erase.models import Model, Reads
 from erase.models._encoding import Stretch
 from erase.prompts import fill
-from erase.task import Kind, Target, Task
+from erase.task import Target
 
 Tokens = Literal["last", "aligned", "all", "whole", "context"]
 Positions = tuple[Tensor, Tensor]
 
+_ARTICLE, _ARTICLE_BEFORE = re.compile(r"(a|an|the) \S", re.IGNORECASE), re.compile(r"\b(a|an|the) \{\}", re.IGNORECASE)
 AT_ONCE = 64  # prompts encoded at a time
-
-# Phrasings around a concept that the official code of UCE adds when asked to expand.
-EXPANSIONS: dict[Kind, tuple[str, ...]] = {
-    "style": ("painting by {}", "art by {}", "artwork by {}", "picture by {}", "style of {}"),
-    "object": ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}"),
-}
 
 
 @dataclass(frozen=True)
@@ -73,24 +69,23 @@ def _joined(parts: Sequence[Pairs]) -> Pairs:
     return Pairs(torch.cat(old), torch.cat(new), torch.cat(prompt))
 
 
-def prompt_pairs(targets: Sequence[Target], *, expand: bool = False) -> Iterator[tuple[str, str]]:
-    """Each target's prompts with each of its words in them, and what they become: with the anchor, or empty."""
+def prompt_pairs(targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
+    """Each target's own prompts with each of its words in them, and what they become: with the anchor, or empty."""
     for target in targets:
-        for template in templates_of(target, expand=expand):
+        for template in target.prompts or ("{}",):
             for word in target.words:
                 asked = put(template, word, article=target.article if word == target.name else "")
                 yield asked, put(template, target.anchor) if target.anchor else ""
 
 
 def put(template: str, word: str, *, article: str = "") -> str:
-    """The template with the word in its place and the article that it needs, or the one that is given."""
+    """The template with the word in its place and the article that it needs, or the one that is given.
+
+    A word that brings its article with it needs no other.
+    """
+    if _ARTICLE.match(word):
+        template = _ARTICLE_BEFORE.sub("{}", template)
     return fill(template.replace("{}", "{word}"), {"word": word}, articles={word: article})
-
-
-def templates_of(target: Target, *, expand: bool) -> tuple[str, ...]:
-    """The target's own prompts, or the bare word, and, if expanded, those of its kind."""
-    more = EXPANSIONS.get(target.kind, EXPANSIONS["object"]) if expand else ()
-    return tuple(dict.fromkeys((*(target.prompts or ("{}",)), *more)))
 
 
 def fits(model: Model, *prompts: str) -> bool:
@@ -119,17 +114,6 @@ def counterparts(part: Stretch, old: int, new: int, *, shared: bool) -> Position
     positions = torch.arange(len(becomes))
     chosen = torch.tensor(aligned.same) if shared else torch.ones_like(positions, dtype=torch.bool)
     return positions[chosen], becomes[chosen]
-
-
-def kept_phrasings(task: Task, *, expand: bool) -> list[str]:
-    """The keeps in phrasings of their kind: those that the targets are asked in, or the common ones of another kind."""
-    asked = [template for target in task.targets for template in templates_of(target, expand=expand)]
-    own = list(dict.fromkeys(asked))
-    return [
-        put(template, keep.name)
-        for keep in task.keeps
-        for template in (own if keep.domain == task.domain else EXPANSIONS.get(keep.kind, EXPANSIONS["object"]))
-    ]
 
 
 def all_states(model: Model, prompts: Sequence[str]) -> Tensor:

@@ -6,20 +6,25 @@ Official code: MACE (non-commercial). Over many phrasings of a concept, the stat
 token and of the padding are mapped to those of the same words in the same phrasing of the anchor. Differences:
 - one matrix for all layers, in float64, and one prior for all layers (`_prior`) where the official cache is per layer;
 - where the anchor's text is longer, the target's last paddings become its last one; officially they are left out;
+- words are matched wherever both texts share them, officially up to the first that differs and from the last that does;
+- officially the scale of a cached prior enters twice, when caches are summed and when the sum is used, so squared;
 - an empty anchor leaves the concept's words out of the phrasing;
-- the phrasings are our own.
+- the phrasings are those of all closed forms (`phrasings`); officially 30 of a list, or of a language model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from erase.edit import Edit
 from erase.errors import BadOption
+from erase.methods._beside import Phrasing
 from erase.methods._maps import map_both
 from erase.methods._options import check_options
+from erase.methods._phrasings import Phrasings, asked_for, tell
 from erase.methods._prior import held
 from erase.methods._ridge import Factors, solve
 from erase.methods._states import fits, paired_states, put
@@ -66,13 +71,18 @@ class MACE:
     itself.
     `lamb`: more changes less of everything; 0 needs a prior.
     `preserve_scale`: more holds the keeps tighter.
+    `phrasings`: as in UCE, but that `own` ones include those of this file, of which official code has its own.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts; the paper's
     scale on its corpus is some 4,600.
     """
 
+    # What is official for objects, whose prior is none; styles and people have no lamb, but priors.
+    paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"lamb": 1000.0, "phrasings": "own"})
+
     words: Literal["context", "all"] = "context"
     lamb: float = 10.0
     preserve_scale: float = 0.8
+    phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 4600.0
 
@@ -82,11 +92,15 @@ class MACE:
             raise BadOption("mace: lamb is 0 without a prior; give a prior, or a lamb greater than 0.")
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        asked = [pair for target in task.targets for pair in phrasings(target, target.prompts)]
-        ours = [pair for target in task.targets for pair in phrasings(target, PHRASINGS[target.domain])]
-        prompts = list(dict.fromkeys([*asked, *(pair for pair in ours if fits(model, *pair))]))
-        pairs = paired_states(model, prompts, "context" if self.words == "context" else "whole")
-        kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
+        told = tell(model, task, phrasings=self.phrasings, prior=self.prior)
+        asked = [pair for target, among in told.asked for pair in phrasings(target, among)]
+        if self.phrasings == "own":
+            stages = [(target, [(text, "") for text in PHRASINGS[target.domain]]) for target in task.targets]
+            ours = [pair for target, among in stages for pair in phrasings(target, among)]
+            asked += [pair for pair in ours if fits(model, *pair)]
+        pairs = paired_states(model, list(dict.fromkeys(asked)), "context" if self.words == "context" else "whole")
+        scales = self.preserve_scale, self.prior_scale
+        kept = held(model, told.kept, preserve_scale=scales[0], prior=told.prior, prior_scale=scales[1])
 
         def solved(reads: Reads) -> Factors:
             return solve(pairs[reads].old, pairs[reads].new, kept[reads], erase_scale=1.0, lamb=self.lamb)
@@ -94,8 +108,12 @@ class MACE:
         return map_both(self, model, task, solve=solved)
 
 
-def phrasings(target: Target, templates: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Phrasings with each of the target's words in them, and the same with the anchor in their place."""
-    for template in templates:
+def phrasings(target: Target, among: Sequence[Phrasing]) -> Iterator[tuple[str, str]]:
+    """Phrasings with each of the target's words in them, and the same with the anchor in their place.
+
+    An empty anchor leaves the words out, unless a phrasing says what it becomes.
+    """
+    for template, becomes in among:
         for word in target.words:
-            yield put(template, word), " ".join(put(template, target.anchor).split())
+            without = becomes or " ".join(put(template, target.anchor).split())
+            yield asked_for(target, template, word), without

@@ -17,13 +17,20 @@ M. Differences from the official code:
   the one is kept whose images show least;
 - of the official ways to derive a state the plain one (`close_regzero`), as in its commands;
 - in float64, with the start token and the empty prompt held exactly (`protect`);
-- the states that are edited are those of UCE's option `tokens`, where officially all of a prompt's are.
+- the states that are edited are those of UCE's option `tokens`, where officially all of a prompt's are, each with that
+  of the anchor's at the same place (`whole` goes by the words);
+- targets and keeps come in the phrasings that all closed forms share (`phrasings`); officially targets are bare names;
+- the first edit has RECE's own scales; officially it is a checkpoint of UCE, made before.
+
+`preset: paper` goes back on the first, the fourth, the fifth and the sixth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,10 +38,11 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.methods._maps import map_both, sites_of, square
 from erase.methods._options import check_options
+from erase.methods._phrasings import Phrasings, tell
 from erase.methods._presets import Presets, presets
 from erase.methods._prior import held
 from erase.methods._ridge import Factors, compose, gram, matrix, solve
-from erase.methods._states import Pairs, empty_states, paired_states, prompt_pairs
+from erase.methods._states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 
@@ -46,7 +54,7 @@ class RECE:
     `rounds`: how often the way back is derived and erased; 0 is UCE. More erases further and touches more.
     `together`: a round erases all states that were found so far (`True`), or the last ones alone, as officially.
     `reg`: more keeps the derived states smaller, and with them what a round changes.
-    `erase_scale`, `preserve_scale`, `lamb`, `tokens`, `protect`, `expand`, `prior`, `prior_scale`: as in UCE.
+    `erase_scale`, `preserve_scale`, `lamb`, `tokens`, `protect`, `phrasings`, `prior`, `prior_scale`: as in UCE.
     """
 
     # The official code's: other unsafe content; styles and objects that UCE finds hard. It gives nudity one round more,
@@ -54,6 +62,11 @@ class RECE:
     presets: ClassVar[Presets] = presets(
         {"rounds": 1, "reg": 1e-3, "erase_scale": 1.0, "preserve_scale": 0.1, "lamb": 0.1},
         nsfw={"rounds": 2, "reg": 0.1},
+    )
+
+    # What is official whatever the kind.
+    paper: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"together": False, "tokens": "whole", "protect": "kept", "phrasings": "own"}
     )
 
     rounds: int = 2
@@ -64,7 +77,7 @@ class RECE:
     lamb: float = 0.1
     tokens: Literal["last", "aligned", "all", "whole"] = "all"
     protect: Literal["exact", "kept", "none"] = "exact"
-    expand: bool = False
+    phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 1000.0
 
@@ -76,8 +89,9 @@ class RECE:
         )
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
-        kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
+        told = tell(model, task, phrasings=self.phrasings, prior=self.prior)
+        pairs, scales = paired_states(model, told.pairs, self.tokens), (self.preserve_scale, self.prior_scale)
+        kept = held(model, told.kept, preserve_scale=scales[0], prior=told.prior, prior_scale=scales[1])
         empty, sites = empty_states(model), sites_of(model, method=self)
         if self.protect == "kept":
             kept = {reads: moment + self.preserve_scale * gram(empty[reads]) for reads, moment in kept.items()}

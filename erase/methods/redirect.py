@@ -1,8 +1,7 @@
 """Targets are redirected to their anchors by the map that moves a neutral prompt least and fixed states not at all.
 
 Our own closed form. It takes from each of the others what holds its side best:
-- every token from the first that differs, in several phrasings and within the keeps that name the anchor, not the last
-  word alone;
+- every token from the first that differs, not the last word alone;
 - the start token and the main directions of the empty prompt's and the keeps' states do not move, exactly;
 - of what may move, the map that moves the keeps' and a prior's states least, in the sense of their second moment H:
 
@@ -12,38 +11,27 @@ Our own closed form. It takes from each of the others what holds its side best:
   other way round; the best lamb leaves least of the targets and moves the keeps least where it was not told to. Too
   small a lamb learns its phrasings by heart and spoils others, too large a one leaves the targets where they are.
 
-`_spectrum` has the algebra.
+What it is told is what every closed form is told (`_phrasings`). `_spectrum` has the algebra.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._beside import Phrasing, beside
 from erase.methods._maps import map_both, spaces_of, width_of
 from erase.methods._options import check_options
-from erase.methods._prior import load_prior
+from erase.methods._phrasings import Phrasings, tell
 from erase.methods._ridge import Factors, gram, smaller
 from erase.methods._spectrum import TINY, Moments, best_share, complement, spectrum
-from erase.methods._states import (
-    AT_ONCE,
-    all_grams,
-    empty_states,
-    fits,
-    kept_phrasings,
-    paired_states,
-    put,
-    templates_of,
-)
+from erase.methods._states import AT_ONCE, all_grams, empty_states, paired_states
 from erase.models import Model, Reads
-from erase.task import Target, Task
+from erase.task import Task
 
 EMPTY = 0.999  # share of the empty prompt's energy that does not move
 
@@ -56,25 +44,27 @@ class Redirect:
     less and erases less far.
     `hold`: the share of the keeps' energy that does not move at all; more keeps better and leaves less to erase by.
     `floor`: how much of the average direction every direction counts as kept; more changes less of what no keep names.
-    `beside`: in how many of the keeps each target is learned too, so that they stay where both are named: in the
-    prompts that name its anchor or are like one that does, and beside keeps of one word.
-    `expand`: also edits five common phrasings around each target.
+    `phrasings`: as in UCE.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment.
     """
 
     balance: float = 0.3
     hold: float = 0.5
     floor: float = 0.01
-    beside: int = 24
-    expand: bool = True
+    phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("balance", "floor"), not_negative=("beside", "prior_scale"), shares=("hold",))
+        check_options(self, positive=("balance", "floor"), not_negative=("prior_scale",), shares=("hold",))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        folds, kept, empty = self.pairs(model, task), self.kept(model, task), empty_states(model)
+        told, empty = tell(model, task, phrasings=self.phrasings, prior=self.prior), empty_states(model)
+        folds = [moments_of(model, list(told.pairs_of(slice(fold, None, 2)))) for fold in (0, 1)]
+        kept = [mean_grams(model, ["", *told.kept[fold::2]]) for fold in (0, 1)]
+        if told.prior:
+            means, scale = told.prior.means, self.prior_scale
+            kept = [{reads: mean + scale * means[reads] for reads, mean in half.items()} for half in kept]
 
         def solved(reads: Reads) -> Factors:
             return redirect(
@@ -85,43 +75,6 @@ class Redirect:
             )
 
         return map_both(self, model, task, solve=solved)
-
-    def pairs(self, model: Model, task: Task) -> list[dict[Reads, Moments]]:
-        """The moments of the two halves of all phrasings of all targets, each with every word for the target."""
-        asked = [(target, self.phrasings(model, task, target)) for target in task.targets]
-        prompts = [
-            [
-                (put(template, word), becomes)
-                for target, phrasings in asked
-                for template, becomes in phrasings[fold::2]
-                for word in target.words
-            ]
-            for fold in (0, 1)
-        ]
-        return [moments_of(model, half) for half in prompts]
-
-    def phrasings(self, model: Model, task: Task, target: Target) -> list[Phrasing]:
-        """How a target is asked for: as the task says, commonly, and among the keeps."""
-        own = [
-            (text, put(text, target.anchor) if target.anchor else "")
-            for text in templates_of(target, expand=self.expand)
-        ]
-        longest = max(target.words, key=model.count_tokens)
-        among = [pair for pair in beside(task, target, self.beside) if fits(model, put(pair[0], longest), pair[1])]
-        return list(dict.fromkeys([*own, *among]))
-
-    def kept(self, model: Model, task: Task) -> list[dict[Reads, Tensor]]:
-        """The second moments of the two halves of what is to stay, [width, width]: keeps in their phrasings, the prior.
-
-        Raises what `load_prior` raises.
-        """
-        phrased = kept_phrasings(task, expand=self.expand)
-        named = list(dict.fromkeys([*task.kept, *(prompt for prompt in phrased if fits(model, prompt))]))
-        halves = [mean_grams(model, ["", *named[fold::2]]) for fold in (0, 1)]
-        if not self.prior:
-            return halves
-        prior = load_prior(Path(self.prior), model).means
-        return [{reads: mean + self.prior_scale * prior[reads] for reads, mean in half.items()} for half in halves]
 
 
 def moments_of(model: Model, prompts: Sequence[tuple[str, str]]) -> dict[Reads, Moments]:

@@ -13,34 +13,38 @@ anchor's phrasing than to those of the target's and of the keeps'. Differences f
   script compares with images of both, at a larger learning rate;
 - it ends once the anchor is likely enough (0.99), here all steps are taken; its term that holds other prompts' scores,
   off by default, is left out, and keeps are told apart instead;
-- k and d are means over the phrasings, there k is that of one prompt;
+- k and d are means over the phrasings that all closed forms share (`phrasings`), sixteen of them at most; officially d
+  is found in the user's prompt and nine fixed phrasings of pictures, and k^T u takes the k of that prompt;
 - only the layers behind the edited one are run in the search, on the tokens up to the prompts' ends, all words at once;
 - several targets are solved together, D (K^T C^-1 K)^-1 K^T C^-1, which meets all of them and for one is the above;
 - the pooled state before its projection, which diffusion models have no weights of;
-- C comes from the keeps and the anchors in those phrasings, plus that of a prior, plus `floor` times its average on
-  the diagonal;
+- C comes from the keeps and the anchors in their phrasings, plus that of a prior, plus `floor` times its average on the
+  diagonal; officially from a corpus;
+- several targets at once; officially one after the other, each on the text encoder that those before have edited;
 - in float64 but for the text encoder itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
+from erase.methods._beside import Phrasing, evenly
 from erase.methods._options import check_options
-from erase.methods._prior import load_prior
+from erase.methods._phrasings import Phrasings, asked_for, tell
 from erase.methods._states import put
 from erase.methods._text_tower import Rest, Tower
 from erase.models import Model
 from erase.task import Target, Task
 
-PHRASINGS = ("{}", "a {}", "a picture of {}", "an image of {}", "{} style", "a drawing of {}")
-NEGATIVES = 8  # keeps of one word that the loss is told to stay away from
+TEMPLATES = 16  # of a target's phrasings, evenly chosen: k and d are means over them, and d is searched for in each
+NEGATIVES = 8  # keeps that the loss is told to stay away from
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,13 @@ class ReFACT:
     `radius`: how long that may be, in lengths of the layer's own output.
     `decay`: more keeps it shorter.
     `floor`: how much of the average direction every direction counts as kept; more spreads the edit less.
+    `phrasings`: as in UCE.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py --layer`, and its weight against the second moment of the
     keeps and anchors.
     """
+
+    # Its search is that of the commands on the official page already.
+    paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"phrasings": "own"})
 
     layer: int = -1
     steps: int = 100
@@ -62,6 +70,7 @@ class ReFACT:
     radius: float = 4.0
     decay: float = 0.01
     floor: float = 0.01
+    phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 1.0
 
@@ -75,13 +84,12 @@ class ReFACT:
 
     def __call__(self, model: Model, task: Task) -> Edit:
         tower = Tower.of(model, self.layer)
-        general = load_prior(Path(self.prior), model).read_by(tower.weight_name) if self.prior else None
+        told = tell(model, task, phrasings=self.phrasings, prior=self.prior)
+        general = told.prior.read_by(tower.weight_name) if told.prior else None
         info = describe(self, model, task)
-        words = [(word, target) for target in task.targets for word in target.words]
+        words = [(word, target, evenly(among, TEMPLATES)) for target, among in told.asked for word in target.words]
         keys, additions = self.facts(tower, words, keeps=[keep.name for keep in task.keeps])
-        others = dict.fromkeys([*(keep.name for keep in task.keeps), *(target.anchor for target in task.targets)])
-        phrased = [put(text, word) for word in others for text in tower.fitting(PHRASINGS, [word])]
-        corpus = tower.inputs([*task.kept, *phrased])
+        corpus = tower.inputs([*told.kept, *(becomes for _, among in told.asked for _, becomes in among)])
         moment = corpus.T @ corpus / len(corpus)
         if general is not None:
             moment += self.prior_scale * general
@@ -90,13 +98,13 @@ class ReFACT:
         return Edit(info, deltas={f"text_encoder.{tower.weight_name}": delta.float()})
 
     def facts(
-        self, tower: Tower, words: Sequence[tuple[str, Target]], *, keeps: Sequence[str]
+        self, tower: Tower, words: Sequence[tuple[str, Target, Sequence[Phrasing]]], *, keeps: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
         """Each word's key k [facts, inner width], and what is to be added to the layer's output, d [facts, width].
 
         All words are searched for at once, float64.
         """
-        found = [phrased(tower, word, target, keeps=keeps) for word, target in words]
+        found = [phrased(tower, word, among, target=target, keeps=keeps) for word, target, among in words]
         prompts = [prompt for one in found for prompt in one.prompts]
         places = torch.cat([one.places for one in found])
         owners = torch.tensor([number for number, one in enumerate(found) for _ in one.prompts])
@@ -115,12 +123,13 @@ class ReFACT:
             [torch.nn.functional.pad(one.choices, (0, 0, 0, most - one.choices.shape[1])) for one in found]
         )
         there = torch.arange(most) < torch.tensor([one.choices.shape[1] for one in found])[owners, None]
+        nothing = 1e-6 * choices.square().sum(-1)  # at first the word is where it was, whence rounding has no direction
         share = 1.0 / torch.bincount(owners)[owners]
         added = torch.zeros(len(found), rest.states.shape[-1], requires_grad=True)
         adam = torch.optim.Adam([added], lr=self.learning_rate)
         for _ in range(self.steps):
             pooled = rest.pooled(added[owners])
-            logits = -torch.linalg.vector_norm(pooled[:, None] - choices, dim=-1)
+            logits = -((pooled[:, None] - choices).square().sum(-1) + nothing).sqrt()
             logits = logits.masked_fill(~there, -torch.inf)
             wrong = torch.nn.functional.cross_entropy(logits, torch.zeros_like(owners), reduction="none")
             long = (added.square().sum(1) + 1e-12).sqrt() / sizes.square()
@@ -144,12 +153,14 @@ class Phrased:
     choices: Tensor
 
 
-def phrased(tower: Tower, word: str, target: Target, *, keeps: Sequence[str]) -> Phrased:
-    """The word in the target's prompts and in phrasings of our own, as far as they are short enough."""
-    names = (target.anchor, word, *keeps[:NEGATIVES])
-    templates = tower.fitting((*target.prompts, *PHRASINGS), names)
-    prompts = [put(template, word) for template in templates]
-    choices = torch.stack([tower.pooled([put(text, name) for text in templates]) for name in names], 1)
+def phrased(tower: Tower, word: str, among: Sequence[Phrasing], *, target: Target, keeps: Sequence[str]) -> Phrased:
+    """The word in some phrasings, as far as they are short enough with each of the keeps in its place."""
+    others = (word, *keeps[:NEGATIVES])
+    short = tower.fitting([template for template, _ in among], others)
+    chosen = [one for one in among if one[0] in short]
+    prompts = [asked_for(target, template, word) for template, _ in chosen]
+    names = [[becomes for _, becomes in chosen], *([put(text, name) for text, _ in chosen] for name in others)]
+    choices = torch.stack([tower.pooled(texts) for texts in names], 1)
     return Phrased(prompts, tower.last_places(prompts, word), choices)
 
 

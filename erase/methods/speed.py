@@ -20,16 +20,23 @@ Differences:
 - the threshold is a share of the average direction's moment, about 1 in CLIP and far less in T5;
 - the inverse in the constraint is a pseudo-inverse, for P can cancel a constraint; the official `lamb` on its
   diagonal, 0 by default, is left out;
-- keys and values are edited, where officially values alone are by default.
+- keys and values are edited, where officially values alone are by default;
+- targets and keeps come in the phrasings that all closed forms share (`phrasings`); officially they are bare names, and
+  the states that are edited those of their last tokens, or all but the start token for nudity;
+- an empty anchor is the empty prompt, state by state; officially its start token stands for the last one;
+- without a keep every direction is free; officially the empty prompt's padding is the keep.
+
+`preset: paper` has the official options; it takes all states where `tokens: all` is given beside it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -38,9 +45,9 @@ from erase.edit import Edit, describe
 from erase.errors import BadOption
 from erase.methods._maps import Weights, leading, map_both, sites_of, square, width_of
 from erase.methods._options import check_options
-from erase.methods._prior import load_prior
+from erase.methods._phrasings import Phrasings, tell
 from erase.methods._ridge import Factors, gram, smaller
-from erase.methods._states import Pairs, empty_states, last_states, own_states, paired_states, prompt_pairs
+from erase.methods._states import Pairs, empty_states, last_states, own_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 
@@ -62,10 +69,14 @@ class SPEED:
     `centres`: by how many states the empty prompt's padding is held exactly.
     `tokens`: which token states are edited (`last`, `aligned`, `all`); officially `last`, and all for nudity.
     `weights`: what is edited: `values`, `keys` or `both`.
-    `expand`: also edits five common phrasings around each target.
+    `phrasings`: as in UCE.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment, to
     which it is added before the free directions are looked for; where it leaves too few, raise the threshold.
     """
+
+    paper: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"retain_scale": 1.0, "keeps": "layer", "tokens": "last", "weights": "values", "phrasings": "own"}
+    )
 
     threshold: float = 0.1
     retain_scale: float = 0.0
@@ -75,7 +86,7 @@ class SPEED:
     centres: int = 3
     tokens: Literal["last", "aligned", "all"] = "all"
     weights: Weights = "both"
-    expand: bool = False
+    phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 1.0
 
@@ -89,10 +100,11 @@ class SPEED:
         )
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), self.tokens)
-        keeps = (last_states if self.tokens == "last" else own_states)(model, task.kept)
+        told = tell(model, task, phrasings=self.phrasings, prior=self.prior)
+        pairs = paired_states(model, told.pairs, self.tokens)
+        keeps = (last_states if self.tokens == "last" else own_states)(model, told.kept)
         empty, sites = empty_states(model), sites_of(model, method=self, weights=self.weights)
-        general = load_prior(Path(self.prior), model).means if self.prior else {}
+        general = told.prior.means if told.prior else {}
 
         def solved(reads: Reads, *, seen: Tensor | None) -> Factors:
             states = empty[reads].double()

@@ -5,19 +5,26 @@ Official code: time-diffusion (no licence). Differences from it:
 - one matrix for all layers, in float64 (`_ridge`);
 - the anchor's prompt need not hold every word of the target's: exchanged words are matched from the last, and a word
   without counterpart becomes what follows it; where it holds them all, the alignment is the paper's;
-- keeps enter only where asked for (`preserve_scale`), for the paper has none; nor has it a prior.
+- targets and keeps come in the phrasings that all closed forms share (`phrasings`); the paper has one prompt and its
+  counterpart, and neither keeps (`preserve_scale`) nor a prior.
+
+`preset: paper` goes back on the last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from erase.edit import Edit
 from erase.methods._maps import Weights, map_both
 from erase.methods._options import check_options
+from erase.methods._phrasings import Phrasings, tell
 from erase.methods._prior import held
 from erase.methods._ridge import Factors, solve
-from erase.methods._states import paired_states, prompt_pairs
+from erase.methods._states import paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 
@@ -28,15 +35,17 @@ class TIME:
 
     `lamb`: more changes less of everything.
     `weights`: what is edited: `values`, `keys` or `both`.
-    `expand`: also edits five common phrasings around each target.
+    `phrasings`: as in UCE.
     `preserve_scale`: more holds the keeps tighter; 0 is the paper.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
     """
 
+    paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"phrasings": "own", "preserve_scale": 0.0})
+
     lamb: float = 0.1
     weights: Weights = "both"
-    expand: bool = False
-    preserve_scale: float = 0.0
+    phrasings: Phrasings = "shared"
+    preserve_scale: float = 1.0
     prior: str = ""
     prior_scale: float = 1000.0
 
@@ -44,8 +53,9 @@ class TIME:
         check_options(self, positive=("lamb",), not_negative=("preserve_scale", "prior_scale"))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        pairs = paired_states(model, list(prompt_pairs(task.targets, expand=self.expand)), "whole")
-        kept = held(model, task, preserve_scale=self.preserve_scale, prior=self.prior, prior_scale=self.prior_scale)
+        told = tell(model, task, phrasings=self.phrasings, prior=self.prior)
+        pairs, scales = paired_states(model, told.pairs, "whole"), (self.preserve_scale, self.prior_scale)
+        kept = held(model, told.kept, preserve_scale=scales[0], prior=told.prior, prior_scale=scales[1])
 
         def solved(reads: Reads) -> Factors:
             return solve(pairs[reads].old, pairs[reads].new, kept[reads], erase_scale=1.0, lamb=self.lamb)

@@ -7,9 +7,13 @@ Official code: unified-concept-editing (MIT). Differences from it:
 - the start token and the empty prompt do not move (`protect`); officially they are a soft keep, or nothing at all;
 - a target's prompts and synonyms are edited together, from any of three choices of tokens (`last` is today's official
   code, `aligned` the first one);
+- targets and keeps come in the phrasings that all closed forms share (`phrasings`); officially in the user's own, and
+  five more of each if asked;
 - an empty anchor is the empty prompt, state by state, where the official code takes its start token for every word;
 - every state of a keep is kept by default, as in the first official code; today's keeps its last word token alone,
   which is `keep_tokens: last` and much faster for thousands of keeps.
+
+`preset: paper` is today's official code but for the first and the fifth.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -27,9 +32,10 @@ from erase.errors import BadOption
 from erase.methods._debias import Wanted, debias
 from erase.methods._maps import map_both, sites_of
 from erase.methods._options import check_options
+from erase.methods._phrasings import Phrasings, Told, tell
 from erase.methods._prior import KeepTokens, held
 from erase.methods._ridge import Factors, gram, responses, solve
-from erase.methods._states import Pairs, empty_states, paired_states, prompt_pairs
+from erase.methods._states import Pairs, empty_states, paired_states
 from erase.methods._work import Work
 from erase.models import Model, Reads
 from erase.task import Task
@@ -53,9 +59,15 @@ class UCE:
     by how much a ratio may be off, which takes many images to see, and how strongly it answers what it sees.
     `clip`, `clip_template`: by which CLIP it labels them, a folder (that of the model's own judge where none is given),
     and by which text with {} for the attribute.
-    `expand`: also edits five common phrasings around each target.
+    `phrasings`: `shared` by all closed forms, the task's own, the common ones of the kind and those among the keeps, or
+    the task's `own` alone.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
     """
+
+    # Today's official code, with its defaults.
+    paper: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"tokens": "last", "keep_tokens": "last", "protect": "none", "phrasings": "own"}
+    )
 
     erase_scale: float = 1.0
     preserve_scale: float = 1.0
@@ -65,7 +77,7 @@ class UCE:
     protect: Literal["exact", "kept", "none"] = "exact"
     technique: Literal["replace", "tensor"] = "replace"
     mode: Literal["erase", "moderate", "debias"] = "erase"
-    expand: bool = False
+    phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 1000.0
     attributes: tuple[str, ...] = ()
@@ -103,9 +115,14 @@ class UCE:
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         if self.mode == "debias":
             return self.debias(model, task, work=work or Work())
-        targets = [replace(target, anchor="") for target in task.targets] if self.mode == "moderate" else task.targets
-        pairs = paired_states(model, list(prompt_pairs(targets, expand=self.expand)), self.tokens)
-        return self.solver(model, task)(pairs)
+        told = tell(model, self.aims(task), phrasings=self.phrasings, prior=self.prior)
+        return self.solver(model, task, told=told)(paired_states(model, told.pairs, self.tokens))
+
+    def aims(self, task: Task) -> Task:
+        """The task with what its targets become in this mode."""
+        if self.mode != "moderate":
+            return task
+        return Task([replace(target, anchor="") for target in task.targets], task.keeps, task.prompts)
 
     def debias(self, model: Model, task: Task, *, work: Work) -> Edit:
         """The edit that brings the attributes to their ratios; raises BadOption where nobody makes images."""
@@ -121,19 +138,19 @@ class UCE:
             task,
             wanted,
             tokens=self.tokens,
-            solve=self.solver(model, task),
+            solve=self.solver(model, task, told=tell(model, task, phrasings=self.phrasings, prior=self.prior)),
             look=look,
             work=work,
         )
 
-    def solver(self, model: Model, task: Task) -> Callable[[Mapping[Reads, Pairs]], Edit]:
+    def solver(self, model: Model, task: Task, *, told: Told) -> Callable[[Mapping[Reads, Pairs]], Edit]:
         """What makes an edit of pairs of states, all else being solved once."""
         empty = empty_states(model)
         kept = held(
             model,
-            task,
+            told.kept,
             preserve_scale=self.preserve_scale,
-            prior=self.prior,
+            prior=told.prior,
             prior_scale=self.prior_scale,
             keep_tokens=self.keep_tokens,
         )

@@ -11,14 +11,14 @@ SQUARE = ("an apple in oil", "an orange in oil", "a dog in ink", "a dog beside a
 
 
 def test_a_target_is_learned_in_as_many_keeps_as_asked() -> None:
-    task = Task((Target("noto", "style", anchor="blob"),), keeps=("cat", "dog", "twemoji"))
+    task = Task((Target("noto", "style", anchor="blob"),), keeps=("object:cat", "object:dog", "twemoji", "object:tree"))
     assert list(beside(task, task.targets[0], 0)) == []
     assert list(beside(task, task.targets[0], 2)) == [
         ("a cat in {} style", "a cat in blob style"),
-        ("a twemoji in {} style", "a twemoji in blob style"),
+        ("a tree in {} style", "a tree in blob style"),
     ]
-    empty = Task((Target("bomb", "unsafe"),), keeps=("mono",))
-    assert list(beside(empty, empty.targets[0], 1)) == [("a {} in mono style", "a mono")]
+    empty = Task((Target("bomb", "unsafe"),), keeps=("style:mono", "rose"))
+    assert list(beside(empty, empty.targets[0], 1)) == [("a {} in mono style", "mono style")]
 
 
 def test_a_prompt_that_names_the_anchor_is_what_the_target_becomes() -> None:

@@ -217,4 +217,4 @@ def test_a_preset_is_the_papers_and_what_stands_beside_it_goes_before() -> None:
     with pytest.raises(BadOption, match='preset of esd is "person"; expected one of style, object, identity, nsfw'):
         method_with("esd", {"preset": "person"})
     with pytest.raises(BadOption, match="the method has none"):
-        method_with("uce", {"preset": "style"})
+        method_with("redirect", {"preset": "style"})

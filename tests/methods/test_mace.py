@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from erase.errors import BadOption
+from erase.methods._phrasings import own
 from erase.methods._prior import build_prior
 from erase.methods._states import edited_pairs
 from erase.methods.mace import MACE, phrasings
@@ -30,9 +32,10 @@ def test_context_is_every_token_but_the_concepts_own(model: Model) -> None:
 def test_every_layer_is_the_papers_equation_with_a_prior(model: Model, tmp_path: Path) -> None:
     captions = ["a picture of the fish", "car", "a rose image"]
     build_prior(model, captions).save(tmp_path / "prior.safetensors")
-    method = MACE(lamb=0.3, preserve_scale=0.0, prior=str(tmp_path / "prior.safetensors"), prior_scale=5.0)
+    prior: Any = {"prior": str(tmp_path / "prior.safetensors"), "prior_scale": 5.0}
+    method = MACE(phrasings="own", lamb=0.3, preserve_scale=0.0, **prior)
     edit = method(model, Task((TARGET,)))
-    names = list(phrasings(TARGET, TARGET.prompts))
+    names = list(phrasings(TARGET, own(TARGET)))
     pairs = edited_pairs(model, _all_prompts(model, names), "context")
     corpus = model.encode(captions).states.flatten(0, 1).double()
     for site in model.sites():
@@ -48,7 +51,7 @@ def _all_prompts(model: Model, asked: list[tuple[str, str]]) -> list[tuple[str, 
     from erase.methods.mace import PHRASINGS
 
     found = list(asked)
-    for pair in phrasings(TARGET, PHRASINGS["style"]):
+    for pair in phrasings(TARGET, [(text, "") for text in PHRASINGS["style"]]):
         try:
             model.check_prompts(pair)
         except PromptTooLong:
@@ -68,7 +71,9 @@ def test_all_words_bring_the_concepts_own_token_to_the_anchors(model: Model) -> 
 
 
 def test_an_empty_anchor_leaves_the_words_out_of_the_phrasing() -> None:
-    assert list(phrasings(Target("bomb", "unsafe"), ("a {} there",))) == [("a bomb there", "a there")]
+    bomb = Target("bomb", "unsafe")
+    assert list(phrasings(bomb, [("a {} there", "")])) == [("a bomb there", "a there")]
+    assert list(phrasings(bomb, [("a {} in mono style", "a mono")])) == [("a bomb in mono style", "a mono")]
 
 
 def test_no_lamb_needs_a_prior() -> None:

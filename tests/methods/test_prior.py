@@ -13,7 +13,6 @@ from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.methods._prior import build_prior, held, load_prior
 from erase.methods._text_tower import Tower
 from erase.models import Model, open_model
-from erase.task import Target, Task
 from tests.tiny import tiny_stable_diffusion
 
 CAPTIONS = ["a cat", "a dog in the car", "a cat"]
@@ -71,7 +70,7 @@ def test_what_is_no_prior_is_refused_in_one_line(model: Model, tmp_path: Path) -
 def test_it_counts_as_so_many_kept_states_beside_the_keeps(model: Model, tmp_path: Path) -> None:
     file = tmp_path / "prior.safetensors"
     build_prior(model, CAPTIONS).save(file)
-    task = Task((Target("noto", "style"),), keeps=("a car",))
     kept = model.encode(["a car"]).states[0].double()
-    both = held(model, task, preserve_scale=2.0, prior=str(file), prior_scale=3.0)["tokens"]
-    torch.testing.assert_close(both, 2 * kept.T @ kept + 3 * load_prior(file, model).mean)
+    prior = load_prior(file, model)
+    both = held(model, ["a car"], preserve_scale=2.0, prior=prior, prior_scale=3.0)["tokens"]
+    torch.testing.assert_close(both, 2 * kept.T @ kept + 3 * prior.mean)

@@ -85,7 +85,7 @@ def test_more_rounds_leave_targets_at_their_anchors_where_published_ones_do_not(
     far = float((old - new).norm())
     for rounds in (1, 2, 4):
         matrix_of = {
-            together: RECE(rounds=rounds, together=together)(model, TASK).text_maps[0].matrix()
+            together: RECE(rounds=rounds, together=together, phrasings="own")(model, TASK).text_maps[0].matrix()
             for together in (True, False)
         }
         left = {together: float((old @ moved.T - new).norm()) for together, moved in matrix_of.items()}

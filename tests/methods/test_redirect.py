@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._prior import build_prior, load_prior
 from erase.methods._ridge import gram, matrix
 from erase.methods._spectrum import Moments
 from erase.methods.redirect import Redirect, main_directions, redirect
@@ -19,9 +14,6 @@ from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, states
 
 TASK = Task((Target("noto", "style", anchor="blob"),), keeps=("cat", "dog", "twemoji"))
-WHOLE = Task(
-    (Target("noto", "style", anchor="blob", synonyms=("google",)),), keeps=("a cat in blob style", "blob", "a dog")
-)
 
 
 def halves(rows: int) -> list[Moments]:
@@ -60,38 +52,14 @@ def test_main_directions_are_the_fewest_that_hold_their_share() -> None:
 
 
 def test_empty_prompt_stays_and_a_target_becomes_its_anchor_in_a_model(model: Model) -> None:
-    moved = Redirect(hold=0.2, beside=0, expand=False)(model, TASK).text_maps[0].matrix()
+    moved = Redirect(hold=0.2, phrasings="own")(model, TASK).text_maps[0].matrix()
     old, new, empty = model.encode(["noto", "blob", ""]).states.double()
     assert (empty[0] @ moved.T - empty[0]).abs().max() < 1e-4
     assert (empty @ moved.T - empty).norm() < 0.1 * empty.norm()
     assert (old @ moved.T - new).norm() < 0.75 * (old - new).norm()
 
 
-def test_a_keep_that_names_the_anchor_teaches_the_target(model: Model) -> None:
-    phrasings = Redirect(expand=False).phrasings(model, WHOLE, WHOLE.targets[0])
-    assert phrasings[:2] == [("{}", "blob"), ("a cat in {} style", "a cat in blob style")]
-
-
-def test_phrasings_and_prior_are_made_once_for_both_halves(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build_prior(model, ["a house", "two trees"]).save(tmp_path / "prior.safetensors")
-    calls: list[str] = []
-
-    def counted(action: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def called(*given: Any) -> Any:
-            calls.append(name)
-            return action(*given)
-
-        return called
-
-    monkeypatch.setattr(Redirect, "phrasings", counted(Redirect.phrasings, "phrasings"))
-    monkeypatch.setattr("erase.methods.redirect.load_prior", counted(load_prior, "prior"))
-    Redirect(prior=str(tmp_path / "prior.safetensors"))(model, WHOLE)
-    assert sorted(calls) == ["phrasings", "prior"]
-
-
 def test_an_option_out_of_range_is_refused_by_name() -> None:
-    for options in ({"balance": 0.0}, {"hold": 1.1}, {"floor": 0.0}, {"beside": -1}):
+    for options in ({"balance": 0.0}, {"hold": 1.1}, {"floor": 0.0}):
         with pytest.raises(BadOption, match=next(iter(options))):
             Redirect(**options)  # type: ignore[arg-type]

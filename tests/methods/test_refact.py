@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from erase.errors import BadOption, BadWeights
+from erase.methods._phrasings import own
 from erase.methods._prior import build_prior
 from erase.methods._ridge import gram
 from erase.methods._text_tower import Tower
-from erase.methods.refact import PHRASINGS, ReFACT, insert
+from erase.methods.refact import ReFACT, insert
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, relative, states
@@ -48,17 +49,17 @@ def test_a_prior_is_added_to_the_corpus_and_its_own_inputs_move_less(model: Mode
     rows = [row for one, length in zip(read[0], encoding.lengths, strict=True) for row in one[: int(length)]]
     general = sum(torch.outer(row, row) for row in rows) / len(rows)
 
-    method = ReFACT(steps=20, prior=str(file), prior_scale=5.0)
+    method = ReFACT(steps=20, phrasings="own", prior=str(file), prior_scale=5.0)
     tower = Tower.of(model, -1)
-    keys, additions = method.facts(tower, [("noto", TASK.targets[0])], keeps=[keep.name for keep in TASK.keeps])
-    anchors = [text.format(word) for word in ("car", "blob") for text in PHRASINGS]
-    corpus = tower.inputs([*TASK.kept, *anchors])
+    keeps = [keep.name for keep in TASK.keeps]
+    keys, additions = method.facts(tower, [("noto", TASK.targets[0], [("{}", "blob")])], keeps=keeps)
+    corpus = tower.inputs([*TASK.kept, "blob"])
     C = sum(torch.outer(row, row) for row in corpus) / len(corpus) + 5 * general
     C = C + 0.01 * torch.eye(len(C)) * C.diagonal().mean()
     u = torch.linalg.inv(C) @ keys[0]
     edit = next(iter(method(model, TASK).deltas.values())).double()
     assert relative(edit, torch.outer(additions[0], u) / (keys[0] @ u)) < 1e-5
-    plain = next(iter(ReFACT(steps=20)(model, TASK).deltas.values())).double()
+    plain = next(iter(ReFACT(steps=20, phrasings="own")(model, TASK).deltas.values())).double()
     assert (edit @ torch.stack(rows).T).norm() < 0.9 * (plain @ torch.stack(rows).T).norm()
 
 
@@ -95,7 +96,7 @@ def test_it_edits_one_layer_of_the_text_encoder_by_a_rank_of_one_a_word(model: M
 def test_words_that_are_searched_for_together_come_out_as_each_alone(model: Model) -> None:
     tower, target, method = Tower.of(model, -1), TASK.targets[0], ReFACT(steps=5)
     other = Target("cat", "object", anchor="fish", prompts=("a {} in the car",))
-    words = [("noto", target), ("firefox", target), ("cat", other)]
+    words = [(word, one, own(one)) for word, one in (("noto", target), ("firefox", target), ("cat", other))]
     keys, added = method.facts(tower, words, keeps=[keep.name for keep in TASK.keeps])
     for number, word in enumerate(words):
         key, alone = method.facts(tower, [word], keeps=[keep.name for keep in TASK.keeps])
@@ -122,8 +123,8 @@ def test_the_layers_behind_give_what_the_whole_encoder_does_with_something_added
 def test_what_is_added_is_no_longer_than_its_radius(model: Model) -> None:
     tower, target = Tower.of(model, -1), TASK.targets[0]
     short, free = ReFACT(steps=10, radius=0.01), ReFACT(steps=10)
-    _, added = short.facts(tower, [("noto", target)], keeps=[keep.name for keep in TASK.keeps])
-    _, further = free.facts(tower, [("noto", target)], keeps=[keep.name for keep in TASK.keeps])
+    _, added = short.facts(tower, [("noto", target, own(target))], keeps=[keep.name for keep in TASK.keeps])
+    _, further = free.facts(tower, [("noto", target, own(target))], keeps=[keep.name for keep in TASK.keeps])
     assert added.norm() < 0.1 * further.norm()
 
 

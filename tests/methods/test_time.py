@@ -8,6 +8,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods.time import TIME
 from erase.models import Model
+from erase.options import method_with
 from erase.task import Target, Task
 from tests.methods.formulas import relative, ridge_step
 
@@ -18,7 +19,7 @@ PLACES = [0, 1, 3, 4, *range(5, 16), 15]
 
 @pytest.mark.parametrize("weights", ["values", "both"])
 def test_every_layer_is_the_papers_equation(model: Model, weights: str) -> None:
-    edit = TIME(weights=weights)(model, TASK)  # type: ignore[arg-type]
+    edit = TIME(weights=weights, phrasings="own", preserve_scale=0.0)(model, TASK)  # type: ignore[arg-type]
     old, new = model.encode(["a cat", "a blob cat"]).states.double()
     nothing = torch.empty(0, old.shape[1])
     assert {site.name for site in model.sites() if weights == "both" or site.role == "value"} == set(edit.touches)
@@ -29,9 +30,9 @@ def test_every_layer_is_the_papers_equation(model: Model, weights: str) -> None:
         assert relative(weight @ edit.text_maps[0].matrix(), expected) < 1e-6
 
 
-def test_keeps_enter_only_where_asked_for(model: Model) -> None:
-    without = Task(TASK.targets)
-    assert torch.equal(TIME()(model, TASK).text_maps[0].down, TIME()(model, without).text_maps[0].down)
+def test_keeps_enter_but_not_into_the_papers_preset(model: Model) -> None:
+    paper, without = method_with("time", {"preset": "paper"}), Task(TASK.targets)
+    assert torch.equal(paper(model, TASK).text_maps[0].down, paper(model, without).text_maps[0].down)
     kept = model.encode(["a dog"]).states[0].double()
     moved = [
         (kept @ TIME(preserve_scale=scale)(model, TASK).text_maps[0].matrix().T - kept).norm() for scale in (0.0, 10.0)

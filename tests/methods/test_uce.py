@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 
 from erase.errors import BadOption
+from erase.methods import uce
 from erase.methods._states import Pairs, edited_pairs
-from erase.methods.uce import UCE, removed
+from erase.methods.uce import removed
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.test_ridge import layer, published
 
+UCE: Any = partial(uce.UCE, phrasings="own")  # on the task's own prompts alone
 STYLE = Task(
     (Target("noto", "style", anchor="blob", prompts=("a cat in {} style", "{} style")),),
     keeps=("a dog in twemoji style", "a car"),
@@ -95,7 +100,7 @@ def test_several_targets_and_synonyms_are_edited_at_once(model: Model) -> None:
 
 def test_technique_tensor_is_the_first_official_update_in_every_layer(model: Model) -> None:
     options = {"tokens": "last", "protect": "none", "erase_scale": 1.5, "preserve_scale": 0.7, "lamb": 0.3}
-    edit = UCE(technique="tensor", **options)(model, STYLE)  # type: ignore[arg-type]
+    edit = UCE(technique="tensor", **options)(model, STYLE)
     encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.kept])
     states, last = encoding.states.double(), (encoding.lengths - 2).tolist()
     picked = [states[row, last[row]] for row in range(4)]
@@ -132,12 +137,6 @@ def test_moderation_maps_to_the_empty_prompt_whatever_the_anchor(model: Model) -
     assert not torch.equal(UCE()(model, anchored).text_maps[0].up, erased.text_maps[0].up)
 
 
-def test_expanding_adds_five_phrasings_of_each_target(model: Model) -> None:
-    task = Task((Target("cat", "object", anchor="dog"),))
-    assert UCE(tokens="last")(model, task).rank == 1
-    assert UCE(tokens="last", expand=True)(model, task).rank == 6
-
-
 def test_aligned_tokens_end_where_the_anchors_prompt_does(model: Model) -> None:
     pairs = edited_pairs(model, [("cat", "a small blob")], "aligned")
     old, new = model.encode(["cat", "a small blob"]).states
@@ -158,4 +157,4 @@ def test_aligned_tokens_end_where_the_anchors_prompt_does(model: Model) -> None:
 )
 def test_an_option_out_of_range_is_refused_by_name(options: dict[str, object], named: str) -> None:
     with pytest.raises(BadOption, match=named):
-        UCE(**options)  # type: ignore[arg-type]
+        UCE(**options)
