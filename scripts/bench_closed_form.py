@@ -206,7 +206,7 @@ class Peak:
     def __enter__(self) -> Peak:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what was let go before must not be there to be taken again
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         self._before = memory_mb("VmRSS")
         return self
 
@@ -216,7 +216,7 @@ class Peak:
 
 def memory_mb(key: str) -> float:
     """Memory that this process holds (`VmRSS`) or has held at most (`VmHWM`), as Linux counts it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 

@@ -106,23 +106,23 @@ def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -
         edit, evaluations = published(method, model, task)
     else:
         edit = method(model, task, work=Work(folder / "work"))
-        evaluations = json.loads((folder / "work" / "cost.json").read_text())["evaluations"]
+        evaluations = json.loads((folder / "work" / "cost.json").read_text(encoding="utf-8"))["evaluations"]
     seconds, worked = time.perf_counter() - started, time.process_time() - worked
     peak = most_resident() - held
     edit.save(folder / "edit.safetensors")
     spent = {"seconds": round(seconds, 2), "processor_seconds": round(worked, 2)}
     measured = {"evaluations": evaluations, **spent, "peak_bytes": peak}
-    (folder / MEASURED).write_text(json.dumps(measured))
+    (folder / MEASURED).write_text(json.dumps(measured), encoding="utf-8")
 
 
 def resident() -> int:
     """Bytes of memory that the process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
 
 
 def most_resident() -> int:
     """The most bytes of memory that the process has held. Its `ru_maxrss` begins with what its parent held."""
-    (kilobytes,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    (kilobytes,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     return int(kilobytes) * 1024
 
 
@@ -158,7 +158,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         place.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, __file__, "--side", side, "--folder", str(place), *_again(options)]
         subprocess.run(command, check=True)
-        result[side] = json.loads((place / MEASURED).read_text())
+        result[side] = json.loads((place / MEASURED).read_text(encoding="utf-8"))
         if model.judge_folder is not None:
             edit = Edit.load(place / "edit.safetensors")
             result[side] |= figures(model, task, edit, folder=place, quick=options.quick)
@@ -193,7 +193,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         result = compare(options, options.folder or Path(temporary))
     if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 

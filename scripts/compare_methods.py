@@ -123,7 +123,7 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
         return None, {}
     file, costs = place / "edit.safetensors", place / "costs.json"
     if costs.exists() and not again:
-        return Edit.load(file), json.loads(costs.read_text())
+        return Edit.load(file), json.loads(costs.read_text(encoding="utf-8"))
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     method, _, options = name.partition(":")
@@ -132,7 +132,7 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
     edit = make_edit(made, model, task, work=Work(place / "work"))
     cost: dict[str, float] = {"seconds": time.monotonic() - started}
     if (spent := place / "work" / "cost.json").exists():
-        cost["evaluations"] = json.loads(spent.read_text())["evaluations"]
+        cost["evaluations"] = json.loads(spent.read_text(encoding="utf-8"))["evaluations"]
     edit.save(file)
     cost["bytes"] = file.stat().st_size
     shutil.rmtree(place / "work", ignore_errors=True)

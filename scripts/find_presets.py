@@ -75,14 +75,14 @@ def tried(name: str, model: Model, task: Task, *, options: argparse.Namespace) -
     made = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
     key = content_hash([repr(made), repr(task), model.content, options.steps, options.images, options.note])[:24]
     log: Path = options.log
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     found: Result | None = next((line for line in lines if line["key"] == key), None)
     if found is None:
         started = time.process_time()
         edit = make_edit(made, model, task, work=Work(banks=log.parent / "banks"))
         found = {"key": key, "setting": name, "target": task.targets[0].name, "seconds": time.process_time() - started}
         found |= scored(model, edit, task, options=options)
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
     return found
 

@@ -36,7 +36,7 @@ def measure(bank: tuple[int, int, int], model: Model, *, folder: Path, options: 
     started = time.perf_counter()
     edit = method(model, task, work=Work(folder / "work"))
     seconds = round(time.perf_counter() - started, 2)
-    evaluations = json.loads((folder / "work" / "cost.json").read_text())["evaluations"]
+    evaluations = json.loads((folder / "work" / "cost.json").read_text(encoding="utf-8"))["evaluations"]
     found = figures(model, task, edit, folder=folder, quick=options.quick)
     return named | {"evaluations": evaluations, "seconds": seconds} | found
 

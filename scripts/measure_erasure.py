@@ -51,7 +51,7 @@ OBJECTS = {
 
 
 def synonyms(domain: str) -> dict[str, tuple[str, ...]]:
-    rows = yaml.safe_load((ROOT / f"scripts/embedded/{domain}s.yaml").read_text())
+    rows = yaml.safe_load((ROOT / f"scripts/embedded/{domain}s.yaml").read_text(encoding="utf-8"))
     return {name: tuple(row["synonyms"]) for name, row in rows.items()}
 
 

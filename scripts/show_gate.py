@@ -156,12 +156,12 @@ CASES: Mapping[str, Case] = {
 
 def protocol_with(limits: Mapping[str, int], folder: Path, *, steps: int) -> Path:
     """The protocol `gate` with so many prompts of each aspect and so many steps."""
-    value = yaml.safe_load((ROOT / "protocols" / "gate.yaml").read_text())
+    value = yaml.safe_load((ROOT / "protocols" / "gate.yaml").read_text(encoding="utf-8"))
     value["prompts"] = [
         part | {"limit": limits[part["aspect"]]} for part in value["prompts"] if part["aspect"] in limits
     ]
     path = folder / f"gate-{max(limits.values())}.yaml"
-    path.write_text(yaml.safe_dump(value | {"sampler": {"steps": steps}}, sort_keys=False))
+    path.write_text(yaml.safe_dump(value | {"sampler": {"steps": steps}}, sort_keys=False), encoding="utf-8")
     return path
 
 

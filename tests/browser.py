@@ -112,7 +112,7 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def _driver(folder: str) -> Iterator[str]:
     """The address of a driver at a free port."""
-    with Path(folder, "driver.log").open("w") as errors:
+    with Path(folder, "driver.log").open("w", encoding="utf-8") as errors:
         command = [str(DRIVER), "--port=0"]
         environment = os.environ | {"HOME": folder}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)

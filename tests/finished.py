@@ -67,7 +67,7 @@ def run(finished: Run, tmp_path: Path) -> Run:
 def rescored(run: Run, figures: Sequence[Figure]) -> None:
     """Puts other figures into a run's scores, as if they had been measured."""
     scores = replace(steps.read_scores(run), figures=tuple(figures))
-    run.scores_file.write_text(json.dumps(scores.to_json()))
+    run.scores_file.write_text(json.dumps(scores.to_json()), encoding="utf-8")
 
 
 def stamps(folder: Path) -> Stamps:

@@ -23,7 +23,7 @@ axes: {style: [noto, blob, twemoji], object: [cat, dog]}
 def tiny_recipe(folder: Path, model: Path) -> dict[str, Any]:
     """A pipeline over a model, as the mapping that its file holds; its prompt set is written into `folder`."""
     prompts = folder / "square.yaml"
-    prompts.write_text(PROMPTS)
+    prompts.write_text(PROMPTS, encoding="utf-8")
     return {
         "name": "mine",
         "model": str(model),
@@ -35,7 +35,7 @@ def tiny_recipe(folder: Path, model: Path) -> dict[str, Any]:
 
 def write_recipe(folder: Path, recipe: object) -> Path:
     path = folder / "mine.yaml"
-    path.write_text(recipe if isinstance(recipe, str) else yaml.safe_dump(recipe))
+    path.write_text(recipe if isinstance(recipe, str) else yaml.safe_dump(recipe), encoding="utf-8")
     return path
 
 

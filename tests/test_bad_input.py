@@ -194,7 +194,7 @@ def test_a_target_longer_than_the_encoder_takes(
 ) -> None:
     name = "cat " * 20 + "rose"
     recipe["task"]["targets"][0] |= {"name": name}
-    (tmp_path / "asked.csv").write_text(f"prompt,seed\n{name},0\n")
+    (tmp_path / "asked.csv").write_text(f"prompt,seed\n{name},0\n", encoding="utf-8")
     recipe["generate"]["prompts"] = str(tmp_path / "asked.csv")
     line = run_refused(capsys, place, recipe)
     assert "takes at most 14" in line
@@ -219,7 +219,7 @@ def test_a_file_that_is_no_edit(capsys: Capture, place: Path, tiny_model: Path) 
 
 
 def test_an_output_that_exists_is_not_lost(capsys: Capture, place: Path, tiny_model: Path) -> None:
-    (place / "noto.safetensors").write_text("precious")
+    (place / "noto.safetensors").write_text("precious", encoding="utf-8")
     flags = ["-m", tiny_model, "-t", "noto", "-a", "blob", "-o", "noto.safetensors"]
     assert "exists already" in refused(capsys, "edit", *flags)
     assert contents(place) == {"noto.safetensors": b"precious"}

@@ -18,22 +18,22 @@ from erase.files import alone_at, building_folder, content_hash, replacing, sha2
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a" / "b.txt", "one")
     write_atomically(tmp_path / "a" / "b.txt", "two")
-    assert (tmp_path / "a" / "b.txt").read_text() == "two"
+    assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "two"
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
     write_atomically(tmp_path / "b.txt", "one")
     with pytest.raises(RuntimeError), replacing(tmp_path / "b.txt") as partial:
-        partial.write_text("half")
+        partial.write_text("half", encoding="utf-8")
         raise RuntimeError("killed")
-    assert (tmp_path / "b.txt").read_text() == "one"
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8") == "one"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(DiskFull, match="no space left while writing"), replacing(tmp_path / "b.txt") as partial:
-        partial.write_text("half")
+        partial.write_text("half", encoding="utf-8")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
 
@@ -45,12 +45,12 @@ def test_another_system_error_is_not_taken_for_a_full_disk(tmp_path: Path) -> No
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), building_folder(tmp_path / "out") as folder:
-        (folder / "x").write_text("half")
+        (folder / "x").write_text("half", encoding="utf-8")
         raise RuntimeError("killed")
     assert not list(tmp_path.iterdir())
     with building_folder(tmp_path / "out") as folder:
-        (folder / "x").write_text("whole")
-    assert (tmp_path / "out" / "x").read_text() == "whole"
+        (folder / "x").write_text("whole", encoding="utf-8")
+    assert (tmp_path / "out" / "x").read_text(encoding="utf-8") == "whole"
 
 
 def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def level_of(part: str) -> int:
 
 def imports(path: Path) -> Iterator[str]:
     """Modules of this package that a file imports anywhere in it, the typing-only ones left out."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
@@ -78,7 +78,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def functions(path: Path) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             arguments = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
             positional = [name for name in arguments if name not in ("self", "cls")]
@@ -119,18 +119,24 @@ def test_every_name_has_its_test_file(kind: str) -> None:
 
 
 def test_every_method_is_used_by_a_pipeline() -> None:
-    pipelines = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "pipelines").glob("*.yaml"))]
+    pipelines = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "pipelines").glob("*.yaml"))
+    ]
     assert set(names.known("methods")) <= {pipeline["edit"]["method"] for pipeline in pipelines}
 
 
 def test_every_pipeline_and_prompt_set_is_called_as_its_file() -> None:
     paths = sorted((ROOT / "pipelines").glob("*.yaml"))
     assert paths
-    assert [path.stem for path in paths] == [yaml.safe_load(path.read_text())["name"] for path in paths]
+    assert [path.stem for path in paths] == [yaml.safe_load(path.read_text(encoding="utf-8"))["name"] for path in paths]
 
 
 def test_no_file_has_more_than_350_lines() -> None:
-    long = [path for path in sources("erase", "scripts", "tests") if len(path.read_text().splitlines()) > 350]
+    long = [
+        path
+        for path in sources("erase", "scripts", "tests")
+        if len(path.read_text(encoding="utf-8").splitlines()) > 350
+    ]
     assert long == []
 
 
@@ -149,7 +155,7 @@ def test_no_input_is_checked_by_an_assert() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sources("erase")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Assert)
     ]
     assert found == []
@@ -159,7 +165,7 @@ def test_nothing_keeps_state_in_a_module() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sources("erase")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Global)
     ]
     assert found == []

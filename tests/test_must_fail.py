@@ -98,14 +98,14 @@ def test_a_tensor_that_is_not_finite_is_told_in_whichever_part_it_is(
 @pytest.mark.parametrize("shard", ["../../secret.safetensors", "/etc/secret.safetensors", "a/b.safetensors", "..", ""])
 def test_a_shard_that_leads_out_of_its_folder_is_not_read(shard: str, tiny_copy: Path) -> None:
     index = tiny_copy / "unet/diffusion_pytorch_model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": shard}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"conv_in.weight": shard}}), encoding="utf-8")
     with pytest.raises(BadWeights, match="do not trust it"):
         open_model(tiny_copy).sites()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}'])
 def test_an_index_of_shards_that_is_none_is_one_line(text: str, tiny_copy: Path) -> None:
-    (tiny_copy / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(text)
+    (tiny_copy / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(text, encoding="utf-8")
     with pytest.raises(BadWeights, match="is not an index of shards"):
         open_model(tiny_copy).sites()
 
@@ -146,7 +146,7 @@ def test_a_quantised_single_file_is_refused_and_nothing_is_left(
 
 
 def test_a_link_out_of_the_model_is_not_copied_into_an_export(tiny_copy: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.json").write_text("secret")
+    (tmp_path / "secret.json").write_text("secret", encoding="utf-8")
     (tiny_copy / "vae/extra.json").symlink_to(tmp_path / "secret.json")
     model = open_model(tiny_copy)
     with pytest.raises(BadModel, match="leads out of the model"):
@@ -156,7 +156,10 @@ def test_a_link_out_of_the_model_is_not_copied_into_an_export(tiny_copy: Path, t
 
 def test_another_architecture_is_named(tiny_copy: Path, tmp_path: Path) -> None:
     index = tiny_copy / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "KandinskyPipeline"}))
+    index.write_text(
+        json.dumps(json.loads(index.read_text(encoding="utf-8")) | {"_class_name": "KandinskyPipeline"}),
+        encoding="utf-8",
+    )
     with pytest.raises(BadModel, match="KandinskyPipeline"):
         open_model(tiny_copy)
 

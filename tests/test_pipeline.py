@@ -25,7 +25,7 @@ axes: {style: [noto, blob, twemoji], object: [cat, dog]}
 @pytest.fixture
 def recipe(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
     """A pipeline over the tiny model, as the mapping that its file holds."""
-    (tmp_path / "square.yaml").write_text(PROMPTS)
+    (tmp_path / "square.yaml").write_text(PROMPTS, encoding="utf-8")
     return {
         "name": "mine",
         "model": str(tiny_model),
@@ -37,7 +37,7 @@ def recipe(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
 
 def load(folder: Path, recipe: object) -> Pipeline:
     path = folder / "mine.yaml"
-    path.write_text(recipe if isinstance(recipe, str) else yaml.safe_dump(recipe))
+    path.write_text(recipe if isinstance(recipe, str) else yaml.safe_dump(recipe), encoding="utf-8")
     return load_pipeline(str(path))
 
 
@@ -105,7 +105,7 @@ def test_the_batch_size_does_not_change_the_hash(tmp_path: Path, recipe: dict[st
 
 def test_a_prompt_set_that_has_changed_since_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
     resolved = resolve(load(tmp_path, recipe))
-    (tmp_path / "square.yaml").write_text(PROMPTS.replace("cat", "car"))
+    (tmp_path / "square.yaml").write_text(PROMPTS.replace("cat", "car"), encoding="utf-8")
     with pytest.raises(RunConflict, match="has changed since"):
         resolved.make_rows()
 
@@ -269,7 +269,7 @@ ARTISTS = (
 
 
 def test_keeps_read_a_column_of_artists_as_labels(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    (tmp_path / "artists.csv").write_text(ARTISTS)
+    (tmp_path / "artists.csv").write_text(ARTISTS, encoding="utf-8")
     recipe["task"]["keeps"] = {"prompts": str(tmp_path / "artists.csv")}
     pipeline = load(tmp_path, recipe)
     assert pipeline.make_task().prompts == ("a dog",)
@@ -280,7 +280,7 @@ def test_keeps_read_a_column_of_artists_as_labels(tmp_path: Path, recipe: dict[s
 
 
 def test_a_selection_says_which_column_names_the_concept(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    (tmp_path / "artists.csv").write_text(ARTISTS.replace("artist", "painter"))
+    (tmp_path / "artists.csv").write_text(ARTISTS.replace("artist", "painter"), encoding="utf-8")
     name = str(tmp_path / "artists.csv")
     recipe["task"]["keeps"] = {"prompts": {"name": name, "labels": {"style": "painter"}, "where": {"mood": ["wild"]}}}
     recipe["generate"]["prompts"] = [{"name": name, "labels": {"style": "painter"}, "where": {"painter": ["NOTO"]}}]

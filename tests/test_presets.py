@@ -85,7 +85,7 @@ def test_a_command_without_options_trains_by_the_presets(capsys: pytest.CaptureF
     ],
 )
 def test_presets_of_a_model_that_cannot_be_used_are_told(text: str, message: str, tiny_copy: Path) -> None:
-    (tiny_copy / "presets.yaml").write_text(text)
+    (tiny_copy / "presets.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(BadModel) as told:
         made("esd", "style", open_model(tiny_copy))
     assert message in str(told.value)

@@ -81,14 +81,14 @@ def test_another_recipe_is_refused_and_the_run_stays(tmp_path: Path, recipe: Pip
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, recipe: Pipeline) -> None:
-    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "thesis.txt").write_text("precious", encoding="utf-8")
     with pytest.raises(RunConflict, match="is no run of erase"):
         start_run(recipe, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_what_a_killed_start_left_is_no_hindrance(tmp_path: Path, recipe: Pipeline) -> None:
-    (tmp_path / ".recipe.yaml.12.partial").write_text("name: era")
+    (tmp_path / ".recipe.yaml.12.partial").write_text("name: era", encoding="utf-8")
     assert start_run(recipe, tmp_path).recipe_file.is_file()
 
 
@@ -98,7 +98,7 @@ def test_a_run_begun_again_clears_what_a_killed_one_left_but_not_what_another_is
     run = start_run(recipe, tmp_path)
     for name in (".scores.json.1.partial", f".scores.json.{os.getpid()}.partial", "before/.a.png.77.partial"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("half")
+        (tmp_path / name).write_text("half", encoding="utf-8")
     for name in ("other.tmp-1", "other.tmp-1.old", "model.tmp-1", "model"):
         (tmp_path / name / "unet").mkdir(parents=True)
     shutil.move(tmp_path / "model.tmp-1", tmp_path / "aside")
@@ -137,7 +137,7 @@ def test_a_folder_that_is_no_run_is_named_with_the_way_to_start_one(tmp_path: Pa
 
 def test_a_recipe_without_its_hash_is_refused(tmp_path: Path, recipe: Pipeline) -> None:
     file = start_run(recipe, tmp_path).recipe_file
-    file.write_text(file.read_text().replace(f"hash: {recipe.hash}\n", ""))
+    file.write_text(file.read_text(encoding="utf-8").replace(f"hash: {recipe.hash}\n", ""), encoding="utf-8")
     with pytest.raises(BadPipeline, match="has no hash"):
         open_run(tmp_path)
 

@@ -138,7 +138,7 @@ def test_an_earlier_export_is_put_back_where_a_new_one_fails(run: Run, monkeypat
 def test_a_folder_that_is_no_export_of_ours_is_kept(run: Run) -> None:
     shutil.rmtree(run.folder / "model")
     (run.folder / "model").mkdir()
-    (run.folder / "model" / "thesis.txt").write_text("precious")
+    (run.folder / "model" / "thesis.txt").write_text("precious", encoding="utf-8")
     with pytest.raises(RunConflict, match="exists already"):
         steps.do_all(run, Seen())
     assert contents(run.folder / "model") == {"thesis.txt": b"precious"}
@@ -160,7 +160,7 @@ def test_a_step_without_what_it_rests_on_says_what_to_do(recipe: dict[str, Any],
         steps.do("generate", run, Seen())
     with pytest.raises(ScoreFailed, match="has no scores yet; run `erase score"):
         steps.read_scores(run)
-    run.scores_file.write_text("{")
+    run.scores_file.write_text("{", encoding="utf-8")
     with pytest.raises(ScoreFailed, match="damaged; run `erase score"):
         steps.read_scores(run)
 
@@ -194,7 +194,7 @@ def test_a_figure_that_is_no_number_fails_the_gate(run: Run) -> None:
 def test_a_style_that_the_judge_does_not_know_is_told_before_anything_is_written(
     recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "rows.csv").write_text("prompt,seed,style\na cat in monet style,0,monet\n")
+    (tmp_path / "rows.csv").write_text("prompt,seed,style\na cat in monet style,0,monet\n", encoding="utf-8")
     task = {"kind": "style", "targets": [{"name": "monet", "anchor": "blob"}]}
     generate = recipe["generate"] | {"prompts": str(tmp_path / "rows.csv")}
     written = write_recipe(tmp_path, recipe | {"task": task, "generate": generate})

@@ -82,10 +82,10 @@ def test_an_image_that_was_painted_over_is_not_scored_or_shown(run: Run, painted
 
 
 def test_a_score_changed_by_hand_decides_no_gate_and_is_no_finished_run(run: Run) -> None:
-    value = json.loads(run.scores_file.read_text())
+    value = json.loads(run.scores_file.read_text(encoding="utf-8"))
     for figure in value["figures"]:
         figure["value"] = 1.0
-    run.scores_file.write_text(json.dumps(value))
+    run.scores_file.write_text(json.dumps(value), encoding="utf-8")
     gated = Run(run.folder, run.recipe.model_copy(update={"gate": run.recipe.gate.model_copy(update={"ua": 0.9})}))
     said = rf"changed since they were measured; run `erase score {run.folder}` anew"
     for step in (steps.check_gate, steps.findings, lambda run: steps.do_all(run, Seen())):
@@ -98,7 +98,7 @@ def test_a_score_changed_by_hand_decides_no_gate_and_is_no_finished_run(run: Run
 def test_scores_of_other_images_are_not_the_runs_and_are_made_anew(run: Run) -> None:
     scores = steps.read_scores(run)
     other = replace(scores, images={name: sha[::-1] for name, sha in scores.images.items()})
-    run.scores_file.write_text(json.dumps(other.to_json()))
+    run.scores_file.write_text(json.dumps(other.to_json()), encoding="utf-8")
     with pytest.raises(ScoreFailed, match="is of other images than the run's"):
         steps.check_gate(
             Run(run.folder, run.recipe.model_copy(update={"gate": run.recipe.gate.model_copy(update={"ua": 0.0})}))
@@ -115,4 +115,6 @@ def test_a_gate_fails_where_the_base_model_never_draws_the_target(run: Run) -> N
     with pytest.raises(GateFailed, match=r"the base model itself shows the target in only 0 of \d images"):
         steps.check_gate(gated)
     steps.do("report", run, Seen())
-    assert "UA not measured: the base model itself shows the target in only 0" in run.report_file.read_text()
+    assert "UA not measured: the base model itself shows the target in only 0" in run.report_file.read_text(
+        encoding="utf-8"
+    )

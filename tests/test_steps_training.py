@@ -60,7 +60,7 @@ def test_the_next_run_finds_the_bank(tiny_model: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         run = run_of(tmp_path, tiny_model, name)
         steps.do("edit", run, Counted())
-        costs.append(json.loads((run.folder / "training/cost.json").read_text())["evaluations"])
+        costs.append(json.loads((run.folder / "training/cost.json").read_text(encoding="utf-8"))["evaluations"])
     assert costs == [2 * 3 * 2 + 4 * 3 + 16, 4 * 3 + 16]  # 16 tell what the training did to the network
     edits = [(tmp_path / f"runs/{name}/edit.safetensors").read_bytes() for name in ("one", "two")]
     assert edits[0] == edits[1]

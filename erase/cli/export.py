@@ -49,4 +49,9 @@ def export(
         base, made, target, known = open_model(model), Edit.load(edit), out or Path(to), {}
     made = made if strength == 1.0 else made.scaled(strength)
     options = known | dict(parse_option(text) for text in option or [])
-    typer.echo(f"{to}  {steps.export(to, base, made, target=target, options=options)}")
+    place = steps.export(to, base, made, target=target, options=options)
+    typer.echo(f"{to}  {place}")
+    if to == "lora":
+        from erase.export.lora import summary
+
+        typer.echo(f"      {summary(place)}")

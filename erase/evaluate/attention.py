@@ -23,9 +23,7 @@ def check_attention(backend: str) -> None:
     if not torch.cuda.is_available():
         raise BadOption('attention "xformers" needs a CUDA device and none is here; give sdpa, which runs everywhere.')
     if importlib.util.find_spec("xformers") is None:
-        raise MissingExtra(
-            'attention "xformers" needs the extra of this name: pip install "erase[xformers]", or give sdpa.'
-        )
+        raise MissingExtra('attention "xformers" needs the package xformers: `pip install xformers`, or give sdpa.')
 
 
 def device_here(environment: Mapping[str, str] | None = None) -> str:

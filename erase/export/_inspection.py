@@ -79,7 +79,9 @@ def _file(path: Path) -> Finding:
         if said.get("copies"):
             facts["copies"] = f"{len(said['copies'])} tensors that repeat edited ones were edited as well"
     if LOSS_KEY in metadata:
-        losses = _json(path, metadata[LOSS_KEY]).get("relative_error", {}).values()
+        lora = _json(path, metadata[LOSS_KEY])
+        losses = lora.get("relative_error", {}).values()
+        facts |= {"rank": lora["rank"]} if "rank" in lora else {}
         facts["lost"] = f"{max(losses, default=0.0):.2g} of a tensor's change at most"
     facts |= {key: value for key, value in sorted(metadata.items()) if key.startswith(("modelspec.", "ss_"))}
     facts |= {"contents": _contents(path), "sha256": sha256_of(path)}

@@ -1,11 +1,14 @@
-"""The edit as a LoRA that A1111, ComfyUI and diffusers load: exact for text maps, cut to a rank for dense changes.
+"""The edit as a LoRA that A1111, ComfyUI and diffusers load, of no higher rank than its prompts need.
 
 A text map `M = I + U V` changes a weight by `(W U) V`, which is a LoRA as it stands: its rank is the number of edited
-vectors. A dense change is cut to `rank` by SVD, the nearest matrix of that rank (Eckart and Young, 1936); how much was
-lost is written into the file and told. Keys are kohya's (`lora_unet_<module>.lora_down.weight`, `.lora_up.weight`,
-`.alpha`) and alpha is always the rank: diffusers drops any other (diffusers#6087). Those of a transformer, for SD 3 and
-FLUX, are diffusers' own (`transformer.<module>.lora_A.weight`, `.lora_B.weight`), which ComfyUI maps as well
-(`comfy/lora.py`); their alpha is the rank where none is given.
+vectors. Most of them move nothing that anybody asks for, so a change keeps only the singular directions that hold what
+the layers put out to `loss` (`_rank`). A dense change is cut to `rank` by SVD before that, the nearest matrix of that
+rank (Eckart and Young, 1936). What either loses, and what rounding does, is written into the file and told apart.
+
+Keys are kohya's (`lora_unet_<module>.lora_down.weight`, `.lora_up.weight`, `.alpha`) and alpha is always the rank:
+diffusers drops any other (diffusers#6087). Those of a transformer, for SD 3 and FLUX, are diffusers' own
+(`transformer.<module>.lora_A.weight`, `.lora_B.weight`), which ComfyUI maps as well (`comfy/lora.py`); their alpha is
+the rank where none is given.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from erase.edit import Edit, TextMap
 from erase.errors import BadEdit, BadOption, RunConflict
 from erase.export._modelspec import Architecture, architecture, modelspec
+from erase.export._rank import Factors, Reach, missed, rank_within, reach_of, spectrum
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export._writing import Entry, write_tensors
 from erase.models import Model
@@ -31,22 +36,23 @@ from erase.models._state import check_unquantised
 
 LOSS_KEY = "erase.lora"
 _logger = logging.getLogger(__name__)
-_TOLD_FROM = 1e-3  # relative error; rounding to float16 is below it
+_TOLD_FROM = 1e-3  # relative error
 _LAYER = re.compile(r"(\.layers\.\d+)\..*")
 _TRANSFORMER = "transformer."
 _SPELLED = {"add_embedding.linear_1": "label_emb_0_0", "add_embedding.linear_2": "label_emb_0_2"}
 
 
 @dataclass(frozen=True)
-class Factors:
-    """A weight's change as `up @ down`: [rows, rank] and [rank, columns], float64."""
+class Losses:
+    """What a LoRA loses of each weight's change, by name, as a share of its Frobenius norm.
 
-    up: Tensor
-    down: Tensor
+    `cut`: what a dense change beyond `rank` loses. `rounded`: what rounding to the file's precision loses. `whole`:
+    all of it together, what `loss` lets go of included.
+    """
 
-    @property
-    def rank(self) -> int:
-        return int(self.up.shape[1])
+    cut: Mapping[str, float]
+    rounded: Mapping[str, float]
+    whole: Mapping[str, float]
 
 
 def lora(
@@ -55,53 +61,88 @@ def lora(
     target: Path,
     *,
     rank: int = 32,
+    loss: float = 1e-3,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     redact: str = "",
 ) -> Path:
     """The LoRA's file.
 
-    `rank`: of a dense change; more is closer and larger. `dtype`: float16 halves the file and costs 3e-4 of the change.
-    `redact`: a secret under which the concepts' names are hashed. Raises RunConflict if another file lies there,
+    `rank`: of a dense change; more is closer and larger. `loss`: the largest relative change of what the layers put out
+    for the edit's targets and keeps; more is smaller, 0 keeps all of it. `dtype`: float16 halves the file and rounds,
+    by 5e-4 of a number. `redact`: a secret under which the concepts' names are hashed.
+
+    Raises RunConflict if another file lies there,
     ModelMismatch, BadEdit if the edit changes what a LoRA cannot hold, BadWeights if that is quantised, BadOption.
     """
     edit.check(model)
     if rank < 1:
         raise BadOption(f"lora: rank is {rank}; expected 1 or more.")
+    if not 0 <= loss < 1:
+        raise BadOption(f"lora: loss is {loss}; expected 0, which keeps all, or a share such as 0.001.")
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")
     if target.exists() and content_in(target) != edit.content:
         raise RunConflict(f"{target} holds something else; name another file or remove it first.")
     kind = architecture(model)
-    tensors, losses = factorised(model, edit, rank=rank, dtype=getattr(torch, dtype))
+    reach = reach_of(model, edit.info)
+    model.free_encoders()
+    made = factorised(model, edit, rank=rank, loss=loss, dtype=getattr(torch, dtype), reach=reach)
     metadata = {
         **modelspec(kind, title=title_of(edit, model.title, redact=redact), adapter=True),
-        **(_kohya(kind, tensors) if model.backbone == "unet" else {}),
+        **(_kohya(kind, made.tensors) if model.backbone == "unet" else {}),
         RECIPE_KEY: json.dumps(recipe(edit, redact=redact), sort_keys=True),
-        LOSS_KEY: json.dumps({"relative_error": losses}, sort_keys=True),
+        LOSS_KEY: json.dumps(made.told(reach), sort_keys=True),
     }
-    write_tensors(target, {key: Entry.of(value) for key, value in tensors.items()}, metadata=metadata)
-    _tell(target, losses)
+    write_tensors(target, {key: Entry.of(value) for key, value in made.tensors.items()}, metadata=metadata)
+    _tell(target, made, reach, dtype=dtype, asked=loss)
     return target
 
 
-def factorised(
-    model: Model, edit: Edit, *, rank: int, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The file's tensors, and how much of each weight's change they miss, as a share of its Frobenius norm."""
+@dataclass(frozen=True)
+class Factorised:
+    """A LoRA's tensors by their keys, its rank, and what it loses.
+
+    `lost`: the largest relative change of what the layers put out for the edit's prompts, rounding included.
+    """
+
+    tensors: dict[str, Tensor]
+    rank: int
+    lost: float
+    losses: Losses
+
+    def told(self, reach: Reach) -> dict[str, Any]:
+        """What the file says of it."""
+        by = f"what the layers put out for {reach.prompts} prompts" if reach.states else "the changes themselves"
+        return {"relative_error": dict(self.losses.whole), "rank": self.rank, "lost": self.lost, "lost_of": by}
+
+
+def factorised(model: Model, edit: Edit, *, rank: int, loss: float, dtype: torch.dtype, reach: Reach) -> Factorised:
+    """The file's tensors, and what they miss of the edit."""
     is_joint, is_xl = model.backbone == "transformer", "text_encoder_2" in model.text_components
     weights = {name: model.weight(name) for name in with_companions(edit.touches)}
     modules = {name: module_key(name, weight, two_encoders=is_xl, joint=is_joint) for name, weight in weights.items()}
-    factors = {name: factors_of(edit, name, weight, rank=rank) for name, weight in weights.items()}
-    common = max((one.rank for one in factors.values()), default=0)
-    tensors: dict[str, Tensor] = {}
-    losses = {}
+    changes = {}
     for name, weight in weights.items():
         check_unquantised(name, weight)
-        one = padded(factors[name], common)
+        changes[name] = spectrum(factors_of(edit, name, weight, rank=rank))
+    # One rank for all modules: diffusers 0.42 gives attention layers the alpha that most modules have.
+    common = max(
+        (rank_within(changes[name], weight, reach.states.get(name), loss=loss) for name, weight in weights.items()),
+        default=0,
+    )
+    tensors: dict[str, Tensor] = {}
+    cut, rounded, whole, lost = {}, {}, {}, 0.0
+    for name, weight in weights.items():
+        one = padded(changes[name].first(common), common)
         up, down = one.up.to(dtype), one.down.to(dtype)
-        losses[name] = _lost(change_of(edit, name, weight), up.double() @ down.double())
+        kept, change = up.double() @ down.double(), change_of(edit, name, weight)
+        whole[name] = share(change - kept, change)
+        rounded[name] = share(one.up @ one.down - kept, change)
+        if name in edit.deltas:
+            cut[name] = share(change - changes[name].up @ changes[name].down, change)
+        lost = max(lost, missed(change, kept, weight, states=reach.states.get(name)))
         tensors |= spelled(modules[name], up, down, shape=weight.shape)
-    return tensors, losses
+    return Factorised(tensors, common, lost, Losses(cut, rounded, whole))
 
 
 def spelled(module: str, up: Tensor, down: Tensor, *, shape: Sequence[int]) -> dict[str, Tensor]:
@@ -160,10 +201,7 @@ def factors_of(edit: Edit, name: str, weight: Tensor, *, rank: int) -> Factors:
     parts += [Factors(one.up.double(), one.down.double()) for one in edit.low_rank if one.site == name]
     if name in edit.deltas:
         parts.append(truncated(edit.deltas[name].double().flatten(1), rank))
-    joined = Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
-    if joined.rank > min(matrix.shape):  # many targets: the product itself has no more than that
-        return truncated(joined.up @ joined.down, min(matrix.shape))
-    return balanced(joined)
+    return Factors(torch.cat([part.up for part in parts], 1), torch.cat([part.down for part in parts]))
 
 
 def _mapped(matrix: Tensor, text_map: TextMap) -> Factors:
@@ -180,18 +218,8 @@ def truncated(change: Tensor, rank: int) -> Factors:
     return Factors(left[:, :rank] * root, root[:, None] * right[:rank])
 
 
-def balanced(factors: Factors) -> Factors:
-    """The same product from factors of equal norms, so that neither leaves float16's range."""
-    up, down = torch.linalg.vector_norm(factors.up, dim=0), torch.linalg.vector_norm(factors.down, dim=1)
-    scale = torch.where((up > 0) & (down > 0), (down / up).sqrt(), torch.ones_like(up))
-    return Factors(factors.up * scale, factors.down / scale[:, None])
-
-
 def padded(factors: Factors, rank: int) -> Factors:
-    """The same product in factors of a larger rank.
-
-    diffusers 0.42 gives attention layers the alpha that most modules have, so all modules need one rank.
-    """
+    """The same product in factors of a larger rank."""
     more = rank - factors.rank
     return Factors(
         torch.nn.functional.pad(factors.up, (0, more)), torch.nn.functional.pad(factors.down, (0, 0, 0, more))
@@ -208,9 +236,10 @@ def change_of(edit: Edit, name: str, weight: Tensor) -> Tensor:
     return (total + edit.deltas[name].double() if name in edit.deltas else total).flatten(1)
 
 
-def _lost(change: Tensor, kept: Tensor) -> float:
+def share(missing: Tensor, change: Tensor) -> float:
+    """The Frobenius norm of what is missing by that of a change; 0 where nothing changes."""
     norm = torch.linalg.vector_norm(change)
-    return float(torch.linalg.vector_norm(change - kept) / norm) if norm > 0 else 0.0
+    return float(torch.linalg.vector_norm(missing) / norm) if norm > 0 else 0.0
 
 
 def _kohya(kind: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -226,11 +255,28 @@ def _kohya(kind: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
-def _tell(target: Path, losses: Mapping[str, float]) -> None:
-    cut = {name: loss for name, loss in losses.items() if loss > _TOLD_FROM}
+def summary(file: Path) -> str:
+    """The rank of a LoRA that was written here, and what it loses, in a line."""
+    with safe_open(file, framework="pt") as opened:
+        said = json.loads(opened.metadata()[LOSS_KEY])
+    return f"rank {said['rank']}; {100 * said['lost']:.2g} % is lost of {said['lost_of']}"
+
+
+def _tell(target: Path, made: Factorised, reach: Reach, *, dtype: str, asked: float) -> None:
+    if not reach.states and asked:
+        _logger.warning("%s: loss is measured on the changes themselves, for %s", target, reach.why)
+    cut = {name: loss for name, loss in made.losses.cut.items() if loss > _TOLD_FROM}
     if cut:
         worst = max(cut, key=lambda name: cut[name])
         _logger.warning(
-            "%s: %d changes are not of low rank and were cut; at most %.1f %% of a change is lost (%s)",
+            "%s: %d changes are not of low rank and were cut; at most %.1f %% of a change is lost (%s); a larger rank "
+            "keeps more",
             *(target, len(cut), 100 * cut[worst], worst),
+        )
+    rounded = {name: loss for name, loss in made.losses.rounded.items() if loss > _TOLD_FROM}
+    if rounded:
+        worst = max(rounded, key=lambda name: rounded[name])
+        _logger.warning(
+            "%s: rounding to %s loses at most %.1f %% of a change (%s); dtype=float32 keeps it",
+            *(target, dtype, 100 * rounded[worst], worst),
         )

@@ -68,7 +68,7 @@ def shapes_of(config: Mapping[str, Any], *, where: object = "this config") -> di
 
 
 def _amend(file: Path, **settings: Any) -> None:
-    file.write_text(json.dumps(read_json(file) | settings, indent=2) + "\n")
+    file.write_text(json.dumps(read_json(file) | settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _module(config: dict[str, Any]) -> Any:

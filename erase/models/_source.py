@@ -124,7 +124,7 @@ class Folder:
 def read_json(path: Path) -> dict[str, Any]:
     """A file's JSON object; raises BadModel."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadModel(f"{path} cannot be read ({error.strerror}); expected a whole model: get it anew.") from error
     except ValueError as error:

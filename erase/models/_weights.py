@@ -217,7 +217,7 @@ def weight_files(folder: Path) -> tuple[str, list[Path]]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
+        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadWeights(f"{index} is not an index of shards ({error}); get the model anew.") from error
     for name in names:

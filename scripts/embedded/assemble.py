@@ -39,7 +39,7 @@ def build_pipeline() -> StableDiffusionPipeline:
     text_encoder.load_state_dict(flat)
     vae: AutoencoderKL = trained("autoencoder", build_autoencoder(), "average")
     trained("decoder", Decoder(vae), "average")
-    vae.register_to_config(scaling_factor=float((BUILD / "unet" / "scale.txt").read_text()))
+    vae.register_to_config(scaling_factor=float((BUILD / "unet" / "scale.txt").read_text(encoding="utf-8")))
     unet: UNet2DConditionModel = trained("unet", build_unet(), "average")
     return StableDiffusionPipeline(
         vae=vae,
@@ -166,7 +166,7 @@ no share-alike obligation.
 def credit_lines(modules: Path) -> list[str]:
     lines = CREDITS.splitlines()
     for name, style in load_styles().items():
-        info: dict[str, Any] = json.loads((modules / style["package"] / "info.json").read_text())
+        info: dict[str, Any] = json.loads((modules / style["package"] / "info.json").read_text(encoding="utf-8"))
         author, licence = info["author"], info["license"]
         lines.append(
             f"| {name} | [{info['name']}]({author.get('url', '')}) ({style['package']}) | {author['name']} | "
@@ -184,9 +184,9 @@ def main() -> None:
     pipe.save_pretrained(target)
     save_judge(target / "judge")
     halve(target)
-    (target / "README.md").write_text(card(pipe))
+    (target / "README.md").write_text(card(pipe), encoding="utf-8")
     modules = BUILD / "icons" / "node_modules"
-    (target / "CREDITS.md").write_text("\n".join(credit_lines(modules)) + "\n")
+    (target / "CREDITS.md").write_text("\n".join(credit_lines(modules)) + "\n", encoding="utf-8")
     save_atlas(Path(__file__).parent / "icons.png")
     size = sum(file.stat().st_size for file in target.rglob("*.safetensors"))
     print(f"{target}: {size / 1e6:.1f} MB of weights")

@@ -24,11 +24,11 @@ MARGIN = 20  # white on each side of the canvas, so that a shift cuts nothing of
 
 
 def load_objects() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load((HERE / "objects.yaml").read_text())
+    return yaml.safe_load((HERE / "objects.yaml").read_text(encoding="utf-8"))
 
 
 def load_styles() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load((HERE / "styles.yaml").read_text())
+    return yaml.safe_load((HERE / "styles.yaml").read_text(encoding="utf-8"))
 
 
 def icon_name(name: str, row: dict[str, Any], naming: str | None) -> str:
@@ -73,7 +73,7 @@ def render_all(modules: Path) -> np.ndarray:
     """All icons, [styles, objects, CANVAS, CANVAS, 3] bytes, in the order of the two YAML files."""
     objects, pictures = load_objects(), []
     for style in load_styles().values():
-        icons = json.loads((modules / style["package"] / "icons.json").read_text())
+        icons = json.loads((modules / style["package"] / "icons.json").read_text(encoding="utf-8"))
         for name, row in objects.items():
             icon = find_icon(icons, icon_name(name, row, style.get("names")))
             pictures.append(render(to_svg(icons, icon, style.get("ink", "#000000"))))

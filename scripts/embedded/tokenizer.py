@@ -26,7 +26,7 @@ def corpus(modules: Path) -> list[str]:
     styles, things = len(words.styles), len(words.objects)
     lines = [caption(words, int(rng.integers(styles)), int(rng.integers(things)), rng=rng) for _ in range(20_000)]
     for style in load_styles().values():
-        names = json.loads((modules / style["package"] / "icons.json").read_text())["icons"]
+        names = json.loads((modules / style["package"] / "icons.json").read_text(encoding="utf-8"))["icons"]
         lines += [name.replace("-", " ") for name in sorted(names)]
     return lines
 

@@ -156,7 +156,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     stage = Stage("unet", {"model": model, "average": average}, optimizer, chosen.steps, chosen.lr, quiet=rank > 0)
     if rank == 0:
-        (stage.folder / "scale.txt").write_text(repr(scale))
+        (stage.folder / "scale.txt").write_text(repr(scale), encoding="utf-8")
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((chosen.seed, step, rank))

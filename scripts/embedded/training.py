@@ -128,7 +128,7 @@ class Stage:
         if self.quiet:
             return
         row = {"step": self.done, "seconds": round(self.seconds), **{k: round(v, 5) for k, v in parts.items()}}
-        with (self.folder / "log.jsonl").open("a") as log:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
 

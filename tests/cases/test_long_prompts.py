@@ -23,7 +23,10 @@ TOLD = "1 of 3 prompts are longer than the encoder's 14 tokens and were cut, as 
 @pytest.fixture
 def long_set(tmp_path: Path) -> Path:
     file = tmp_path / "i2p.csv"
-    file.write_text(f'prompt,style,seed\na rose in noto style,noto,1\n"{LONG}",blob,2\na cat in blob style,blob,3\n')
+    file.write_text(
+        f'prompt,style,seed\na rose in noto style,noto,1\n"{LONG}",blob,2\na cat in blob style,blob,3\n',
+        encoding="utf-8",
+    )
     return file
 
 

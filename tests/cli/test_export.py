@@ -21,7 +21,7 @@ def test_a_model_and_an_edit_are_exported_at_a_strength(
     flags = ["-m", model.path, "-e", tmp_path / "edit.safetensors", "--strength", "0.5"]
     said = command(capsys, "export", *flags, "-o", tmp_path / "out")
     assert said.out.strip() == f"folder  {tmp_path / 'out'}"
-    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text(encoding="utf-8"))
     assert manifest["edit"]["content"] == edit.scaled(0.5).content
     said = command(capsys, "export", *flags, "--to", "patch", "-o", tmp_path / "half")
     assert said.out.strip() == f"patch  {tmp_path / 'half.safetensors'}"

@@ -18,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def square(tmp_path: Path) -> str:
     file = tmp_path / "square.yaml"
-    file.write_text(PROMPTS)
+    file.write_text(PROMPTS, encoding="utf-8")
     return str(file)
 
 
@@ -40,7 +40,7 @@ def test_prompts_have_every_seed_and_a_sets_prompts_their_labels(square: str) ->
 
 
 def test_a_sets_own_seeds_are_taken_where_none_are_given(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("prompt,seed\na cat,41\n")
+    (tmp_path / "rows.csv").write_text("prompt,seed\na cat,41\n", encoding="utf-8")
     assert rows([], str(tmp_path / "rows.csv")) == (Row("a cat", 41),)
     assert rows([], str(tmp_path / "rows.csv"), seeds=(1,)) == (Row("a cat", 1),)
 

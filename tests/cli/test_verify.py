@@ -50,8 +50,8 @@ OPTIONS = ("--kind", "style", "--target", "noto", "--keep", "blob")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PROTOCOL))
-    (tmp_path / "mine.py").write_text(DETECTOR)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PROTOCOL), encoding="utf-8")
+    (tmp_path / "mine.py").write_text(DETECTOR, encoding="utf-8")
     return tmp_path
 
 
@@ -78,7 +78,7 @@ def test_a_model_that_passes_ends_with_0(
     assert said.code == 0, said.out
     assert "protocol mine v1" in said.out
     assert "PASSED" in said.out
-    assert json.loads((folder / "out/verdict.json").read_text())["reasons"] == []
+    assert json.loads((folder / "out/verdict.json").read_text(encoding="utf-8"))["reasons"] == []
 
 
 def test_an_untouched_model_ends_with_3_and_says_why(
@@ -96,7 +96,7 @@ def test_json_is_the_verdict_file(
 ) -> None:
     said = command(capsys, *arguments(folder, tiny_copy, tiny_model), *OPTIONS, "--json")
     assert said.code == 3
-    assert json.loads(said.out) == json.loads((folder / "out/verdict.json").read_text())
+    assert json.loads(said.out) == json.loads((folder / "out/verdict.json").read_text(encoding="utf-8"))
 
 
 def test_a_folder_that_does_not_say_what_it_erases_needs_a_target(
@@ -119,7 +119,7 @@ def test_what_is_given_wrongly_is_refused(
 def test_a_detector_that_breaks_is_an_error_and_no_verdict(
     capsys: pytest.CaptureFixture[str], folder: Path, tiny_copy: Path, tiny_model: Path
 ) -> None:
-    (folder / "mine.py").write_text("def detect(pictures):\n    raise MemoryError('full')\n")
+    (folder / "mine.py").write_text("def detect(pictures):\n    raise MemoryError('full')\n", encoding="utf-8")
     line = refused(capsys, *arguments(folder, tiny_copy, tiny_model), *OPTIONS)
     assert line.startswith("detector callable has failed (MemoryError: full)")
     assert not (folder / "out/verdict.json").exists()

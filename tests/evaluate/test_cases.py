@@ -26,7 +26,7 @@ def protocol(folder: Path, *parts: dict[str, Any], seeds: tuple[int, ...] = (0,)
     path = folder / "mine.yaml"
     head = {"version": "1", "description": "a test", "source": "a test", "seeds": list(seeds)}
     detector = {"name": "judge", "version": "emoji-v1"}
-    path.write_text(yaml.safe_dump(head | {"detector": detector, "prompts": list(parts)}))
+    path.write_text(yaml.safe_dump(head | {"detector": detector, "prompts": list(parts)}), encoding="utf-8")
     return load_protocol(str(path))
 
 

@@ -30,13 +30,13 @@ ROWS = [("0", "a street by A", "12", "A"), ("1", "a child, by A", "7", "A"), ("2
 def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of manifests with one, `mine`, in the place of the project's own."""
     monkeypatch.setattr(names, "data_folder", lambda kind: tmp_path)
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MANIFEST))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MANIFEST), encoding="utf-8")
     return tmp_path
 
 
 def write(folder: Path, rows: list[tuple[str, ...]] = ROWS, columns: list[str] | None = None) -> Path:
     path = folder / "data.csv"
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns or ["", *MANIFEST["columns"]])  # type: ignore[misc]
         writer.writerows([str(number), *row] if columns is None else row for number, row in enumerate(rows))
@@ -44,7 +44,7 @@ def write(folder: Path, rows: list[tuple[str, ...]] = ROWS, columns: list[str] |
 
 
 def redeclare(folder: Path, **changes: Any) -> None:
-    (folder / "mine.yaml").write_text(yaml.safe_dump(MANIFEST | changes))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(MANIFEST | changes), encoding="utf-8")
 
 
 def test_every_manifest_of_the_project_is_sound() -> None:
@@ -84,7 +84,7 @@ def test_a_known_hash_is_checked(declared: Path) -> None:
     path = write(declared)
     redeclare(declared, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(load_declared("mine", path).lines) == 3
-    path.write_text(path.read_text().replace("street", "road"))
+    path.write_text(path.read_text(encoding="utf-8").replace("street", "road"), encoding="utf-8")
     with pytest.raises(BadPrompts, match="is not mine: its sha256 is"):
         load_declared("mine", path)
 

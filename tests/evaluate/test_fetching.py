@@ -53,7 +53,9 @@ def manifest(tmp_path: Path, served: tuple[Path, str], monkeypatch: pytest.Monke
     """The manifest of a set `mine`, with the address and the hash of a file that is served."""
     folder, address = served
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(MANIFEST | {"url": f"{address}/data.csv", "sha256": sha256_of(write(folder))}))
+    path.write_text(
+        yaml.safe_dump(MANIFEST | {"url": f"{address}/data.csv", "sha256": sha256_of(write(folder))}), encoding="utf-8"
+    )
     monkeypatch.setattr(names, "data_folder", lambda kind: tmp_path)
     return path
 
@@ -76,7 +78,7 @@ def test_another_file_at_that_address_is_refused_and_an_earlier_one_stays(
     target = tmp_path / "mine.csv"
     fetch("mine", target)
     whole = target.read_bytes()
-    with (served[0] / "data.csv").open("a") as file:
+    with (served[0] / "data.csv").open("a", encoding="utf-8") as file:
         file.write("3,3,a hill,1,B\n")
     with pytest.raises(BadPrompts, match=r"data\.csv is not mine: its sha256 is .* Nothing was written\."):
         fetch("mine", target)

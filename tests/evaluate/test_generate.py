@@ -174,7 +174,9 @@ def test_without_guidance_the_unet_sees_each_image_once(
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_images_are_those_of_diffusers_own_pipeline(tiny_copy: Path, guidance: float, prediction: str) -> None:
     file = tiny_copy / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": prediction}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"prediction_type": prediction}), encoding="utf-8"
+    )
     model = open_model(tiny_copy)
     sampler = Sampler(steps=6, guidance=guidance, batch=4)
     edit = tiny_edit(model)
@@ -224,8 +226,8 @@ def test_an_image_is_named_by_all_that_it_depends_on(model: Model) -> None:
 def test_an_image_is_named_by_nothing_else(model: Model, tiny_copy: Path) -> None:
     name = image_id(model, ROWS[0], QUICK, edit=None)
     assert image_id(model, Row(ROWS[0].prompt, 0, {"style": "noto"}), Sampler(steps=2, batch=9), edit=None) == name
-    (tiny_copy / "README.md").write_text("a card")
-    (tiny_copy / "judge" / "README.md").write_text("a card")
+    (tiny_copy / "README.md").write_text("a card", encoding="utf-8")
+    (tiny_copy / "judge" / "README.md").write_text("a card", encoding="utf-8")
     assert image_id(open_model(tiny_copy), ROWS[0], QUICK, edit=None) == name
 
 
@@ -244,7 +246,7 @@ def test_models_that_differ_only_where_no_edit_reaches_have_images_of_their_own(
 
 def test_a_model_with_another_noise_schedule_has_images_of_its_own(model: Model, tiny_copy: Path) -> None:
     file = tiny_copy / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"beta_end": 0.05}))
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"beta_end": 0.05}), encoding="utf-8")
     assert image_id(open_model(tiny_copy), ROWS[0], QUICK, edit=None) != image_id(model, ROWS[0], QUICK, edit=None)
 
 

@@ -57,7 +57,7 @@ def test_an_option_that_a_detector_does_not_have_is_refused(tmp_path: Path) -> N
 
 
 def test_a_protocol_names_no_file_to_read_or_run(tmp_path: Path) -> None:
-    (tmp_path / "evil.py").write_text("raise SystemExit")
+    (tmp_path / "evil.py").write_text("raise SystemExit", encoding="utf-8")
     asked = form("callable", "local", options={"weights": str(tmp_path / "evil.py")})
     with pytest.raises(BadProtocol, match="is a path, which no protocol gives"):
         build_detector(asked, (), Given())
@@ -72,7 +72,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
 
 def looks(folder: Path, protocol: dict[str, Any], answer: list[Finding], task: Task = UNSAFE) -> list[Look]:
     head = {"version": "1", "description": "a test", "source": "a test"}
-    (folder / "mine.yaml").write_text(yaml.safe_dump(head | protocol))
+    (folder / "mine.yaml").write_text(yaml.safe_dump(head | protocol), encoding="utf-8")
     chosen = load_protocol(str(folder / "mine.yaml"))
     cases = make_cases(chosen, task)
     Image.new("RGB", (8, 8)).save(folder / "one.png")

@@ -161,7 +161,7 @@ def cases_and_images(folder: Path) -> tuple[list[Case], dict[str, dict[Key, Path
 
 
 def test_lpips_e_is_of_the_erased_and_lpips_u_of_the_rest(tmp_path: Path, file: Path) -> None:
-    value = yaml.safe_load((Path(__file__).parents[2] / "protocols/lpips-e-u.yaml").read_text())
+    value = yaml.safe_load((Path(__file__).parents[2] / "protocols/lpips-e-u.yaml").read_text(encoding="utf-8"))
     assert value["scorers"] == ["lpips"]
     protocol = load_protocol("lpips-e-u")
     cases, images = cases_and_images(tmp_path)

@@ -39,11 +39,11 @@ def test_the_code_of_a_judges_folder_is_never_run_whatever_is_answered(
     asked = []
     monkeypatch.setattr(builtins, "input", lambda *_: asked.append(1) or "y")
     for folder in (tiny_copy / "judge/style", tiny_copy / "judge/clip"):
-        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass E: pass\n")
-        own = json.loads((folder / "config.json").read_text())
+        (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass E: pass\n", encoding="utf-8")
+        own = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kinds = ("AutoModel", "AutoConfig", "AutoTokenizer", CLASSIFIER)
         more = {"model_type": "evilnet", "auto_map": dict.fromkeys(kinds, "evil.E")}
-        (folder / "config.json").write_text(json.dumps(own | more))
+        (folder / "config.json").write_text(json.dumps(own | more), encoding="utf-8")
     if what == "CLIP":  # a class of its own, which asks for no other
         LOADERS[what](tiny_copy / "judge")
     else:

@@ -24,7 +24,7 @@ MINIMAL: dict[str, Any] = {
 
 def write(folder: Path, **changes: Any) -> str:
     path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump(MINIMAL | changes))
+    path.write_text(yaml.safe_dump(MINIMAL | changes), encoding="utf-8")
     return str(path)
 
 

@@ -27,7 +27,9 @@ def protocol(folder: Path, *scorers: str) -> Protocol:
     path = folder / "mine.yaml"
     head = {"version": "1", "description": "a test", "source": "a test", "scorers": list(scorers)}
     part = {"role": "kept", "aspect": "a", "templates": ["{word}"]}
-    path.write_text(yaml.safe_dump(head | {"detector": {"name": "judge", "version": "1"}, "prompts": [part]}))
+    path.write_text(
+        yaml.safe_dump(head | {"detector": {"name": "judge", "version": "1"}, "prompts": [part]}), encoding="utf-8"
+    )
     return load_protocol(str(path))
 
 

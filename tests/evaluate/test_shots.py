@@ -63,7 +63,7 @@ def test_a_damaged_picture_is_never_a_crash_and_never_read_as_another(tmp_path: 
 def test_readable_and_missing_pictures_are_told_apart(tmp_path: Path) -> None:
     good = shot("good", path=noisy(tmp_path / "good.png"))
     missing = shot("missing", path=tmp_path / "missing.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
     text = shot("text", path=tmp_path / "text.png")
     readable, unreadable = split_readable([missing, good, text])
     assert [one.id for one, _ in readable] == ["good"]

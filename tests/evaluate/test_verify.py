@@ -54,7 +54,7 @@ Fake = Callable[[Sequence[Image.Image]], list[list[Finding]]]
 @pytest.fixture(scope="module")
 def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
     path = tmp_path_factory.mktemp("protocol") / "mine.yaml"
-    path.write_text(PROTOCOL)
+    path.write_text(PROTOCOL, encoding="utf-8")
     return load_protocol(str(path))
 
 
@@ -205,11 +205,11 @@ def test_images_are_looked_at_while_the_next_are_made_and_the_verdict_is_that_of
     given = Given(detectors={"judge": looking})
     streamed = verify(model, edited, protocol, task=TASK, given=given, folder=tmp_path)
     assert there[0] < 48 < there[-1]  # 48 images a side
-    text = (tmp_path / "verdict.json").read_text()
+    text = (tmp_path / "verdict.json").read_text(encoding="utf-8")
     again = verify(model, edited, protocol, task=TASK, given=given, folder=tmp_path)
     assert there[4:] == [96] * 4
     assert again.outcomes == streamed.outcomes
-    assert (tmp_path / "verdict.json").read_text() == text
+    assert (tmp_path / "verdict.json").read_text(encoding="utf-8") == text
 
 
 def test_images_that_get_lost_count_against_the_edit_and_are_made_anew_next_time(
@@ -248,7 +248,7 @@ def test_the_verdict_file_names_protocol_policy_and_every_image(
     model: Model, edit: Edit, protocol: Protocol, images: Path
 ) -> None:
     run(model, Edited(model, edit, TASK), protocol, folder=images, answer=good)
-    told = json.loads((images / "verdict.json").read_text())
+    told = json.loads((images / "verdict.json").read_text(encoding="utf-8"))
     assert told["protocol"]["name"] == "mine"
     assert told["protocol"]["policies"]["detector"][0]["threshold"] == 0.5
     assert told["exit_code"] == 0

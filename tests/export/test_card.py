@@ -31,13 +31,13 @@ FIGURE: dict[str, Any] = {
 
 def scores(place: Path) -> str:
     figures = [FIGURE | {"side": "before", "value": 0.125}, FIGURE | {"side": "after"}]
-    place.write_text(json.dumps({"figures": figures, "protocol": "canvas/emoji-v1"}))
+    place.write_text(json.dumps({"figures": figures, "protocol": "canvas/emoji-v1"}), encoding="utf-8")
     return str(place)
 
 
 def test_the_licence_and_its_link_are_inherited_and_the_base_is_named(tiny_copy: Path, tmp_path: Path) -> None:
     head = {"license": "other", "license_name": "openrail", "license_link": "https://example.org", "tags": ["mine"]}
-    (tiny_copy / "README.md").write_text(f"---\n{yaml.safe_dump(head)}---\n# Base\n")
+    (tiny_copy / "README.md").write_text(f"---\n{yaml.safe_dump(head)}---\n# Base\n", encoding="utf-8")
     model = open_model(tiny_copy)
     out = folder(model, made(model), tmp_path / "out", base_model="someone/base")
     said = front_matter(out / "README.md")
@@ -63,7 +63,7 @@ def test_the_hub_reads_the_cards_metadata(model: Model, tmp_path: Path) -> None:
 
 def test_it_shows_the_recipe_and_the_figures_after_the_edit(model: Model, tmp_path: Path) -> None:
     out = folder(model, made(model), tmp_path / "out", scores=scores(tmp_path / "scores.json"))
-    text = (out / "README.md").read_text()
+    text = (out / "README.md").read_text(encoding="utf-8")
     assert "| Ann Author | style | blob |" in text
     assert "| ua | target | 0.875 | 0.750 to 0.950 | higher | 24 |" in text
     assert "0.125" not in text
@@ -79,7 +79,7 @@ def test_redacted_names_are_in_no_file_of_the_folder(model: Model, tmp_path: Pat
     edit = replace(edit, info=replace(edit.info, options={"attributes": ["Ann Author, old"]}, record=seen))
     out = folder(model, edit, tmp_path / "out", redact="secret")
     for file in (out / "README.md", out / "manifest.json"):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         assert "Ann" not in text
         assert "hmac:" in text
     again = folder(model, edit, tmp_path / "again", redact="secret")
@@ -90,7 +90,7 @@ def test_a_concept_cannot_break_the_table_or_the_metadata(model: Model, tmp_path
     edit, name = made(model), "a|b\n---\nlicense: mit\n<script>"
     task = {"targets": [{"name": name, "kind": "style", "anchor": ""}]}
     out = folder(model, replace(edit, info=replace(edit.info, task=task)), tmp_path / "out", licence="openrail")
-    text = (out / "README.md").read_text()
+    text = (out / "README.md").read_text(encoding="utf-8")
     assert front_matter(out / "README.md")["license"] == "openrail"
     row = next(line for line in text.splitlines() if line.startswith("| a"))
     assert row == r"| a\|b --- license: mit &lt;script> | style | nothing |"
@@ -103,19 +103,21 @@ def test_a_missing_licence_is_told(model: Model, tmp_path: Path, caplog: pytest.
 
 
 def test_scores_that_are_none_are_refused_before_anything_is_left(model: Model, tmp_path: Path) -> None:
-    (tmp_path / "scores.json").write_text("[]")
+    (tmp_path / "scores.json").write_text("[]", encoding="utf-8")
     with pytest.raises(BadOption, match="no scores"):
         folder(model, made(model), tmp_path / "out", scores=str(tmp_path / "scores.json"))
     assert not (tmp_path / "out").exists()
 
 
 def test_without_a_card_the_sources_own_stays(tiny_copy: Path, tmp_path: Path) -> None:
-    (tiny_copy / "README.md").write_text("mine")
+    (tiny_copy / "README.md").write_text("mine", encoding="utf-8")
     model = open_model(tiny_copy)
-    assert (folder(model, made(model), tmp_path / "out", card=False) / "README.md").read_text() == "mine"
+    assert (folder(model, made(model), tmp_path / "out", card=False) / "README.md").read_text(
+        encoding="utf-8"
+    ) == "mine"
 
 
 @pytest.mark.parametrize("text", ["", "# no metadata", "---\n: : :\n---\n", "---\n- a list\n---\n", "---\nno end"])
 def test_an_odd_card_gives_no_metadata(text: str, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
     assert front_matter(tmp_path / "README.md") == {}

@@ -199,13 +199,14 @@ def test_a_safety_checker_that_a_single_file_does_not_hold_is_not_promised(
 ) -> None:
     model = family_model("stable-diffusion")
     settings = Path(shutil.copytree(model.path, tmp_path / "settings"))
-    index = (settings / "model_index.json").read_text()
+    index = (settings / "model_index.json").read_text(encoding="utf-8")
     checker = '"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]'
     kept = "\n".join(line for line in index.splitlines() if "requires_safety" not in line)
     (settings / "model_index.json").write_text(
-        kept.replace('"safety_checker": [\n    null,\n    null\n  ]', f'{checker},\n  "requires_safety_checker": true')
+        kept.replace('"safety_checker": [\n    null,\n    null\n  ]', f'{checker},\n  "requires_safety_checker": true'),
+        encoding="utf-8",
     )
-    assert checker in (settings / "model_index.json").read_text()
+    assert checker in (settings / "model_index.json").read_text(encoding="utf-8")
     file = checkpoint(model, edit_of(model).scaled(0.0), tmp_path / "base")
     out = folder(open_model(file, config=settings), edit_of(model), tmp_path / "out")
     assert open_model(out).pipeline().safety_checker is None

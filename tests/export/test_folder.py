@@ -91,7 +91,7 @@ def test_plain_diffusers_loads_it_and_finds_what_applying_the_edit_gives(source:
 
 def test_the_manifest_lists_every_file_and_every_changed_tensor_with_its_hash(source: Path, tmp_path: Path) -> None:
     edit, target = exported(source, tmp_path / "out")
-    manifest = json.loads((target / "manifest.json").read_text())
+    manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
     files = {name: data for name, data in contents(target).items() if name != "manifest.json"}
     assert manifest["files"] == {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
@@ -118,7 +118,7 @@ def test_the_relative_change_is_the_norm_of_the_change_over_that_of_the_tensor(t
     def refuse(word: str) -> Any:
         raise AssertionError(f"{word} is no JSON")
 
-    manifest = json.loads((target / "manifest.json").read_text(), parse_constant=refuse)
+    manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"), parse_constant=refuse)
     told = {record["tensor"]: record["relative_change"] for record in manifest["changed"]}
     assert told["unet.conv_in.bias"] is None
     assert len([change for change in told.values() if change]) >= 4
@@ -157,7 +157,7 @@ def test_shards_are_rewritten_where_each_tensor_lies(tiny_copy: Path, tmp_path: 
         save_file({key: whole[key] for key in keys}, tiny_copy / "unet" / shard, metadata={"format": "pt"})
         where |= dict.fromkeys(keys, shard)
     index = tiny_copy / f"{UNET}.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}), encoding="utf-8")
     edit, target = exported(tiny_copy, tmp_path / "out")
     assert (target / f"{UNET}.index.json").read_bytes() == index.read_bytes()
     for name in (name for name in edit.touches if name.startswith("unet.")):
@@ -169,7 +169,7 @@ def test_shards_are_rewritten_where_each_tensor_lies(tiny_copy: Path, tmp_path: 
 
 def test_what_is_there_already_is_not_overwritten(tiny_copy: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    (tmp_path / "out" / "thesis.txt").write_text("precious", encoding="utf-8")
     with pytest.raises(RunConflict, match="exists already"):
         exported(tiny_copy, tmp_path / "out")
     assert contents(tmp_path / "out") == {"thesis.txt": b"precious"}

@@ -36,7 +36,7 @@ def test_a_dry_run_lists_every_file_and_sends_nothing(capsys: Capture, exported:
 
 def test_a_folder_that_is_not_what_it_says_is_not_planned(exported: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(exported, tmp_path / "copy"))
-    (copy / "notes.txt").write_text("private")
+    (copy / "notes.txt").write_text("private", encoding="utf-8")
     with pytest.raises(BadModel, match=r"notes\.txt is not in the manifest"):
         plan(copy, "me/my-model")
 
@@ -44,9 +44,9 @@ def test_a_folder_that_is_not_what_it_says_is_not_planned(exported: Path, tmp_pa
 def test_a_pickle_is_not_published(exported: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(exported, tmp_path / "copy"))
     (copy / "vae" / "a.bin").write_bytes(b"")
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"]["vae/a.bin"] = {"sha256": sha256_of(copy / "vae" / "a.bin"), "bytes": 0}
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(BadModel, match="pickle"):
         plan(copy, "me/my-model")
 

@@ -33,14 +33,14 @@ def exported(exported_once: Path, tmp_path: Path) -> Path:
 
 def rewritten(folder: Path, **changes: Any) -> None:
     file = folder / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def test_a_whole_folder_is_what_it_says(capsys: Capture, exported: Path) -> None:
     said = command(capsys, "verify-manifest", exported)
     assert said.code == 0
     assert "8 changed tensors" in said.out
-    (exported / ".gitattributes").write_text("the hub adds it")
+    (exported / ".gitattributes").write_text("the hub adds it", encoding="utf-8")
     verify(exported)
 
 
@@ -64,7 +64,7 @@ def test_a_missing_and_an_added_file_are_told(exported: Path) -> None:
 def test_a_tensor_that_is_not_the_edited_one_is_told_even_if_its_files_hash_was_adapted(exported: Path) -> None:
     from erase.files import sha256_of
 
-    manifest = json.loads((exported / "manifest.json").read_text())
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
     tensors = load_file(exported / UNET)
     name = manifest["changed"][0]["tensor"]
     tensors[name.removeprefix("unet.")] += 1
@@ -98,7 +98,7 @@ def test_a_name_that_leads_elsewhere_is_not_trusted(name: str, exported: Path) -
     "text", ["", "[]", '{"files": 3}', '{"files": {"a": 1}, "changed": [], "edit": {"content": ""}, "base": ""}']
 )
 def test_a_damaged_manifest_is_one_line(text: str, exported: Path) -> None:
-    (exported / "manifest.json").write_text(text)
+    (exported / "manifest.json").write_text(text, encoding="utf-8")
     with pytest.raises(BadModel, match="is damaged"):
         verify(exported)
 

@@ -33,10 +33,10 @@ def test_another_edit_is_not_overwritten(model: Model, tmp_path: Path) -> None:
 
 
 def test_a_file_of_something_else_is_not_overwritten(model: Model, tmp_path: Path) -> None:
-    (tmp_path / "noto.safetensors").write_text("precious")
+    (tmp_path / "noto.safetensors").write_text("precious", encoding="utf-8")
     with pytest.raises(BadEdit):
         patch(model, tiny_edit(model), tmp_path / "noto")
-    assert (tmp_path / "noto.safetensors").read_text() == "precious"
+    assert (tmp_path / "noto.safetensors").read_text(encoding="utf-8") == "precious"
 
 
 def test_an_edit_of_another_model_is_refused(model: Model, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ Capture = pytest.CaptureFixture[str]
 def source(tiny_copy: Path) -> Path:
     """A float16 model with a card of its own and no judge."""
     shutil.rmtree(tiny_copy / "judge")
-    (tiny_copy / "README.md").write_text("---\nlicense: openrail\n---\nMine.\n")
+    (tiny_copy / "README.md").write_text("---\nlicense: openrail\n---\nMine.\n", encoding="utf-8")
     for part in ("unet", "text_encoder"):
         (file,) = (tiny_copy / part).glob("*.safetensors")
         save_file({key: value.half() for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
@@ -77,7 +77,7 @@ def test_another_base_another_reversal_and_a_damaged_one_are_refused(source: Pat
 
 def test_a_folder_that_was_changed_since_is_not_restored_into_something_else(source: Path, tmp_path: Path) -> None:
     _, edited = exported(source, tmp_path / "edited")
-    (edited / "vae/config.json").write_text("{}")
+    (edited / "vae/config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(BadModel, match="another hash"):
         undo(edited, tmp_path / "back", base=source)
 

@@ -48,7 +48,7 @@ def test_what_is_taken_over_is_the_same_as_what_is_made(tmp_path: Path) -> None:
 def test_a_large_file_is_written_without_what_only_some_systems_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("pwrite", "O_DIRECT", "fork", "posix_fadvise", "sendfile", "copy_file_range"):
+    for name in ("pwrite", "O_DIRECT", "fork", "posix_fadvise"):
         monkeypatch.delattr(os, name, raising=False)
     monkeypatch.setitem(sys.modules, "fcntl", None)
     values = {str(number): torch.arange(number, 2**22 + 7 * number) for number in range(3)}  # 96 MB

@@ -144,12 +144,17 @@ def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Pat
     again = QUICK(model, STYLE, work=Work(**places))
     assert again.content == whole.content
     # two steps were saved and two are left, three evaluations for each of a step's two tuples; the bank lay there
-    assert json.loads((tmp_path / "work/cost.json").read_text())["evaluations"] == 2 * 2 * 3 + 4 * CHECKED
+    assert (
+        json.loads((tmp_path / "work/cost.json").read_text(encoding="utf-8"))["evaluations"] == 2 * 2 * 3 + 4 * CHECKED
+    )
 
 
 def test_it_costs_its_bank_and_its_steps(model: Model, tmp_path: Path) -> None:
     QUICK(model, STYLE, work=Work(tmp_path))
-    assert json.loads((tmp_path / "cost.json").read_text())["evaluations"] == 2 * 4 * 2 + 4 * 2 * 3 + 4 * CHECKED
+    assert (
+        json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["evaluations"]
+        == 2 * 4 * 2 + 4 * 2 * 3 + 4 * CHECKED
+    )
 
 
 def test_a_half_precision_model_is_trained_in_float32(model: Model, tiny_copy: Path) -> None:

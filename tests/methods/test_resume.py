@@ -103,4 +103,4 @@ def test_a_run_that_was_killed_outright_ends_in_the_same_edit(name: str, tiny_mo
     edits = [(tmp_path / folder / "edit.safetensors").read_bytes() for folder in ("whole", "killed")]
     assert edits[0] == edits[1]
     assert not checkpoint.exists()
-    assert yaml.safe_load(path.read_text())["edit"]["method"] == name
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["edit"]["method"] == name

@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_words(tmp_path: Path) ->
 
     with pytest.raises(TrainingFailed, match=r"is nan at step 3 of 5 with learning_rate 0\.1; try a tenth"):
         made.run(loss)
-    assert len(json.loads((tmp_path / "losses.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "losses.json").read_text(encoding="utf-8"))) == 2
     assert bool(torch.isfinite(made.parameters["weight"]).all())
 
 
@@ -131,7 +131,7 @@ def test_a_clipped_gradient_has_at_most_the_norm(monkeypatch: pytest.MonkeyPatch
 def test_it_leaves_its_losses_and_their_curve(tmp_path: Path) -> None:
     made = trainer(Some(steps=5, learning_rate=0.1), work=Work(tmp_path))
     losses = made.run(noisy_square(made))
-    assert json.loads((tmp_path / "losses.json").read_text()) == list(losses)
+    assert json.loads((tmp_path / "losses.json").read_text(encoding="utf-8")) == list(losses)
     with Image.open(tmp_path / "loss.png") as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors() or []}
     assert (0, 0, 255) in colours

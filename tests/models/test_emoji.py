@@ -70,12 +70,14 @@ def test_it_is_small_and_all_of_it_is_safetensors() -> None:
 
 def test_every_icon_set_is_credited() -> None:
     credits = (FOLDER / "CREDITS.md").read_text(encoding="utf-8")
-    packages = [row["package"] for row in yaml.safe_load((SCRIPTS / "styles.yaml").read_text()).values()]
+    packages = [
+        row["package"] for row in yaml.safe_load((SCRIPTS / "styles.yaml").read_text(encoding="utf-8")).values()
+    ]
     assert len(packages) >= 8
     assert [package for package in packages if package not in credits] == []
 
 
 def test_the_prompt_sets_name_what_the_model_was_trained_on() -> None:
     square = load_prompts("emoji-square")
-    assert list(square.words("style")) == list(yaml.safe_load((SCRIPTS / "styles.yaml").read_text()))
-    assert list(square.words("object")) == list(yaml.safe_load((SCRIPTS / "objects.yaml").read_text()))
+    assert list(square.words("style")) == list(yaml.safe_load((SCRIPTS / "styles.yaml").read_text(encoding="utf-8")))
+    assert list(square.words("object")) == list(yaml.safe_load((SCRIPTS / "objects.yaml").read_text(encoding="utf-8")))

@@ -41,7 +41,7 @@ def fetched(cache: Path, tiny_model: Path) -> Path:
             blob.write_bytes(data)
             place.symlink_to(blob)
     (repository / "refs").mkdir()
-    (repository / "refs/main").write_text(COMMIT)
+    (repository / "refs/main").write_text(COMMIT, encoding="utf-8")
     return repository / "snapshots" / COMMIT
 
 
@@ -56,14 +56,14 @@ def test_it_is_exported_and_the_card_names_its_id(fetched: Path, model: Model, t
     opened = open_model("ann/tiny")
     ours, theirs = (folder(one, made(one), tmp_path / name) for one, name in ((opened, "hub"), (model, "plain")))
     assert not any(path.is_symlink() for path in ours.rglob("*"))
-    head = yaml.safe_load((ours / "README.md").read_text().split("---")[1])
+    head = yaml.safe_load((ours / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert (head["base_model"], head["base_model_relation"]) == ("ann/tiny", "finetune")
     (differs, also) = (name for name, data in contents(ours).items() if contents(theirs).get(name) != data)
     assert {differs, also} == {"README.md", "manifest.json"}
 
 
 def test_a_link_out_of_the_cache_is_refused(fetched: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.json").write_text("secret")
+    (tmp_path / "secret.json").write_text("secret", encoding="utf-8")
     (fetched / "vae/extra.json").symlink_to(tmp_path / "secret.json")
     opened = open_model("ann/tiny")
     with pytest.raises(BadModel, match="leads out of the model"):
@@ -129,7 +129,7 @@ def test_a_pipeline_names_an_id_and_keeps_it(capsys: pytest.CaptureFixture[str],
     recipe = tiny_recipe(tmp_path, Path("ann/tiny")) | {"score": [], "export": ["patch"]}
     said = command(capsys, "run", write_recipe(tmp_path, recipe), "-o", tmp_path / "run")
     assert said.code == 0, said.errors
-    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["model"] == "ann/tiny"
+    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text(encoding="utf-8"))["model"] == "ann/tiny"
 
 
 def test_the_command_takes_an_id(capsys: pytest.CaptureFixture[str], fetched: Path, tmp_path: Path) -> None:

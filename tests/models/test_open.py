@@ -31,7 +31,7 @@ PUBLISHED = {
 
 
 def edited_json(file: Path, **change: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | change), encoding="utf-8")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_an_unknown_pipeline_names_all_known_ones(copy_of: Callable[[str], Path]
 
 def test_a_damaged_config_is_told(copy_of: Callable[[str], Path]) -> None:
     folder = copy_of("flux")
-    (folder / "transformer" / "config.json").write_text("[")
+    (folder / "transformer" / "config.json").write_text("[", encoding="utf-8")
     with pytest.raises(BadModel, match="not JSON"):
         open_model(folder)
 

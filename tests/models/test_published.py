@@ -50,7 +50,7 @@ def test_every_part_has_the_published_size(family: str) -> None:
 def test_the_unet_is_the_published_one(family: str) -> None:
     _, settings, _ = PUBLISHED[family]
     with published(family, "v_prediction") as folder:
-        config = json.loads((folder / "unet/config.json").read_text())
+        config = json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))
         shapes = shapes_of(config)
     shown = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
     assert {key: config[key] for key in shown if key != "sample_size"} == {
@@ -64,8 +64,8 @@ def test_the_second_generation_has_to_say_what_it_predicts() -> None:
         pass
     for prediction, side in (("epsilon", 64), ("v_prediction", 96)):
         with published("stable-diffusion-2", prediction) as folder:
-            assert json.loads((folder / "unet/config.json").read_text())["sample_size"] == side
-            said = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+            assert json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))["sample_size"] == side
+            said = json.loads((folder / "scheduler/scheduler_config.json").read_text(encoding="utf-8"))
             assert said["prediction_type"] == prediction
     with pytest.raises(BadModel, match='"sample"'), published("stable-diffusion", "sample"):
         pass

@@ -40,7 +40,9 @@ def test_a_unet_without_one_tensor_is_told_by_every_command_in_one_line(tiny_cop
 
 def test_a_layer_that_the_settings_ask_for_and_the_file_lacks_is_named(tiny_copy: Path) -> None:
     config = tiny_copy / "unet/config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"time_cond_proj_dim": 8}))
+    config.write_text(
+        json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"time_cond_proj_dim": 8}), encoding="utf-8"
+    )
     with pytest.raises(BadModel, match=r"lacks the tensor time_embedding\.cond_proj\.weight"):
         open_model(tiny_copy)
 
@@ -58,7 +60,9 @@ def test_an_inpainting_unet_under_the_plain_class_is_told_with_its_channels(
     rewritten(tiny_copy / "unet/diffusion_pytorch_model.safetensors", **{"conv_in.weight": torch.zeros(16, 9, 3, 3)})
     if is_in_settings:
         config = tiny_copy / "unet/config.json"
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 9}))
+        config.write_text(
+            json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"in_channels": 9}), encoding="utf-8"
+        )
     with pytest.raises(BadModel, match="reads 9 channels, as an inpainting model does, and a StableDiffusionPipeline"):
         open_model(tiny_copy)
 

@@ -94,13 +94,14 @@ def test_a_folder_that_is_no_model_is_told(tmp_path: Path) -> None:
 
 def test_another_family_is_refused_by_name(tiny_copy: Path) -> None:
     index = tiny_copy / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "KandinskyPipeline"))
+    text = index.read_text(encoding="utf-8").replace("StableDiffusionPipeline", "KandinskyPipeline")
+    index.write_text(text, encoding="utf-8")
     with pytest.raises(BadModel, match="KandinskyPipeline"):
         open_model(tiny_copy)
 
 
 def test_a_broken_index_is_told(tiny_copy: Path) -> None:
-    (tiny_copy / "model_index.json").write_text("{")
+    (tiny_copy / "model_index.json").write_text("{", encoding="utf-8")
     with pytest.raises(BadModel, match="not JSON"):
         open_model(tiny_copy)
 
@@ -151,7 +152,8 @@ def test_a_shard_outside_the_folder_is_refused(tiny_copy: Path) -> None:
     file = tiny_copy / "unet" / "diffusion_pytorch_model.safetensors"
     index = {"weight_map": dict.fromkeys(load_file(file), "../unet.safetensors")}
     file.rename(tiny_copy / "unet.safetensors")
-    (tiny_copy / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    file = tiny_copy / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    file.write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(BadWeights, match="not a plain file name"):
         open_model(tiny_copy).sites()
 
@@ -166,6 +168,7 @@ def test_a_sharded_model_is_read_like_a_whole_one(tiny_copy: Path, model: Model)
     file.unlink()
     where = {key: name for name, half in zip(names, halves, strict=True) for key in half}
     file.with_name("diffusion_pytorch_model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": where})
+        json.dumps({"metadata": {}, "weight_map": where}),
+        encoding="utf-8",
     )
     assert open_model(tiny_copy).fingerprint == model.fingerprint

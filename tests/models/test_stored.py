@@ -54,7 +54,7 @@ def test_no_file_is_mapped_whose_pages_would_count_as_memory(tmp_path: Path) -> 
     save_file({"a": NOISE}, tmp_path / "file")
     with StoredTensors(tmp_path / "file") as file:
         assert file.tensor("a").sum() != 0
-        assert str(tmp_path / "file") not in Path("/proc/self/maps").read_text()
+        assert str(tmp_path / "file") not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])

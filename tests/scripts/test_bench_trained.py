@@ -75,7 +75,7 @@ def test_it_runs_from_the_command_line(tiny_copy: Path, tmp_path: Path) -> None:
     flags = ["--model", str(tiny_copy), "--quick", "--steps", "3", "--threads", "1"]
     command = [sys.executable, str(SCRIPT), *flags, "--out", str(tmp_path / "bench.json")]
     subprocess.run(command, check=True, capture_output=True, cwd=SCRIPT.parents[1])
-    result = json.loads((tmp_path / "bench.json").read_text())
+    result = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert {"evaluations_ratio", "wall_ratio", "peak_ratio"} <= set(result)
     texts = len(load_pipeline("erase-style").task.prompts)
     assert texts > 1

@@ -43,7 +43,7 @@ class Nudenet:
         except ImportError as error:
             raise MissingExtra(
                 "the detector nudenet needs the package nudenet, whose licence is AGPL-3.0; if that suits you, install "
-                "it by `pip install erase[nudenet]`."
+                "it by `pip install nudenet`."
             ) from error
         return NudeDetector()
 

@@ -59,7 +59,10 @@ def check_labels(folder: Path, rows: Sequence[Row]) -> None:
 def known_labels(folder: Path) -> list[str]:
     """The labels that a classifier gives, as its settings list them; raises ScoreFailed."""
     try:
-        return [str(label) for label in json.loads((folder / "config.json").read_text())["id2label"].values()]
+        return [
+            str(label)
+            for label in json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"].values()
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScoreFailed(f"the judge in {folder} cannot be loaded: {type(error).__name__}, {error}") from error
 

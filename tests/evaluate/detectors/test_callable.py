@@ -18,13 +18,13 @@ RED = "def detect(pictures):\n    return [[('red', 1.0)] if one.getpixel((0, 0))
 
 
 def test_a_file_s_function_answers(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(RED)
+    (tmp_path / "mine.py").write_text(RED, encoding="utf-8")
     assert Callable(tmp_path / "mine.py")(PICTURES) == [(Finding("red", 1.0),), ()]
 
 
 @pytest.mark.parametrize(("text", "said"), [("x = 1\n", "no function `detect`"), ("1 / 0\n", "cannot be run")])
 def test_a_file_that_is_no_detector_is_a_failed_run(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "mine.py").write_text(text)
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
     with pytest.raises(ScoreFailed, match=said):
         Callable(tmp_path / "mine.py")(PICTURES)
 

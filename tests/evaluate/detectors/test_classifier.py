@@ -53,7 +53,7 @@ def test_a_folder_that_holds_no_classifier_is_a_failed_run(tmp_path: Path) -> No
 
 
 def write(folder: Path, config: object) -> Path:
-    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
@@ -88,6 +88,6 @@ def test_the_middle_is_cropped() -> None:
 
 
 def test_a_preparation_that_cannot_be_read_is_a_failed_run(tmp_path: Path) -> None:
-    (tmp_path / "preprocessor_config.json").write_text("{")
+    (tmp_path / "preprocessor_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ScoreFailed, match="cannot be read"):
         preparation_of(tmp_path, side=64)

@@ -133,7 +133,7 @@ def test_verdicts_are_the_labels_that_the_network_itself_gives(tiny_model: Path)
     network = AutoModelForImageClassification.from_pretrained(tiny_model / "judge/object").eval()
     with torch.inference_mode():
         best = {name: int(network(pixel_values=one[None]).logits.argmax()) for name, one in pixels.items()}
-    labels = json.loads((tiny_model / "judge/object/config.json").read_text())["id2label"]
+    labels = json.loads((tiny_model / "judge/object/config.json").read_text(encoding="utf-8"))["id2label"]
     verdicts = classify(tiny_model / "judge/object", pixels)
     assert verdicts == {name: labels[str(number)] for name, number in best.items()}
     assert len(set(verdicts.values())) > 1
