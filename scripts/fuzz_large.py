@@ -36,20 +36,29 @@ def measured(name: str, command: Sequence[str], *, asked: Sequence[int] = (0,), 
     return facts
 
 
+# Tells this process's own peak of memory, which Linux's rusage mixes with that of the process that started it.
+_TELL = """
+def tell():
+    import pathlib, resource
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+"""
 # Runs the command line in this process, and tells its own peak of memory.
-_MEASURE = """
-import resource, sys
+_MEASURE = f"""{_TELL}
+import sys
 from erase.cli import run_command
 code = run_command(sys.argv[1:])
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print("peak", tell())
 sys.exit(code)
 """
 # Reads a prompt set and tells how many prompts it has.
-_LOAD = """
-import resource, sys
+_LOAD = f"""{_TELL}
+import sys
 from erase.prompts import load_prompts
 print(len(load_prompts(sys.argv[1]).rows(seeds=[0])))
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print("peak", tell())
 """
 
 

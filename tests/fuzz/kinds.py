@@ -55,7 +55,7 @@ class Outcome:
         told = [line for line in self.errors.splitlines() if line.startswith("error: ")]
         if self.code not in (0, 2, 3, 130):
             return f"exit code {self.code}"
-        if "Traceback" in self.errors:
+        if "Traceback (most recent call last)" in self.errors:
             return "traceback"
         if any("unexpected " in line and "ERASE_TRACEBACK" in line for line in told):
             return "unforeseen error"
