@@ -22,6 +22,7 @@ LEVELS = (
     {"pipeline", "options"},
     {"methods", "evaluate", "export"},
     {"guide"},
+    {"foreign"},
     {"edit"},
     {"edit_file"},
     {"models", "prompts", "changes", "effect"},

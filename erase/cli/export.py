@@ -19,7 +19,7 @@ def export(
     ] = None,
     to: Annotated[str, typer.Option(help="One of `erase list exports`.")] = "folder",
     model: Annotated[str | None, typer.Option("--model", "-m", help="A model, instead of a run.")] = None,
-    edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, instead of a run.")] = None,
+    edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit, a LoRA, or edited tensors.")] = None,
     option: Annotated[Several | None, typer.Option(help="An option of the export, as key=value; repeatable.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the edit, of 1 as it was made.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; needed unless it is a run's.")] = None,
@@ -33,8 +33,8 @@ def export(
     from erase import steps
     from erase.cli._places import check_writable
     from erase.cli.edit import parse_option
-    from erase.edit import Edit
     from erase.errors import BadEdit
+    from erase.foreign import edit_in
     from erase.models import open_model
     from erase.runs import RUNS, open_run
 
@@ -46,7 +46,8 @@ def export(
         base, made, target = opened.model, steps.load_edit(opened), out or steps.place_of(opened, to)
         known = steps.export_options(opened, to) if strength == 1.0 else {}
     else:
-        base, made, target, known = open_model(model), Edit.load(edit), out or Path(to), {}
+        base, target, known = open_model(model), out or Path(to), {}
+        made = edit_in(edit, base)
     made = made if strength == 1.0 else made.scaled(strength)
     options = known | dict(parse_option(text) for text in option or [])
     place = steps.export(to, base, made, target=target, options=options)

@@ -26,7 +26,7 @@ def generate(
     model: Annotated[
         str, typer.Option("--model", "-m", help="An embedded model, a folder, a single file or an id of the hub.")
     ] = "emoji",
-    edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit's file, for the after side.")] = None,
+    edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit, a LoRA, or edited tensors.")] = None,
     strength: Annotated[float, typer.Option(help="Strength at which the edit is applied.")] = 1.0,
     prompt: Annotated[Several | None, typer.Option("--prompt", "-p", help="A prompt; repeatable.")] = None,
     prompts: Annotated[
@@ -95,17 +95,15 @@ def generate_sides(
     """The folders of the images that were made: before, and after where there is an edit."""
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
-    from erase.edit import Edit
     from erase.evaluate.ranks import stream_share, this_place
+    from erase.foreign import edit_in
     from erase.models import open_model
 
     check_writable(out)
     opened = open_model(model)
     sides: dict[str, Edit | None] = {"before": None}
     if edit is not None:
-        loaded = Edit.load(edit)
-        loaded.check_base(opened.fingerprint)
-        sides["after"] = loaded.scaled(strength)
+        sides["after"] = edit_in(edit, opened).scaled(strength)
     place = this_place(out)
     if place.is_first and (line := opened.cut_line([row.prompt for row in rows])):
         typer.echo(line, err=True)

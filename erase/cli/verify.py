@@ -17,7 +17,7 @@ Several = list[str]
 
 
 def verify(
-    edited: Annotated[Path, typer.Argument(help="An edit's .safetensors, or an edited model's folder.")],
+    edited: Annotated[Path, typer.Argument(help="An edit, an edited model, its UNet's tensors or a LoRA.")],
     *,
     base: Annotated[str, typer.Option("--base", "-b", help="The model before the edit.")] = "emoji",
     protocol: Annotated[str, typer.Option("--protocol", "-p", help="One of `erase list protocols`, or a .yaml.")] = (

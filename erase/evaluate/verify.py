@@ -32,6 +32,7 @@ from erase.evaluate.ranks import Place, stream_share
 from erase.evaluate.shots import read_picture
 from erase.evaluate.stream import follow
 from erase.files import hash_if_there, write_atomically
+from erase.foreign import edit_in
 from erase.models import Model, open_model
 from erase.task import Task
 
@@ -72,13 +73,12 @@ class Result:
 
 
 def open_edited(path: Path, base: Model) -> Edited:
-    """An edit's file or an edited model's folder.
+    """An edit's file, any other file of weights that change the base, or an edited model's folder.
 
     Raises BadEdit, BadModel, ModelMismatch if the edit was made for another base or the folder is of another family.
     """
     if path.is_file() and not (path.parent / "model_index.json").is_file():
-        edit = Edit.load(path)
-        edit.check_base(base.fingerprint)
+        edit = edit_in(path, base)
         return Edited(base, edit, task_from(edit.info.task), edit.info.effect)
     if not path.is_dir():
         raise BadEdit(f"{path} does not exist; expected an edit's .safetensors or an edited model's folder.")

@@ -9,9 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from erase.edit import Edit
 from erase.errors import BadModel
 from erase.export._inspection import read_keys
+from erase.foreign import edit_in
+from erase.models import Model, open_model
 from erase.models._checkpoint import open_checkpoint
+from erase.models._kinds import WHOLE, kind_of
 from erase.models._ldm import current
 from erase.models._model import canonical
 from erase.models._stored import StoredTensors
@@ -49,6 +53,8 @@ def compare(one: Path, other: Path, *, ranks: bool = True) -> Comparison:
 
     Raises BadModel if they have no tensor in common, BadWeights.
     """
+    if (base := _base_of(one, other)) is not None:
+        return _compare_edit(base, edit_in(other, base), ranks=ranks)
     is_mixed = one.is_dir() != other.is_dir()
     (left, beside), (right, more) = (places_in(path, is_mixed=is_mixed) for path in (one, other))
     if not left.keys() & right.keys():
@@ -57,6 +63,23 @@ def compare(one: Path, other: Path, *, ranks: bool = True) -> Comparison:
     found = [difference(name, left.get(name), right.get(name), ranks=ranks) for name in names]
     differences = tuple(one for one in found if one is not None)
     return Comparison(differences, len(names) - len(differences), beside + more)
+
+
+def _base_of(one: Path, other: Path) -> Model | None:
+    """The first, opened, where the second is a file of changes to it: an edit, a LoRA, some tensors."""
+    kinds = [kind_of(read_keys(path)[1]) if path.is_file() else "" for path in (one, other)]
+    if not kinds[1] or kinds[1] in WHOLE or not (one.is_dir() or kinds[0] in WHOLE):
+        return None
+    return open_model(one)
+
+
+def _compare_edit(base: Model, edit: Edit, *, ranks: bool) -> Comparison:
+    """How a base's tensors differ under an edit."""
+    pairs = ((name, base.weight(name)) for name in edit.touches)
+    found = [differing(name, own, edit.changed_tensor(name, own), ranks=ranks) for name, own in pairs]
+    differences = tuple(one for one in found if one is not None)
+    parts = (base.backbone, *base.text_components)
+    return Comparison(differences, sum(len(base.weights(part).places) for part in parts) - len(differences))
 
 
 def places_in(path: Path, *, is_mixed: bool) -> tuple[dict[str, Place], int]:
@@ -82,7 +105,11 @@ def difference(name: str, one: Place | None, other: Place | None, *, ranks: bool
     """How a tensor differs; None if it does not, bit for bit."""
     if one is None or other is None:
         return Difference(name, why="only in the second" if one is None else "only in the first")
-    before, after = _read(one), _read(other)
+    return differing(name, _read(one), _read(other), ranks=ranks)
+
+
+def differing(name: str, before: Tensor, after: Tensor, *, ranks: bool) -> Difference | None:
+    """How a tensor's two values differ; None if they do not, bit for bit."""
     if before.shape != after.shape:
         return Difference(name, why=f"{list(before.shape)} and {list(after.shape)}")
     if before.dtype == after.dtype and torch.equal(before.view(-1).view(torch.uint8), after.view(-1).view(torch.uint8)):

@@ -8,6 +8,7 @@ from erase.models._ldm import CLIP_1, CLIP_XL, OPEN_CLIP_2, OPEN_CLIP_XL, UNET
 
 _SD = "a single-file checkpoint of Stable Diffusion"
 _XL = f"{_SD} XL"
+WHOLE = (f"{_SD} 1", f"{_SD} 2", _XL)
 # By what some key of a file holds, or begins with where it stands after "^"; the first row of which all is there.
 _ROWS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("^text_map.",), "an edit"),
@@ -16,6 +17,7 @@ _ROWS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("^lora_",), "a LoRA with kohya's keys"),
     ((".lora_A.",), "a LoRA with diffusers' keys"),
     ((".lora.down.",), "a LoRA with diffusers' keys"),
+    (("_lora.down.",), "a LoRA with diffusers' older keys"),
     ((".lora_down.",), "a LoRA"),
     (("^conditioner.embedders.0.model.",), "the refiner of Stable Diffusion XL, which has one text encoder"),
     ((f"^{CLIP_XL}", f"^{OPEN_CLIP_XL}", f"^{UNET}"), _XL),
