@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from erase import documents, names
@@ -174,12 +174,22 @@ def train_along(method: Callable[[Model, Task], Edit], model: Model, task: Task)
 
 
 def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:
-    """Raises CannotEdit if the model lacks weights that the method needs.
+    """Raises CannotEdit if the model lacks weights that the method needs, BadWeights if they are too coarse to train.
 
     A method's class says in `needs` which: pairs of what they read and of their role, or None for any role. Without
     it, weights that read the prompt's token states.
     """
+    from erase.methods._training import Trained
+
     name = type(method).__module__.rpartition(".")[2]
     needs: tuple[tuple[Reads, Role | None], ...] = getattr(method, "needs", (("tokens", None),))
     for reads, role in needs:
         model.sites_that_read(reads, role=role, method=name)
+    if isinstance(method, Trained):
+        model.check_unquantised(f"training by {name}")
+
+
+def check_can_export(names: Iterable[str], model: Model) -> None:
+    """Raises BadWeights if an export would write into a model's own coarse grid."""
+    for name in (name for name in names if name in ("folder", "checkpoint")):
+        model.check_unquantised(f"an export as {name}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, GateFailed, ScoreFailed
 from erase.files import write_atomically
-from erase.options import check_can_edit, export_with, make_edit, train_along
+from erase.options import check_can_edit, check_can_export, export_with, make_edit, train_along
 from erase.runs import SIDES, Run
 
 if TYPE_CHECKING:
@@ -65,14 +65,13 @@ def check(run: Run) -> None:
 
     check_strength(run.recipe.edit.strength)
     check_can_edit(run.method, run.model)
+    check_can_export(run.recipe.export, run.model)
     check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
     run.model.check_prompts([text for target in run.task.targets for text in (*target.words, target.anchor)])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.model.judge_folder is None and run.recipe.score:
-        raise ScoreFailed(
-            f"{run.recipe.model} comes without a judge, which scores need; give `score: []` to go without."
-        )
+        raise ScoreFailed(f"{run.recipe.model} comes without a judge, which scores need; give `score: []`.")
     if run.model.judge_folder is not None and "judge" in run.recipe.score:
         from erase.evaluate.scores.judge import check_labels
 
@@ -167,6 +166,7 @@ def export(
     name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
     """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    check_can_export([name], model)
     if edit.gated and name != "patch":
         _log.warning(
             "%s: the gate of %s is fixed at full strength for every prompt; the edit itself opens it prompt by prompt",

@@ -32,7 +32,7 @@ from erase.export._rank import Factors, Reach, missed, rank_within, reach_of, sp
 from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export._writing import Entry, write_tensors
 from erase.models import Model
-from erase.models._state import check_unquantised
+from erase.models._state import check_unquantised, dequantised
 
 LOSS_KEY = "erase.lora"
 _logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Factorised:
 def factorised(model: Model, edit: Edit, *, rank: int, loss: float, dtype: torch.dtype, reach: Reach) -> Factorised:
     """The file's tensors, and what they miss of the edit."""
     is_joint, is_xl = model.backbone == "transformer", "text_encoder_2" in model.text_components
-    weights = {name: model.weight(name) for name in with_companions(edit.touches)}
+    weights = {name: dequantised(model.weight(name)) for name in with_companions(edit.touches)}
     modules = {name: module_key(name, weight, two_encoders=is_xl, joint=is_joint) for name, weight in weights.items()}
     changes = {}
     for name, weight in weights.items():

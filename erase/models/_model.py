@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from erase import documents
-from erase.errors import BadModel, BadOption, CannotEdit, PromptTooLong
+from erase.errors import BadModel, BadOption, BadWeights, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
 from erase.models._hub import hub_id
 from erase.models._sites import Pattern, Reads, Role, Site, find_sites
 from erase.models._source import Source, read_json
 from erase.models._text import Text, TextEncoder
-from erase.models._weights import Tensors, check_finite, weights_digest
+from erase.models._weights import SCALES, Tensors, check_finite, weights_digest
 from erase.task import Kind
 
 PRESETS = "presets.yaml"
@@ -172,6 +172,14 @@ class Model(ABC):
             "pipeline does"
         )
 
+    def check_unquantised(self, doing: str) -> None:
+        """Raises BadWeights if the network is stored in so few bits that `doing` would lose what an edit changes."""
+        if kind := self.weights(self.backbone).quantised():
+            raise BadWeights(
+                f"{self.path.name} is quantised ({kind}), a grid coarser than an edit, so {doing} would lose it; "
+                "export a patch or a LoRA, or edit the model in 16 or 32 bits and quantise the result."
+            )
+
     def check_sampling(self) -> None:
         """Raises BadModel if images of this family, or of this file, cannot be made here."""
         self.source.check_whole()
@@ -200,8 +208,11 @@ class Model(ABC):
             _ = self.weights(component).places
         pipe = self.source.pipeline(self.pipeline_class, dtype, options)
         for component in modules:
+            weights = self.weights(component)
             for name, parameter in getattr(pipe, component).named_parameters():
                 check_finite(parameter, f"{name} in {self.path / component}")
+                if weights.scale_key(name) is not None:  # which diffusers does not read
+                    parameter.data.copy_(weights.tensor(name))
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -288,7 +299,7 @@ class Model(ABC):
 
 def identity_keys(keys: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
     """A text encoder's keys by their canonical spelling, without buffers and without what is stored twice."""
-    named = {canonical(key): key for key in keys if not key.endswith("position_ids")}
+    named = {canonical(key): key for key in keys if not key.endswith(("position_ids", *SCALES))}
     if "shared.weight" in named:  # T5's table of tokens, which some files hold under both of its names
         named.pop("encoder.embed_tokens.weight", None)
     return named

@@ -22,6 +22,11 @@ def check_plain(pipe: Any) -> None:
                 check_unquantised(f"{part}.{name}", parameter)
 
 
+def dequantised(value: Tensor) -> Tensor:
+    """A tensor of eight floating bits in 32, which hold its values; any other as it is."""
+    return value.float() if value.is_floating_point() and value.element_size() < 2 else value
+
+
 def check_unquantised(name: str, value: Tensor) -> None:
     """Raises BadWeights if a tensor is stored in fewer bits than an edit can be written in."""
     if not value.is_floating_point() or value.element_size() < 2:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,8 @@ _BLOCK = 2**15  # values that are hashed at once: few enough to stay in the proc
 _STEMS = ("diffusion_pytorch_model", "model")
 
 
+SCALES = ("scale_weight", "weight_scale")  # how files spell what a weight in eight bits is multiplied with
+_COARSE = ("F8_E4M3", "F8_E5M2", "I8", "U8", "F4")
 Form = Literal["same", "convolution", "transposed"]  # how a file holds a tensor
 
 
@@ -119,7 +121,24 @@ class Tensors(ABC):
                     opened[place.file] = stack.enter_context(StoredTensors(place.file, self._headers[place.file]))
                 tensor = place.read(opened[place.file], dtype)
                 check_finite(tensor, f"{key} in {place.file}")
+                if (scale := self.scale_key(key)) is not None:
+                    tensor = tensor.float() * self.places[scale].read(opened[place.file]).float()
                 yield key, tensor
+
+    def scale_key(self, key: str) -> str | None:
+        """The key of what a weight in eight bits is multiplied with, where the file has scales."""
+        stem = key.removesuffix("weight")
+        return next((one for one in (f"{stem}{end}" for end in SCALES) if stem != key and one in self.places), None)
+
+    def quantised(self) -> str:
+        """The kind in which some weight is stored that is too coarse for an edit to be written in; else nothing."""
+        kinds = {str(entry["dtype"]) for header, _ in self._headers.values() for entry in _entries(header)}
+        return next((kind for kind in sorted(kinds) if kind in _COARSE), "")
+
+
+def _entries(header: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a header says of its tensors, scalars and markers left out."""
+    return (entry for key, entry in header.items() if key != "__metadata__" and len(entry["shape"]) > 1)
 
 
 class Weights(Tensors):
