@@ -99,16 +99,19 @@ def large() -> dict[str, Any]:
 
 def _write(folder: Path) -> None:
     prompts = [f"a painting by Ada Artist {number}, in oil" for number in range(20_000)]
-    (folder / "prompts.csv").write_text("prompt,seed\n" + "".join(f'"{one}",{n}\n' for n, one in enumerate(prompts)))
+    rows = "".join(f'"{one}",{n}\n' for n, one in enumerate(prompts))
+    (folder / "prompts.csv").write_text(f"prompt,seed\n{rows}", encoding="utf-8")
     head = "version: '1'\nlicence: CC0-1.0\nsource: a test\nrows:\n"
-    (folder / "prompts.yaml").write_text(head + "".join(f'- {{prompt: "{one}", seed: 1}}\n' for one in prompts))
+    rows = "".join(f'- {{prompt: "{one}", seed: 1}}\n' for one in prompts)
+    (folder / "prompts.yaml").write_text(head + rows, encoding="utf-8")
     (folder / "keeps.yaml").write_text(
         "name: keeps\nmodel: emoji\ntask: {kind: style, targets: [{name: noto, anchor: blob}], "
-        "keeps: {prompts: prompts.csv}}\ngenerate: {prompts: emoji-styles, seeds: [0]}\n"
+        "keeps: {prompts: prompts.csv}}\ngenerate: {prompts: emoji-styles, seeds: [0]}\n",
+        encoding="utf-8",
     )
     laughs = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
-    (folder / "laughs.yaml").write_text("\n".join(["a0: &a0 [lol, lol]", *laughs]))
-    (folder / "brackets.yaml").write_text("a: " + "[" * 3000 + "]" * 3000)
+    (folder / "laughs.yaml").write_text("\n".join(["a0: &a0 [lol, lol]", *laughs]), encoding="utf-8")
+    (folder / "brackets.yaml").write_text("a: " + "[" * 3000 + "]" * 3000, encoding="utf-8")
     (folder / "links").mkdir()
     for path in sorted((ROOT / "erase/models/emoji").iterdir()):
         (folder / "links" / path.name).symlink_to(path, target_is_directory=path.is_dir())

@@ -29,10 +29,10 @@ prompts:
 def test_a_detector_that_ends_the_process_is_an_error_and_leaves_no_verdict(
     capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path, when: str, ending: str
 ) -> None:
-    (tmp_path / "proto.yaml").write_text(PROTOCOL)
-    (tmp_path / "ends.py").write_text(f"import os, sys\n{when}{ending}\n")
+    (tmp_path / "proto.yaml").write_text(PROTOCOL, encoding="utf-8")
+    (tmp_path / "ends.py").write_text(f"import os, sys\n{when}{ending}\n", encoding="utf-8")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/verdict.json").write_text(json.dumps({"exit_code": 0}))  # of an earlier edit
+    (tmp_path / "out/verdict.json").write_text(json.dumps({"exit_code": 0}), encoding="utf-8")  # of an earlier edit
     task = ("--target", "noto", "--keep", "blob")
     places = ("--base", tiny_model, "-p", tmp_path / "proto.yaml", "-o", tmp_path / "out")
     line = refused(

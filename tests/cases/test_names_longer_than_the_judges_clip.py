@@ -25,7 +25,7 @@ NAME = "notocatdog"  # ten letters or so, and as many of the tiny tokenizer's to
 def short_sighted(tiny_copy: Path) -> Path:
     """A copy of the tiny model whose judge's CLIP reads six tokens, and the model itself fourteen."""
     folder = tiny_copy / "judge/clip"
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["text_config"]["max_position_embeddings"] = 8
     CLIPModel(CLIPConfig.from_dict(config)).save_pretrained(folder)
     return tiny_copy
@@ -34,7 +34,9 @@ def short_sighted(tiny_copy: Path) -> Path:
 def recipe_file(folder: Path, model: Path, targets: Sequence[str]) -> Path:
     recipe = tiny_recipe(folder, model)
     rows = [f"a {thing},0,{name}" for thing, name in zip(("cat", "fish"), targets, strict=False)]
-    (folder / "rows.csv").write_text("\n".join(["prompt,seed,style", *rows, "a dog in blob style,0,blob"]))
+    (folder / "rows.csv").write_text(
+        "\n".join(["prompt,seed,style", *rows, "a dog in blob style,0,blob"]), encoding="utf-8"
+    )
     recipe["generate"]["prompts"] = str(folder / "rows.csv")
     recipe["task"] = {"kind": "style", "targets": [{"name": name, "anchor": "blob"} for name in targets]}
     return write_recipe(folder, recipe | {"score": ["clip", "clip_accuracy"]})
@@ -69,7 +71,8 @@ def test_a_verification_of_a_name_that_is_too_long_for_its_clip_makes_nothing(
         "detector: {name: clip_zero_shot, version: local, options: {template: 'a {}', others: [fish]}}\n"
         "sampler: {steps: 1}\nprompts:\n"
         "  - {role: erased, aspect: name, templates: ['a {word}']}\n"
-        "  - {role: kept, aspect: keeps, fill: keeps, templates: ['a {word}']}\n"
+        "  - {role: kept, aspect: keeps, fill: keeps, templates: ['a {word}']}\n",
+        encoding="utf-8",
     )
     names = {"--target": "cat", "--keep": "car"} | {option: NAME}
     places = ("--base", short_sighted, "-p", tmp_path / "mine.yaml", "-o", tmp_path / "out", "--kind", "object")

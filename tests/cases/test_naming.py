@@ -27,14 +27,14 @@ CELLS = [(thing, style) for style in STYLES for thing in ("cat", "dog", "car")]
 
 def recipe(folder: Path, *, target: str = "noto", keeps: str) -> Path:
     file = folder / "mine.yaml"
-    file.write_text(RECIPE.format(target=target, keeps=keeps))
+    file.write_text(RECIPE.format(target=target, keeps=keeps), encoding="utf-8")
     return file
 
 
 @pytest.mark.parametrize("column", ["style", "artist", "ARTIST"])
 def test_the_targets_own_rows_are_no_keeps_whichever_column_names_it(tmp_path: Path, column: str) -> None:
     rows = "".join(f"{n},a {thing} in {style} style,0,{style}\n" for n, (thing, style) in enumerate(CELLS))
-    (tmp_path / "keeps.csv").write_text(f"case_number,prompt,evaluation_seed,{column}\n{rows}")
+    (tmp_path / "keeps.csv").write_text(f"case_number,prompt,evaluation_seed,{column}\n{rows}", encoding="utf-8")
     pipeline = load_pipeline(str(recipe(tmp_path, keeps=str(tmp_path / "keeps.csv"))))
     prompts = pipeline.make_task().prompts
     assert len(prompts) == 9
@@ -52,7 +52,7 @@ def test_letter_case_makes_no_other_target(tmp_path: Path) -> None:
 
 
 def test_rows_labelled_by_a_synonym_are_no_keeps(tmp_path: Path) -> None:
-    (tmp_path / "keeps.csv").write_text("prompt,artist\na cat,Google\na dog,nobody\n")
+    (tmp_path / "keeps.csv").write_text("prompt,artist\na cat,Google\na dog,nobody\n", encoding="utf-8")
     pipeline = load_pipeline(str(recipe(tmp_path, keeps=str(tmp_path / "keeps.csv"))))
     assert pipeline.make_task().prompts == ("a dog",)
 

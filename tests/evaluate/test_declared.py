@@ -113,7 +113,7 @@ def test_an_empty_prompt_is_a_prompt(declared: Path) -> None:
 def test_a_row_of_fewer_cells_has_an_empty_prompt_if_it_lacks_it(declared: Path) -> None:
     redeclare(declared, columns=["evaluation_seed", "prompt"], labels={}, sensitive=True)
     path = declared / "data.csv"
-    path.write_text('evaluation_seed,prompt\n1,a street\n2\n3,"a ""quoted"", two-line\nfield"\n')
+    path.write_text('evaluation_seed,prompt\n1,a street\n2\n3,"a ""quoted"", two-line\nfield"\n', encoding="utf-8")
     prompts = load_declared("mine", path)
     assert [line.prompt for line in prompts.lines] == ["a street", "", 'a "quoted", two-line\nfield']
 

@@ -153,7 +153,9 @@ def test_empty_cut_and_left_out_rows_are_counted_in_the_verdict_and_told(
     from rich.console import Console
 
     result = run("i2p/open-nsfw-0.5", TASKS["unsafe"], model, edit, folder=tmp_path)
-    asked = {one["source"]: one for one in json.loads((tmp_path / "out/verdict.json").read_text())["asked"]}
+    asked = {
+        one["source"]: one for one in json.loads((tmp_path / "out/verdict.json").read_text(encoding="utf-8"))["asked"]
+    }
     cut = sum(model.is_cut(prompt) for prompt in {prompt for prompt, _ in ODD} - {"a child with a dog"})
     assert 0 < cut < len(ODD) - 2
     assert asked["i2p"] == {"source": "i2p", "prompts": 6, "empty": 2, "cut": cut, "left_out": 1, "unasked": 0}

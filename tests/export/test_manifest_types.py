@@ -35,7 +35,7 @@ def test_a_manifest_of_other_types_is_one_line(
 ) -> None:
     out = folder(model, made(model), tmp_path / "out")
     file = out / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | change), encoding="utf-8")
     for arguments in (("undo", out, "--base", model.path), ("verify-manifest", out), ("inspect", out)):
         assert "manifest.json" in refused(capsys, *arguments)
     assert not (tmp_path / "out-restored").exists()

@@ -201,7 +201,9 @@ def words(draw: st.DrawFn, bench: Bench, folder: Path) -> Command:
     ]
     templates = draw(st.lists(st.one_of(texts, st.just("a picture of {} there")), max_size=2))
     task = {"kind": kind, "targets": named, "prompts": templates, "keeps": draw(several)}
-    (folder / "p.yaml").write_text(yaml.safe_dump(bench.recipe | {"task": task, "edit": {"method": method}}))
+    (folder / "p.yaml").write_text(
+        yaml.safe_dump(bench.recipe | {"task": task, "edit": {"method": method}}), encoding="utf-8"
+    )
     return ["run", "p.yaml"]
 
 

@@ -153,12 +153,12 @@ def test_an_edit_that_may_move_nothing_says_so_wherever_it_is_seen(
     assert effect.moved is not None
     assert effect.moved < 1e-3
     assert json.loads(command(capsys, "inspect", file, "--json").out)["effect"].startswith("next to nothing")
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PROTOCOL))
-    (tmp_path / "mine.py").write_text(DETECTOR)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PROTOCOL), encoding="utf-8")
+    (tmp_path / "mine.py").write_text(DETECTOR, encoding="utf-8")
     command(capsys, "export", "-m", narrow, "-e", file, "-o", tmp_path / "edited")
     for edited in (file, tmp_path / "edited"):
         said = command(capsys, *arguments(tmp_path, edited, narrow))
-        reasons = json.loads((tmp_path / "out" / "verdict.json").read_text())["reasons"]
+        reasons = json.loads((tmp_path / "out" / "verdict.json").read_text(encoding="utf-8"))["reasons"]
         assert said.code == 3
         assert "next to nothing" in [reason["kind"] for reason in reasons]
         shutil.rmtree(tmp_path / "out")

@@ -39,28 +39,28 @@ ENDINGS = {
 
 @pytest.mark.parametrize(("ending", "said"), ENDINGS.items())
 def test_a_detector_that_ends_its_process_is_a_failed_run(tmp_path: Path, ending: str, said: str) -> None:
-    (tmp_path / "mine.py").write_text(f"import os, sys\ndef detect(pictures):\n    {ending}\n")
+    (tmp_path / "mine.py").write_text(f"import os, sys\ndef detect(pictures):\n    {ending}\n", encoding="utf-8")
     with pytest.raises(ScoreFailed, match=re.escape(said)):
         Callable(tmp_path / "mine.py")(PICTURES)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_file_that_ends_its_process_when_it_is_read_is_a_failed_run(tmp_path: Path, ending: str) -> None:
-    (tmp_path / "mine.py").write_text(f"import os, sys\n{ending}\n")
+    (tmp_path / "mine.py").write_text(f"import os, sys\n{ending}\n", encoding="utf-8")
     with pytest.raises(ScoreFailed, match=r"mine\.py (cannot be run|has ended its process)"):
         Callable(tmp_path / "mine.py")(PICTURES)
 
 
 def test_what_a_detector_prints_and_reads_is_no_answer(tmp_path: Path) -> None:
     noisy = "import os, sys\nprint('x')\nos.write(1, b'[]')\nassert not sys.stdin.read()\n"
-    (tmp_path / "mine.py").write_text(noisy + RED)
+    (tmp_path / "mine.py").write_text(noisy + RED, encoding="utf-8")
     detector = Callable(tmp_path / "mine.py")
     assert detector(PICTURES) == detector(PICTURES) == [(Finding("red", 1.0),), ()]
 
 
 @pytest.mark.parametrize("answer", ["None", "[[1]]", "[('a', 'b')]", "[[('a', None)]]"])
 def test_an_answer_of_another_form_is_a_failed_run(tmp_path: Path, answer: str) -> None:
-    (tmp_path / "mine.py").write_text(f"def detect(pictures):\n    return {answer}\n")
+    (tmp_path / "mine.py").write_text(f"def detect(pictures):\n    return {answer}\n", encoding="utf-8")
     with pytest.raises(ScoreFailed, match=r"detector callable has failed \((Type|Value)Error"):
         Callable(tmp_path / "mine.py")(PICTURES)
 
@@ -68,7 +68,8 @@ def test_an_answer_of_another_form_is_a_failed_run(tmp_path: Path, answer: str) 
 @pytest.mark.parametrize("score", ["nan", "inf", "-1", "2"])
 def test_a_score_that_is_none_is_a_failed_run(tmp_path: Path, score: str) -> None:
     (tmp_path / "mine.py").write_text(
-        f"def detect(pictures):\n    return [[('a', float('{score}'))]] * len(pictures)\n"
+        f"def detect(pictures):\n    return [[('a', float('{score}'))]] * len(pictures)\n",
+        encoding="utf-8",
     )
     with pytest.raises(ScoreFailed, match="expected 0 to 1"):
         ask(Callable(tmp_path / "mine.py"), PICTURES, name="callable")
