@@ -54,7 +54,8 @@ def map_of(edit: Edit, site: Site) -> TextMap:
 
 
 def test_the_weight_that_reads_it_becomes_the_papers_and_its_bias_does_not_enter(model: Model) -> None:
-    edit, site = UCE(protect="none", erase_scale=1.5, preserve_scale=0.7, lamb=0.3)(model, TASK), site_of(model)
+    method = UCE(protect="none", erase_scale=1.5, preserve_scale=0.7, lamb=0.3, phrasings="own")
+    edit, site = method(model, TASK), site_of(model)
     assert site.biased
     old = pooled(model, *(text.format("noto") for text in PROMPTS))
     new = pooled(model, *(text.format("blob") for text in PROMPTS))

@@ -13,6 +13,7 @@ from erase.methods import uce
 from erase.methods._states import Pairs, edited_pairs
 from erase.methods.uce import removed
 from erase.models import Model
+from erase.options import method_with
 from erase.task import Target, Task
 from tests.methods.test_ridge import layer, published
 
@@ -49,6 +50,19 @@ def test_float64_factors_meet_the_equation_to_a_millionth(model: Model) -> None:
     expected = published(weight, torch.stack(picked[:2]), torch.stack(picked[2:]), keep, erase=1.0, hold=1.0, lamb=0.5)
     relative = (weight @ edit.text_maps[0].matrix() - expected).norm() / expected.norm()
     assert relative < 1e-6
+
+
+def test_the_papers_preset_is_todays_official_code_in_every_layer(model: Model) -> None:
+    """Bare last tokens on both sides, targets and keeps, and no start token or empty prompt beside them."""
+    edit = method_with("uce", {"preset": "paper"})(model, STYLE)
+    encoding = model.encode(["a cat in noto style", "noto style", "a cat in blob style", "blob style", *STYLE.kept])
+    last = (encoding.lengths - 2).tolist()
+    picked = torch.stack([encoding.states[row, place] for row, place in enumerate(last)]).double()
+    for site in model.sites():
+        weight = model.weight(site.name).double()
+        expected = published(weight, picked[:2], picked[2:4], picked[4:], erase=1.0, hold=1.0, lamb=0.5)
+        assert (expected - weight).norm() > 1e-2 * weight.norm()
+        assert (weight @ edit.text_maps[0].matrix() - expected).norm() < 1e-6 * expected.norm()
 
 
 @pytest.mark.parametrize("tokens", ["last", "aligned", "all"])
