@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from erase import names
-from erase.errors import EraseError, UnknownName
+from erase.errors import EraseError
 
 F = TypeVar("F", bound="Form")
 
@@ -55,16 +54,6 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(None, None, f'key "{key.value}" stands twice', key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
-
-
-def find(kind: str, given: str, *, what: str) -> Path:
-    """The file that a name or a path stands for; raises UnknownName."""
-    if given in names.known(kind):
-        return names.data_folder(kind) / f"{given}.yaml"
-    path = names.path_of(given)
-    if path.is_file():
-        return path
-    raise UnknownName(names.nearest(what, given, names.known(kind), path_too=True))
 
 
 def read_text(path: Path, *, error: type[EraseError]) -> str:

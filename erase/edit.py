@@ -24,6 +24,7 @@ from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
 from erase.models._state import check_plain, check_unquantised
 from erase.models._weights import content_digest, is_finite
+from erase.registry import name_of
 from erase.task import Task
 
 __all__ = [
@@ -65,8 +66,9 @@ def describe(method: Any, model: Model, task: Task) -> EditInfo:
     """What an edit says of itself: method and options, task, base model, the libraries' versions."""
     plain = json.loads(json.dumps({"options": asdict(method), "task": asdict(task)}))
     versions = {name: version(name) for name in ("erase", "torch", "transformers", "diffusers")}
-    name = type(method).__module__.rpartition(".")[2]
-    return EditInfo(name, plain["options"], plain["task"], model.family, model.fingerprint, versions=versions)
+    return EditInfo(
+        name_of(method), plain["options"], plain["task"], model.family, model.fingerprint, versions=versions
+    )
 
 
 @dataclass(frozen=True)

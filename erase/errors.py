@@ -13,6 +13,10 @@ class UnknownName(EraseError):
     """A method, model, prompt set, score, export or pipeline that does not exist."""
 
 
+class BadPlugin(EraseError):
+    """A plug-in that cannot be used, or code that nobody has allowed to run."""
+
+
 class BadPipeline(EraseError):
     """A pipeline file that is not one: not YAML, an unknown key, a value of the wrong type."""
 

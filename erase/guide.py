@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from erase import documents, names
+from erase import documents, registry
 from erase.edit import Edit
 from erase.errors import BadEdit
 from erase.models import Model
@@ -102,14 +102,14 @@ def guide_of(edit: Edit | None, model: Model) -> Guide:
     if edit.gated:
         edit.check(model)
         return _gated(edit, model)
-    method: Any = names.load("methods", edit.info.method)
+    method: Any = registry.load("methods", edit.info.method)
     guide: Guide = _made(method, edit).guide(model, _task_of(edit), strength=edit.info.strength)
     return guide
 
 
 def _gated(edit: Edit, model: Model) -> Guide:
     owners = sorted({gate.method for gate in edit.gates})
-    method: Any = names.load("methods", owners[0])
+    method: Any = registry.load("methods", owners[0])
     if len(owners) > 1 or not hasattr(method, "gated"):
         raise BadEdit(f"the edit has gates of {' and '.join(owners)}, which cannot be opened; generate with its parts.")
     gated: Guide = method.gated(model, edit.gates)

@@ -11,8 +11,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from erase import documents, names
-from erase.errors import BadModel, BadOption
+from erase import documents, registry
+from erase.errors import BadModel, BadOption, BadPlugin, EraseError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,12 +39,26 @@ def method_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Task]
     `preset` among the options stands for those that a method's class lists under that name in `presets`, `paper` for
     those of its `paper`. Raises UnknownName, BadOption.
     """
-    method: Any = names.load("methods", name)
-    kinds = typing.get_type_hints(method)
-    valid = [field.name for field in dataclasses.fields(method)]
-    chosen = _with_preset(_in_new_words(options, valid, owner=name), _presets_of(method), owner=name)
-    made: Callable[[Model, Task], Edit] = method(**_checked(chosen, valid, kinds=kinds, owner=name))
+    method: Any = registry.load("methods", name)
+    fields = {field.name: field for field in dataclasses.fields(method) if field.init}
+    chosen = _with_preset(_in_new_words(options, list(fields), owner=name), presets_of(method), owner=name)
+    given = _checked(chosen, list(fields), kinds=_types(method, name), owner=name)
+    nothing = dataclasses.MISSING
+    needed = [key for key, one in fields.items() if one.default is nothing and one.default_factory is nothing]
+    if missing := [key for key in needed if key not in given]:
+        raise BadOption(f"option {missing[0]} of {name} is missing and has no default; give it.")
+    made: Callable[[Model, Task], Edit] = method(**given)
     return made
+
+
+def _types(owner: Any, name: str) -> dict[str, Any]:
+    """The types that options are declared with; raises BadPlugin for one that cannot be read."""
+    try:
+        return typing.get_type_hints(owner)
+    except (NameError, TypeError) as error:
+        raise BadPlugin(
+            f"an option of {name} has a type that cannot be read ({error}); import it in its file."
+        ) from error
 
 
 def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Task) -> Callable[[Model, Task], Edit]:
@@ -54,7 +68,7 @@ def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Tas
     `preset` is among the options, of which `paper` is the paper's for the targets' kind. Raises UnknownName, BadOption,
     BadModel for presets of the model that cannot be used.
     """
-    kind, presets = task.targets[0].kind, _presets_of(names.load("methods", name))
+    kind, presets = task.targets[0].kind, presets_of(registry.load("methods", name))
     if options.get("preset") == "paper" and _PAPERS[kind] in presets:
         return method_with(name, {**presets.get("paper", {}), **options, "preset": _PAPERS[kind]})
     if "preset" in options:
@@ -69,7 +83,7 @@ def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Tas
     return method_with(name, {**chosen, **options})
 
 
-def _presets_of(method: Any) -> Mapping[str, Mapping[str, Any]]:
+def presets_of(method: Any) -> Mapping[str, Mapping[str, Any]]:
     """A method's presets by name, `paper` among them where it is official whatever the kind."""
     paper = getattr(method, "paper", None)
     return {**getattr(method, "presets", {}), **({"paper": paper} if paper else {})}
@@ -106,7 +120,7 @@ def export_with(name: str, options: Mapping[str, Any]) -> Callable[[Model, Edit,
 
     Raises UnknownName, BadOption.
     """
-    write: Any = names.load("exports", name)
+    write: Any = registry.load("exports", name)
     parameters = inspect.signature(write).parameters.values()
     valid = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     return functools.partial(write, **_checked(options, valid, kinds=typing.get_type_hints(write), owner=name))
@@ -146,16 +160,28 @@ def make_edit(
 def _made(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
     import torch
 
+    from erase.edit import Edit
+
     linalg: Any = torch.linalg
     given: Any = {"work": work} if "work" in inspect.signature(method).parameters else {}
     try:
-        return method(model, task, **given)
+        made = method(model, task, **given)
+    except EraseError:
+        raise
     except linalg.LinAlgError as problem:
-        name = type(method).__module__.rpartition(".")[2]
         raise BadOption(
-            f"{name}: with these options its equations have no solution; give values nearer to the defaults, such as "
-            "a lamb greater than 0."
+            f"{registry.name_of(method)}: with these options its equations have no solution; give values nearer to the "
+            "defaults, such as a lamb greater than 0."
         ) from problem
+    except Exception as error:
+        if type(method).__module__.startswith("erase."):
+            raise
+        raise BadPlugin(
+            f"{registry.name_of(method)} has failed ({type(error).__name__}: {error}; ERASE_TRACEBACK=1 shows where)."
+        ) from error
+    if not isinstance(made, Edit):
+        raise BadPlugin(f"{registry.name_of(method)} has returned a {type(made).__name__}; expected an erase.Edit.")
+    return made
 
 
 def train_along(method: Callable[[Model, Task], Edit], model: Model, task: Task) -> None:
@@ -181,7 +207,7 @@ def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:
     """
     from erase.methods._training import Trained
 
-    name = type(method).__module__.rpartition(".")[2]
+    name = registry.name_of(method)
     needs: tuple[tuple[Reads, Role | None], ...] = getattr(method, "needs", (("tokens", None),))
     for reads, role in needs:
         model.sites_that_read(reads, role=role, method=name)

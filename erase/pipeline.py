@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from erase import documents, names
+from erase import documents, registry
 from erase.documents import Form
 from erase.errors import BadPipeline, RunConflict
-from erase.files import content_hash
+from erase.files import content_hash, sha256_of
 from erase.prompts import PromptSet, Row, check_asked, load_prompts, paired
 from erase.task import DOMAINS, KINDS, Keep, Kind, Target, Task, asks_for
 from erase.task import names as names_concept
@@ -95,11 +95,15 @@ class TaskForm(Form):
 
 
 class EditForm(Form):
-    """Which method, how strong, with which of its options; our own closed form where none is named."""
+    """Which method, how strong, with which of its options; our own closed form where none is named.
 
-    method: str = names.DEFAULT_METHOD
+    `sha256`: of the method's file where that is a path, written by a run and checked where given.
+    """
+
+    method: str = registry.DEFAULT_METHOD
     strength: float = 1.0
     options: dict[str, Any] = Field(default_factory=dict)
+    sha256: str = ""
 
 
 class SelectionForm(Form):
@@ -164,6 +168,8 @@ class Pipeline(Form):
         content = self.model_dump(
             mode="json", exclude={"hash": True, "name": True, "description": True, "generate": {"batch"}}
         )
+        if not self.edit.sha256:
+            del content["edit"]["sha256"]
         return content_hash(content)
 
     def make_task(self) -> Task:
@@ -211,7 +217,7 @@ class Pipeline(Form):
 
 def load_pipeline(name_or_path: str = DEFAULT) -> Pipeline:
     """The pipeline of a name or of a path to a .yaml; raises UnknownName, BadPipeline."""
-    path = documents.find("pipelines", name_or_path, what="pipeline")
+    path = registry.find("pipelines", name_or_path, what="pipeline")
     return read_pipeline(path)
 
 
@@ -241,7 +247,8 @@ def resolve(pipeline: Pipeline) -> Pipeline:
     named = {kind: tuple(keep.name for keep in task.keeps if keep.kind == kind) for kind in KINDS}
     keeps = KeepsForm(**named, prompts=task.prompts)
     task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=keeps)
-    changes = {"model": _absolute("models", pipeline.model), "task": task_form, "generate": generate}
+    edit = _resolve_method(pipeline.edit)
+    changes = {"model": _absolute("models", pipeline.model), "task": task_form, "edit": edit, "generate": generate}
     resolved = pipeline.model_copy(update=changes)
     return resolved.model_copy(update={"hash": resolved.identity})
 
@@ -251,11 +258,10 @@ def _check_names(pipeline: Pipeline) -> None:
     given = {"methods": (pipeline.edit.method,), "scores": pipeline.score, "exports": pipeline.export}
     for kind, words in given.items():
         for word in words:
-            if word not in names.known(kind):
-                raise names.unknown(kind, word)
+            registry.check(kind, word)
     model = pipeline.model
-    if model not in names.known("models") and not names.path_of(model).exists() and not names.is_hub_id(model):
-        raise names.unknown("models", model, path_too=True)
+    if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
+        raise registry.unknown("models", model, path_too=True)
     if pipeline.gate.bounds and "judge" not in pipeline.score:
         raise BadPipeline('the gate needs the score "judge"; add it to the list `score`, or drop `gate`.')
 
@@ -319,10 +325,21 @@ def _resolve_selection(selection: SelectionForm, generate: GenerateForm) -> Sele
     )
 
 
+def _resolve_method(form: EditForm) -> EditForm:
+    """The edit with its method's own file spelled out; raises RunConflict if that has changed since."""
+    if not registry.is_path(form.method):
+        return form
+    path = registry.path_of(form.method).resolve()
+    found = sha256_of(path)
+    if form.sha256 not in ("", found):
+        raise RunConflict(f"{path} has changed since this recipe was made; start a run in another folder.")
+    return form.model_copy(update={"method": str(path), "sha256": found})
+
+
 def _absolute(kind: str, given: str) -> str:
     """A name as it is, a path such that it is found from every folder."""
-    is_name = given in names.known(kind) or (kind == "models" and names.is_hub_id(given))
-    return given if is_name else str(names.path_of(given).resolve())
+    is_name = given in registry.known(kind) or (kind == "models" and registry.is_hub_id(given))
+    return given if is_name else str(registry.path_of(given).resolve())
 
 
 def _without_kind(target: Target) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from erase.columns import READERS, read_columns
 from erase.documents import Form
 from erase.english import article
 from erase.errors import BadPrompts, BadTask
-from erase.names import nearest
+from erase.registry import find, nearest
 from erase.task import DOMAINS, Target, Task, asks_for, names, same
 
 _SLOT = re.compile(r"\{(\w*)\}")
@@ -155,7 +155,7 @@ def load_prompts(name_or_path: str, *, labels: Mapping[str, str] | None = None) 
     too), identity ("celebrity" too), or those that `labels` maps a domain to. A .jsonl has an object of such keys on
     each line, a .txt one prompt. Raises UnknownName, BadPrompts.
     """
-    path = documents.find("prompts", name_or_path, what="prompt set")
+    path = find("prompts", name_or_path, what="prompt set")
     text = documents.read_text(path, error=BadPrompts)
     suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):

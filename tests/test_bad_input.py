@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from erase import names
+from erase import registry
 from tests.recipes import command, contents, refused, tiny_recipe, write_recipe
 from tests.tiny import tiny_stable_diffusion
 
@@ -56,19 +56,19 @@ def test_an_unknown_name_in_a_pipeline(
 ) -> None:
     line = run_refused(capsys, place, recipe | change)
     assert f'did you mean "{nearest}"?' in line
-    assert all(name in line for name in names.known(kind))
+    assert all(name in line for name in registry.known(kind))
 
 
 def test_an_unknown_model(capsys: Capture, place: Path, recipe: dict[str, Any]) -> None:
     line = run_refused(capsys, place, recipe | {"model": "emojy"})
     assert 'model "emojy" does not exist, and no such path exists' in line
-    assert all(name in line for name in names.known("models"))
+    assert all(name in line for name in registry.known("models"))
 
 
 def test_an_unknown_pipeline(capsys: Capture, place: Path) -> None:
     line = refused(capsys, "run", "erase-stile")
     assert 'did you mean "erase-style"?' in line
-    assert all(name in line for name in names.known("pipelines"))
+    assert all(name in line for name in registry.known("pipelines"))
 
 
 def test_a_file_that_does_not_exist(capsys: Capture, place: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from erase import names
+from erase import registry
 
 ROOT = Path(__file__).parent.parent
 # A module imports from its own part or from those further down, never upwards.
@@ -27,8 +27,10 @@ LEVELS = (
     {"edit_file"},
     {"models", "prompts", "changes", "effect"},
     {"columns"},
+    {"names"},
+    {"registry"},
     {"task", "documents"},
-    {"files", "names", "english"},
+    {"files", "english"},
     {"errors"},
 )
 TESTS = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}
@@ -73,7 +75,7 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "erase")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "erase":
-            # `from erase import names` imports the module erase.names
+            # `from erase import registry` imports the module erase.registry
             deeper = node.module == "erase"
             yield from (f"erase.{alias.name}" if deeper else str(node.module) for alias in node.names)
 
@@ -113,7 +115,7 @@ def test_methods_know_no_model_family() -> None:
 
 @pytest.mark.parametrize("kind", sorted(TESTS))
 def test_every_name_has_its_test_file(kind: str) -> None:
-    known = names.known(kind)
+    known = registry.known(kind)
     assert known
     missing = [name for name in known if not (ROOT / "tests" / TESTS[kind] / f"test_{name}.py").is_file()]
     assert missing == []
@@ -123,7 +125,7 @@ def test_every_method_is_used_by_a_pipeline() -> None:
     pipelines = [
         yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "pipelines").glob("*.yaml"))
     ]
-    assert set(names.known("methods")) <= {pipeline["edit"]["method"] for pipeline in pipelines}
+    assert set(registry.known("methods")) <= {pipeline["edit"]["method"] for pipeline in pipelines}
 
 
 def test_every_pipeline_and_prompt_set_is_called_as_its_file() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import erase
-from erase import names
+from erase import registry
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL", "pydantic")
@@ -19,13 +19,13 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL", "pydantic")
 ASK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from erase import names
+from erase import registry
 from erase.pipeline import load_pipeline
 from erase.prompts import load_prompts
-pipelines = {name: len(load_pipeline(name).make_rows()) for name in names.known("pipelines")}
-prompts = {name: load_prompts(name).sha256 for name in names.known("prompts")}
-models = {name: str(names.PACKAGE / "models" / name) for name in names.known("models")}
-print(json.dumps({"package": str(names.PACKAGE), "pipelines": pipelines, "prompts": prompts, "models": models}))
+pipelines = {name: len(load_pipeline(name).make_rows()) for name in registry.known("pipelines")}
+prompts = {name: load_prompts(name).sha256 for name in registry.known("prompts")}
+models = {name: str(registry.PACKAGE / "models" / name) for name in registry.known("models")}
+print(json.dumps({"package": str(registry.PACKAGE), "pipelines": pipelines, "prompts": prompts, "models": models}))
 """
 
 
@@ -55,13 +55,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_installed_wheel_finds_its_pipelines_prompts_and_models(installed: Path) -> None:
     told = json.loads(python("-c", ASK, str(installed), cwd=installed))
     assert Path(told["package"]) == installed / "erase"
-    assert sorted(told["pipelines"]) == names.known("pipelines")
-    assert sorted(told["prompts"]) == names.known("prompts")
+    assert sorted(told["pipelines"]) == registry.known("pipelines")
+    assert sorted(told["prompts"]) == registry.known("prompts")
     assert "emoji" in told["models"]
 
 
 def test_an_installed_model_is_the_checkouts_byte_for_byte(installed: Path) -> None:
-    ours, theirs = (folder / "models/emoji" for folder in (names.PACKAGE, installed / "erase"))
+    ours, theirs = (folder / "models/emoji" for folder in (registry.PACKAGE, installed / "erase"))
     files = [path.relative_to(ours) for path in sorted(ours.rglob("*")) if path.is_file()]
     assert files
     assert [file for file in files if (theirs / file).read_bytes() != (ours / file).read_bytes()] == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from erase import names
+from erase import registry
 from erase.errors import BadPipeline, BadTask, EraseError, RunConflict, UnknownName
 from erase.pipeline import DEFAULT, Pipeline, load_pipeline, resolve
 from erase.task import Keep, Target
@@ -50,8 +50,8 @@ def refusal(folder: Path, recipe: object) -> str:
 
 
 def test_every_carried_pipeline_asks_for_what_goes_what_stays_and_what_is_unrelated() -> None:
-    assert DEFAULT in names.known("pipelines")
-    for name in names.known("pipelines"):
+    assert DEFAULT in registry.known("pipelines")
+    for name in registry.known("pipelines"):
         pipeline = load_pipeline(name)
         task = pipeline.make_task()
         labels = [row.labels.get(task.domain) for row in pipeline.make_rows()]
@@ -226,14 +226,14 @@ def test_an_unknown_word_is_answered_with_the_nearest_and_all(
 ) -> None:
     line = refusal(tmp_path, recipe | change)
     assert said in line
-    assert all(name in line for name in names.known(kind))
+    assert all(name in line for name in registry.known(kind))
 
 
 def test_an_unknown_pipeline_is_answered_with_the_nearest_and_all() -> None:
     with pytest.raises(UnknownName) as caught:
         load_pipeline("erase-stile")
     assert 'did you mean "erase-style"?' in str(caught.value)
-    assert all(name in str(caught.value) for name in names.known("pipelines"))
+    assert all(name in str(caught.value) for name in registry.known("pipelines"))
 
 
 def test_an_axis_that_a_set_does_not_have_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:

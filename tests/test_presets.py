@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from erase import names
+from erase import registry
 from erase.edit import Edit
 from erase.errors import BadModel
 from erase.methods._training import Trained
@@ -18,7 +18,7 @@ from erase.task import Kind, Target, Task
 from tests.recipes import command
 
 EMOJI = open_model("emoji")
-METHODS = [name for name in names.known("methods") if issubclass(names.load("methods", name), Trained)]  # type: ignore[arg-type]
+METHODS = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
 
 
 def task(kind: Kind) -> Task:

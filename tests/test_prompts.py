@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erase import names
+from erase import registry
 from erase.errors import BadPrompts, UnknownName
 from erase.prompts import Row, fill, load_prompts
 
@@ -142,7 +142,7 @@ def test_an_unknown_set_is_answered_with_the_nearest_and_all() -> None:
     with pytest.raises(UnknownName) as caught:
         load_prompts("emoji-sqare")
     assert 'did you mean "emoji-square"?' in str(caught.value)
-    assert all(name in str(caught.value) for name in names.known("prompts"))
+    assert all(name in str(caught.value) for name in registry.known("prompts"))
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_a_set_without_seeds_asks_for_some(tmp_path: Path) -> None:
 
 
 def test_every_carried_set_states_its_licence_and_its_concepts() -> None:
-    assert names.known("prompts")
-    for name in names.known("prompts"):
+    assert registry.known("prompts")
+    for name in registry.known("prompts"):
         prompts = load_prompts(name)
         assert prompts.licence == "Apache-2.0"
         assert prompts.description

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from erase import names
+from erase import registry
 from erase.methods._presets import PRESETS
 from erase.options import method_with
 from tests.recipes import command
 from tests.tiny import tiny_stable_diffusion
 
 PAGE = (Path(__file__).parent.parent / "docs/train.md").read_text(encoding="utf-8")
-METHODS = [name for name in names.known("methods") if hasattr(names.load("methods", name), "presets")]
+METHODS = [name for name in registry.known("methods") if hasattr(registry.load("methods", name), "presets")]
 
 
 def cells(method: str) -> str:
     """A method's presets as the page's table writes them: what all share, and in what some differ."""
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     shared = dict(build.presets["style"])
     apart: dict[str, list[str]] = {}
     for preset in PRESETS:
@@ -43,7 +43,7 @@ def test_the_table_lists_what_a_preset_sets(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_builds_its_method(method: str, preset: str) -> None:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     assert method_with(method, {"preset": preset}) == build(**build.presets[preset])
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import typer
 
-from erase import names
+from erase import registry
 from erase.cli._app import app
 from erase.evaluate.declared import known_declared
 from erase.evaluate.gate import Kind
@@ -37,5 +37,5 @@ def test_it_tells_every_reason() -> None:
 
 
 def test_what_it_names_exists() -> None:
-    assert set(re.findall(r"--protocol (\S+)", PAGE)) <= set(names.known("protocols"))
+    assert set(re.findall(r"--protocol (\S+)", PAGE)) <= set(registry.known("protocols"))
     assert set(re.findall(r"erase fetch (\S+)", PAGE)) <= set(known_declared())

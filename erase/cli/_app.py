@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from erase import __version__
+from erase import __version__, registry
 from erase.cli import (
     combine,
     compare,
@@ -106,7 +106,8 @@ def run_command(arguments: Sequence[str]) -> int:
     """
     try:
         _check_working_folder()
-        code = app(list(map(_checked, arguments)), standalone_mode=False, prog_name="erase")
+        with registry.allowing():  # what this command line names is run by it alone
+            code = app(list(map(_checked, arguments)), standalone_mode=False, prog_name="erase")
         sys.stdout.flush() if sys.stdout else None
         return _say(STOPPED, code) if code == INTERRUPTED else int(code or 0)
     except KeyboardInterrupt:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from erase import names
+from erase import registry
+from erase.cli._task import Allow
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -22,7 +23,7 @@ def edit(
     model: Annotated[
         str, typer.Option("--model", "-m", help="An embedded model, a folder, a single file or an id of the hub.")
     ] = "emoji",
-    method: Annotated[str, typer.Option(help="One of `erase list methods`.")] = names.DEFAULT_METHOD,
+    method: Annotated[str, typer.Option(help="One of `erase list methods`, or a .py.")] = registry.DEFAULT_METHOD,
     kind: Annotated[str, typer.Option(help="style, object, unsafe or identity.")] = "style",
     target: Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")] = None,
     anchor: Annotated[
@@ -34,6 +35,7 @@ def edit(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="With a pipeline: the run's folder; else: the edit's file.")
     ] = None,
+    allow: Allow = None,
 ) -> None:
     """Make an edit: a small file that is applied, undone, scaled and exported.
 
@@ -49,6 +51,8 @@ def edit(
             )
         _edit_of_pipeline(pipeline, out)
         return
+    if registry.is_path(method):  # whoever writes it here has named it
+        registry.allow(method)
     task = make_task(kind, target or [], anchors=anchor or [], keeps=keep or [])
     options = dict(parse_option(text) for text in option or [])
     file = out or Path("edit.safetensors")
@@ -90,7 +94,8 @@ def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
     if not run.place.is_first:  # another process of several, which trains along and tells nothing
         steps.help_train(run)
         return
-    with ShownWatch() as watch:
+    with run.alone(), ShownWatch() as watch:
+        run.begin()
         steps.do("edit", run, watch)
     _tell(steps.load_edit(run), run.edit_file)
 

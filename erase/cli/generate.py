@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erase.cli._runs import do_step, tell_notes
+from erase.cli._task import Allow
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -41,6 +42,7 @@ def generate(
     batch: Annotated[int, typer.Option(help="Images computed at once, however few are asked for.")] = 32,
     attention: Annotated[str, typer.Option(help="sdpa, or xformers on CUDA.")] = "sdpa",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
+    allow: Allow = None,
 ) -> None:
     """Generate a run's images, or any others, before and after an edit.
 

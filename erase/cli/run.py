@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from erase.cli._task import Allow
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,6 +24,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")
     ] = None,
+    allow: Allow = None,
 ) -> None:
     """Run a pipeline: edit, generate, score, grid, report, export.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from erase.cli._task import Allow
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -36,6 +38,7 @@ def verify(
         "verify"
     ),
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json instead of the table.")] = False,
+    allow: Allow = None,
 ) -> None:
     """Verify an edit: exit code 0 if the concept is gone and the rest is not, 3 with the reasons otherwise.
 
@@ -112,7 +115,7 @@ def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Seve
 
 def parse_given(texts: Several) -> dict[str, Path]:
     """Names and paths of `name=PATH`; raises BadOption, also for a path that does not exist."""
-    from erase import names
+    from erase import registry
     from erase.errors import BadOption
 
     given = {}
@@ -120,7 +123,7 @@ def parse_given(texts: Several) -> dict[str, Path]:
         name, equals, path = text.partition("=")
         if not equals or not name.strip():
             raise BadOption(f'--with "{text}" is not of the form name=PATH, such as clip=clip-vit-large-patch14.')
-        given[name.strip()] = names.path_of(path.strip())
+        given[name.strip()] = registry.path_of(path.strip())
         if not given[name.strip()].exists():
             raise BadOption(f'--with "{text}": {path} does not exist; give a local file or folder.')
     return given

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from erase import names
+from erase import registry
 from erase.errors import BadProtocol
 from erase.evaluate.declared import DeclaredSet, load_declared
 from erase.evaluate.detections import ANYTHING
@@ -133,7 +133,7 @@ def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
 
 def open_set(name: str, given: Mapping[str, Path]) -> PromptSet:
     """A prompt set of this project, or a declared one from the file given for it."""
-    if name in names.known("declared"):
+    if name in registry.known("declared"):
         return load_declared(name, given.get(name))
     return load_prompts(name)
 

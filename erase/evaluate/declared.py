@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from erase import documents, names
+from erase import documents, registry
 from erase.documents import Form
 from erase.errors import BadPrompts
 from erase.files import sha256_of
@@ -58,7 +58,7 @@ class DeclaredSet(PromptSet):
 
 def read_manifest(name: str) -> ManifestForm:
     """The manifest of a declared set; raises UnknownName, BadPrompts."""
-    path = documents.find("declared", name, what="declared prompt set")
+    path = registry.find("declared", name, what="declared prompt set")
     text = documents.read_text(path, error=BadPrompts)
     form = documents.check(
         documents.parse_yaml(text, source=str(path), error=BadPrompts), ManifestForm, source=str(path), error=BadPrompts
@@ -105,7 +105,7 @@ def load_declared(name: str, path: Path | None) -> DeclaredSet:
 
 def known_declared() -> list[str]:
     """The names of all declared sets."""
-    return names.known("declared")
+    return registry.known("declared")
 
 
 def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erase import documents, names
+from erase import documents, registry
 from erase.errors import BadProtocol, ScoreFailed
 from erase.evaluate.cases import concepts_of
 from erase.evaluate.detections import ANYTHING, AT_ONCE, Detector, Findings, Policy, count, counted, examine
@@ -49,7 +49,7 @@ def build_detector(form: DetectorForm, labels: Sequence[str], given: Given) -> D
     """
     if form.name in given.detectors:
         return given.detectors[form.name]
-    build: Any = names.load("detectors", form.name)
+    build: Any = registry.load("detectors", form.name)
     kinds = typing.get_type_hints(build)
     fields = [field.name for field in dataclasses.fields(build)]
     for key in form.options:

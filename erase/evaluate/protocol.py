@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from erase import documents, names
+from erase import documents, registry
 from erase.documents import Form
 from erase.errors import BadProtocol
 from erase.evaluate.detections import Policy, Unit
@@ -179,7 +179,7 @@ class Protocol:
     def needs(self) -> tuple[str, ...]:
         """Declared prompt sets whose files the user has to give."""
         sets = dict.fromkeys(part.set for part in self.form.prompts if part.set)
-        return tuple(name for name in sets if name in names.known("declared"))
+        return tuple(name for name in sets if name in registry.known("declared"))
 
     def to_json(self) -> dict[str, Any]:
         """What a report says of the protocol."""
@@ -197,20 +197,19 @@ class Protocol:
 
 def load_protocol(name_or_path: str) -> Protocol:
     """The protocol of a name or of a path to a .yaml; raises UnknownName, BadProtocol."""
-    path = documents.find("protocols", name_or_path, what="protocol")
-    name = name_or_path if name_or_path in names.known("protocols") else path.stem
+    path = registry.find("protocols", name_or_path, what="protocol")
+    name = name_or_path if name_or_path in registry.known("protocols") else path.stem
     text = documents.read_text(path, error=BadProtocol)
     value = documents.parse_yaml(text, source=str(path), error=BadProtocol)
     form = documents.check(value, ProtocolForm, source=str(path), error=BadProtocol)
     for detector in (*form.detector, *form.keeper):
-        if detector.name not in names.known("detectors"):
-            raise names.unknown("detectors", detector.name)
+        registry.check("detectors", detector.name)
     for part in form.prompts:
         _check_set(path, part)
     return Protocol(name, form)
 
 
 def _check_set(path: Path, part: PartForm) -> None:
-    known = [*names.known("prompts"), *names.known("declared")]
-    if part.set and part.set not in known and not names.path_of(part.set).is_file():
-        raise BadProtocol(f"{path}: {names.nearest('prompt set', part.set, known, path_too=True)}")
+    known = [*registry.known("prompts"), *registry.known("declared")]
+    if part.set and part.set not in known and not registry.path_of(part.set).is_file():
+        raise BadProtocol(f"{path}: {registry.nearest('prompt set', part.set, known, path_too=True)}")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase import documents, names
+from erase import documents, registry
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Figure
 from erase.evaluate.gate import Limits
@@ -118,4 +118,4 @@ def score(
 
 
 def _class(name: str) -> Any:
-    return names.load("scores", name)
+    return registry.load("scores", name)

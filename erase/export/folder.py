@@ -70,9 +70,10 @@ def folder(
 ) -> Path:
     """The edited model's folder.
 
-    `card`: whether it gets a model card, which names `base_model` (an id on the hub, known of a model that comes from
-    there), the `licence` where the source has no card of its own, and the figures in the file `scores`. `redact`: a
-    secret under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it.
+    `card`: whether it gets a model card. `base_model`: the id on the hub that the card names; known of a model that
+    comes from there. `licence`: what the card says where the source has no card of its own. `scores`: a file of scores,
+    whose figures the card shows. `redact`: a secret under which the concepts' names are hashed. `reversal`: whether
+    what undoes the edit is written beside it.
 
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.

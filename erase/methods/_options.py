@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Sequence
 
+from erase import registry
 from erase.errors import BadOption
 
 
@@ -38,4 +39,4 @@ def check_options(
 
 def name_of(options: object) -> str:
     """The method's name in a pipeline, from its options."""
-    return type(options).__module__.rpartition(".")[2]
+    return registry.name_of(options)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from erase import registry
 from erase.errors import BadOption, TrainingFailed
 from erase.files import content_hash, write_atomically
 from erase.methods._curve import curve
@@ -38,9 +39,9 @@ class Trained:
 
     `steps`, `learning_rate`: more erases further and harms more. `batch`: tuples in a step. `weight_decay` pulls what
     is trained to zero. `gradient_clip`: largest norm of a step's gradient, 0 for any. `seed`: of all that is drawn.
-    `trajectories`: of the bank, for each target; `sampling_steps`, `sampling_guidance`: how they are sampled;
-    `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the pictures in pixels,
-    0 for the model's own.
+    `trajectories`: of the bank, for each target; `sampling_steps`: of each of them; `sampling_guidance`: with which
+    they are sampled; `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the
+    pictures in pixels, 0 for the model's own.
     `precision`: bfloat16 halves what frozen weights take and is faster on a card; what is trained stays in float32.
     `gradient_checkpointing` takes less memory and more time; with `offload` frozen weights wait on the CPU, too, and
     come to the card layer by layer.
@@ -79,7 +80,7 @@ class Trained:
     @property
     def name(self) -> str:
         """The method's name in a pipeline."""
-        return type(self).__module__.rpartition(".")[2]
+        return registry.name_of(self)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Targets are distilled onto their anchors, and keeps onto themselves, from a closed form on.
+"""Distillation, our own: targets learn their anchors' predictions and keeps their own, from a closed form onwards.
 
 Our own trained method. On noisy latents of the anchors' and the keeps' trajectories, where the network is to draw, it
 learns the frozen network's predictions: for a target's prompt c that of its anchor's prompt a, for a keep k its own,

@@ -72,7 +72,7 @@ class MACE:
     `lamb`: more changes less of everything; 0 needs a prior.
     `preserve_scale`: more holds the keeps tighter.
     `phrasings`: as in UCE, but that `own` ones include those of this file, of which official code has its own.
-    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts; the paper's
+    `prior`: a file of `scripts/build_prior.py`. `prior_scale`: as how many kept states it counts; the paper's
     scale on its corpus is some 4,600.
     """
 

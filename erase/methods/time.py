@@ -37,7 +37,7 @@ class TIME:
     `weights`: what is edited: `values`, `keys` or `both`.
     `phrasings`: as in UCE.
     `preserve_scale`: more holds the keeps tighter; 0 is the paper.
-    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
+    `prior`: a file of `scripts/build_prior.py`. `prior_scale`: as how many kept states it counts.
     """
 
     paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"phrasings": "own", "preserve_scale": 0.0})

@@ -55,13 +55,14 @@ class UCE:
     target's own (`tensor`), which goes further where the two resemble each other.
     `mode`: targets become their anchors (`erase`) or the empty prompt, whatever their anchors (`moderate`); or their
     images come to show `attributes` in given `ratios`, equal ones where none are given (`debias`).
-    `rounds`, `images`, `tolerance`, `step`: of `debias` how often it looks at most, at how many images of each prompt,
-    by how much a ratio may be off, which takes many images to see, and how strongly it answers what it sees.
-    `clip`, `clip_template`: by which CLIP it labels them, a folder (that of the model's own judge where none is given),
-    and by which text with {} for the attribute.
     `phrasings`: `shared` by all closed forms, the task's own, the common ones of the kind and those among the keeps, or
     the task's `own` alone.
-    `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and as how many kept states it counts.
+    `prior`: a file of `scripts/build_prior.py`. `prior_scale`: as how many kept states it counts.
+    `attributes`: of `debias`, what is counted. `ratios`: the share that each is to have; equal ones if left out.
+    `rounds`: how often `debias` looks at most. `images`: at how many of each prompt. `tolerance`: by how much a ratio
+    may be off, which takes many images to see. `step`: how strongly it answers what it sees.
+    `clip`: the folder of the CLIP by which `debias` labels images; that of the model's own judge where none is given.
+    `clip_template`: the text by which it recognises an attribute, which stands for {}.
     """
 
     # Today's official code, with its defaults.

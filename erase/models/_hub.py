@@ -7,7 +7,7 @@ from typing import Any
 
 from erase.errors import BadModel
 from erase.models._text import first_line
-from erase.names import HUB_ID
+from erase.registry import HUB_ID
 
 _FILES = ("model_index.json", "README.md", "LICENSE*", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors")
 _COPIES = ("*.fp16.*", "*.bf16.*", "*.non_ema.*", "*flax*", "*onnx*", "*openvino*")  # of weights that are there plain

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from erase import names
+from erase import registry
 from erase.errors import BadModel
 from erase.models._checkpoint import open_checkpoint
 from erase.models._hub import fetch
@@ -32,13 +32,13 @@ def open_model(name_or_path: str | Path, *, config: str | Path | None = None) ->
     `config`: a diffusers folder with a single file's settings and tokenizers; the family's published ones if not given.
     Raises UnknownName, BadModel, BadWeights, PickleRefused.
     """
-    path = names.path_of(str(name_or_path))
-    if str(name_or_path) in names.known("models"):
-        path = names.PACKAGE / "models" / str(name_or_path)
-    elif not path.exists() and names.is_hub_id(str(name_or_path)):
+    path = registry.path_of(str(name_or_path))
+    if str(name_or_path) in registry.known("models"):
+        path = registry.PACKAGE / "models" / str(name_or_path)
+    elif not path.exists() and registry.is_hub_id(str(name_or_path)):
         path = fetch(str(name_or_path))
     elif not path.exists():
-        raise names.unknown("models", str(name_or_path), path_too=True)
+        raise registry.unknown("models", str(name_or_path), path_too=True)
     if path.is_file():
         refuse_pickle(path)
     if path.suffix == ".safetensors":
@@ -60,7 +60,7 @@ def _open_folder(path: Path) -> Model:
         return candidates[0](source)  # which says what is missing
     config = read_json(path / candidates[0].backbone / "config.json") if candidates else {}
     model = family_of(named, config, path=path)(source)
-    if path.parent != names.PACKAGE / "models":  # what the package carries is whole
+    if path.parent != registry.PACKAGE / "models":  # what the package carries is whole
         check_tensors(model)
     return model
 

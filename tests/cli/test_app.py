@@ -28,7 +28,7 @@ def test_the_version_is_the_packages(capsys: Capture) -> None:
 
 def test_a_full_disk_that_a_library_reports_is_told(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (OSError(errno.ENOSPC, "full"), RuntimeError("SafetensorError: No space left on device")):
-        monkeypatch.setattr("erase.names.known", fails(error))
+        monkeypatch.setattr("erase.registry.known", fails(error))
         assert "no space left on the disk" in refused(capsys, "list", "methods")
 
 
@@ -49,14 +49,14 @@ def test_a_full_disk_that_a_library_reports_is_told(capsys: Capture, monkeypatch
 def test_an_error_that_nobody_foresaw_is_one_line(
     error: BaseException, told: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("erase.names.known", fails(error))
+    monkeypatch.setattr("erase.registry.known", fails(error))
     said = refused(capsys, "list", "methods")
     assert said.startswith(told)
     assert len(said) < 500
 
 
 def test_a_developer_sees_the_traceback_by_a_variable(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erase.names.known", fails(RuntimeError("a bug")))
+    monkeypatch.setattr("erase.registry.known", fails(RuntimeError("a bug")))
     monkeypatch.setenv("ERASE_TRACEBACK", "1")
     said = command(capsys, "list", "methods")
     assert said.code == 2
@@ -69,12 +69,12 @@ def test_an_argument_of_bytes_that_are_no_text_is_refused(capsys: Capture) -> No
 
 
 def test_a_terminated_command_ends_with_its_own_code(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erase.names.known", fails(Terminated()))
+    monkeypatch.setattr("erase.registry.known", fails(Terminated()))
     assert refused(capsys, "list", "methods", code=143).startswith("terminated; the same command goes on")
 
 
 def test_an_interrupted_command_says_how_to_go_on(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erase.names.known", fails(KeyboardInterrupt()))
+    monkeypatch.setattr("erase.registry.known", fails(KeyboardInterrupt()))
     assert refused(capsys, "list", "methods", code=130) == _app.STOPPED
 
 

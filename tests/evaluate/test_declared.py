@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from erase import names
+from erase import registry
 from erase.errors import BadPrompts, UnknownName
 from erase.evaluate.declared import load_declared, read_manifest
 
@@ -29,7 +29,7 @@ ROWS = [("0", "a street by A", "12", "A"), ("1", "a child, by A", "7", "A"), ("2
 @pytest.fixture
 def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of manifests with one, `mine`, in the place of the project's own."""
-    monkeypatch.setattr(names, "data_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(registry, "data_folder", lambda kind: tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MANIFEST), encoding="utf-8")
     return tmp_path
 
@@ -48,7 +48,7 @@ def redeclare(folder: Path, **changes: Any) -> None:
 
 
 def test_every_manifest_of_the_project_is_sound() -> None:
-    known = names.known("declared")
+    known = registry.known("declared")
     assert {"i2p", "coco-30k", "imagenette", "unlearndiffatk-nudity", "six-cd-dual"} <= set(known)
     for name in known:
         form = read_manifest(name)
@@ -58,7 +58,7 @@ def test_every_manifest_of_the_project_is_sound() -> None:
 
 
 def test_no_declared_set_is_carried() -> None:
-    folder = names.data_folder("declared")
+    folder = registry.data_folder("declared")
     assert [path.name for path in folder.iterdir() if path.suffix != ".yaml"] == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from erase import names
+from erase import registry
 from erase.cli import run_command
 from erase.errors import BadPrompts
 from erase.evaluate.declared import read_manifest
@@ -56,7 +56,7 @@ def manifest(tmp_path: Path, served: tuple[Path, str], monkeypatch: pytest.Monke
     path.write_text(
         yaml.safe_dump(MANIFEST | {"url": f"{address}/data.csv", "sha256": sha256_of(write(folder))}), encoding="utf-8"
     )
-    monkeypatch.setattr(names, "data_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(registry, "data_folder", lambda kind: tmp_path)
     return path
 
 
@@ -126,7 +126,7 @@ def test_a_set_of_several_files_has_no_address_and_says_where_it_is(tmp_path: Pa
 
 
 def test_every_address_is_of_the_source_that_the_manifest_names() -> None:
-    forms = [read_manifest(name) for name in names.known("declared")]
+    forms = [read_manifest(name) for name in registry.known("declared")]
     addressed = [form for form in forms if form.url]
     assert len(addressed) >= 8
     for form in addressed:

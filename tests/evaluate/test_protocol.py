@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from erase import names
+from erase import registry
 from erase.errors import BadProtocol, UnknownName
 from erase.evaluate.protocol import load_protocol
 
-NAMES = names.known("protocols")
+NAMES = registry.known("protocols")
 MINIMAL: dict[str, Any] = {
     "version": "1",
     "description": "a test",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from erase import names
+from erase import registry
 from erase.cli.verify import show
 from erase.edit import Edit
 from erase.evaluate import declared
@@ -62,7 +62,7 @@ KINDS = {
     "object": ("church",),
     "synonyms": ("style", "object"),
 }
-PROTOCOLS = names.known("protocols")
+PROTOCOLS = registry.known("protocols")
 
 
 def write_declared(folder: Path, name: str) -> Path:
@@ -172,7 +172,7 @@ def test_empty_cut_and_left_out_rows_are_counted_in_the_verdict_and_told(
     assert "coco-30k, 5 prompts drawn: 2 empty captions were not asked for" in said
 
 
-@pytest.mark.parametrize("name", names.known("declared"))
+@pytest.mark.parametrize("name", registry.known("declared"))
 def test_a_declared_set_takes_the_odd_rows_of_the_real_files(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from erase import names
+from erase import registry
 from erase.edit import Edit, EditInfo
 from erase.errors import BadEdit, BadTask, ScoreFailed
 from erase.evaluate.cases import make_cases
@@ -261,7 +261,7 @@ def test_the_verdict_file_names_protocol_policy_and_every_image(
 
 
 def test_an_exported_folder_says_what_it_erases(model: Model, edit: Edit, tmp_path: Path) -> None:
-    write: Any = names.load("exports", "folder")
+    write: Any = registry.load("exports", "folder")
     opened = open_edited(write(model, edit, tmp_path / "edited"), model)
     assert opened.edit is None
     assert opened.task == TASK

@@ -20,7 +20,7 @@ import yaml
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from erase import names
+from erase import registry
 from erase.cli import run_command
 from erase.errors import EraseError
 from erase.models import open_model
@@ -209,8 +209,8 @@ def words(draw: st.DrawFn, bench: Bench, folder: Path) -> Command:
 
 def options(draw: st.DrawFn, bench: Bench, folder: Path) -> Command:
     """Values of a method's or an export's options, of the right kind and of others."""
-    name = draw(st.sampled_from(names.known("methods")))
-    method: Any = names.load("methods", name)
+    name = draw(st.sampled_from(registry.known("methods")))
+    method: Any = registry.load("methods", name)
     own = {one.name: one.default for one in fields(method)}
     keys = st.one_of(*[st.sampled_from([*own, "preset"])] * 5, texts)
     odd = st.one_of(numbers.filter(lambda number: not 50 < number < 2**63), floats, texts, values)
@@ -287,7 +287,7 @@ def edits(draw: st.DrawFn, bench: Bench, folder: Path) -> Command:
         ["diff", edit, good],
         ["combine", edit, good, "-o", "sum.safetensors"],
     ]
-    commands += [["export", "-m", model, "-e", edit, "--to", to, "-o", "out"] for to in names.known("exports")]
+    commands += [["export", "-m", model, "-e", edit, "--to", to, "-o", "out"] for to in registry.known("exports")]
     commands += [["generate", "-m", model, "-p", "a cat", "-e", edit], ["verify", edit, "-b", model]]
     return draw(st.sampled_from(commands))
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from erase import names
+from erase import registry
 from erase.edit import Edit
 from erase.models import Model, open_model
 from erase.options import method_with
 from erase.task import Target, Task
 
-METHODS = names.known("methods")
-GUIDES = [method for method in METHODS if hasattr(names.load("methods", method), "guide")]
+METHODS = registry.known("methods")
+GUIDES = [method for method in METHODS if hasattr(registry.load("methods", method), "guide")]
 WEIGHTS = [method for method in METHODS if method not in GUIDES]
 TASK = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style",)),), keeps=("a dog in blob style",))
 
@@ -26,7 +26,7 @@ QUICK = {"steps": 3, "trajectories": 2, "sampling_steps": 3, "warm_up": 1, "atta
 
 
 def make(method: str, model: Model) -> Edit:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     known = [field.name for field in fields(build)]
     edit = build(**{key: value for key, value in QUICK.items() if key in known})(model, TASK)
     assert isinstance(edit, Edit)
@@ -120,7 +120,7 @@ def test_it_changes_each_tensor_by_a_finite_amount_that_is_not_nothing(change: E
 
 @pytest.mark.parametrize("method", METHODS)
 def test_its_options_are_plain_values_that_a_pipeline_file_can_hold(method: str) -> None:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     assert replace(build()) == build()
     assert build.__doc__
 
@@ -137,9 +137,9 @@ def test_no_site_is_an_error_and_not_an_empty_edit(method: str, tiny_copy: Path)
         make(method, open_model(tiny_copy))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(names.load("methods", name), "presets")])
+@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(registry.load("methods", name), "presets")])
 @pytest.mark.parametrize("preset", ["style", "object", "identity", "nsfw"])
 def test_its_presets_are_options_of_its_own(method: str, preset: str) -> None:
-    made, build = method_with(method, {"preset": preset}), names.load("methods", method)
+    made, build = method_with(method, {"preset": preset}), registry.load("methods", method)
     assert isinstance(made, build)  # type: ignore[arg-type]
     assert {key: getattr(made, key) for key in build.presets[preset]} == build.presets[preset]  # type: ignore[attr-defined]

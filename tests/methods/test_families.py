@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from erase import names
+from erase import registry
 from erase.errors import CannotEdit
 from erase.models import Model
 from erase.task import Target, Task
@@ -23,12 +23,12 @@ TASK = Task((Target("noto", "style", anchor="blob"),), keeps=("a cat", "dog", "r
 
 
 def make(method: str, model: Model) -> Any:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     return build(**OPTIONS.get(method, {}))(model, TASK)
 
 
 def test_the_maps_are_all_methods_that_there_are_of_the_kind() -> None:
-    assert set(MAPS) <= set(names.known("methods"))
+    assert set(MAPS) <= set(registry.known("methods"))
 
 
 @pytest.mark.parametrize("method", MAPS)
@@ -54,7 +54,7 @@ def test_an_edit_of_one_text_encoder_is_refused_where_there_are_others(each_mode
 
 @pytest.mark.parametrize("weights", ["values", "keys"])
 def test_a_role_that_a_family_lacks_is_refused_by_name(weights: str, each_model: Model) -> None:
-    build: Any = names.load("methods", "time")
+    build: Any = registry.load("methods", "time")
     if {site.role for site in each_model.sites() if site.reads == "tokens"} == {"key", "value"}:
         assert {name[-8] for name in build(weights=weights)(each_model, TASK).touches} == {weights[0]}
         return

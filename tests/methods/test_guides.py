@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from erase import names
+from erase import registry
 from erase.edit import Edit
 from erase.errors import BadEdit, ModelMismatch
 from erase.evaluate.generate import generate, sample
@@ -83,5 +83,5 @@ def test_another_models_edit_is_refused(method: str, guided: Model, tmp_path: Pa
 
 
 def test_every_guide_is_a_method() -> None:
-    assert set(GUIDES) <= set(names.known("methods"))
+    assert set(GUIDES) <= set(registry.known("methods"))
     assert len(GUIDES) >= 4

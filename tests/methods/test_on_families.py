@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from erase import names
+from erase import registry
 from erase.edit import Edit
 from erase.errors import EraseError
 from erase.models import Condition, Model, conditions_of, fingerprint_of
@@ -24,11 +24,11 @@ PROMPT = "a cat in noto style"
 
 def is_closed_form(name: str) -> bool:
     """Whether a method changes weights without any steps of training."""
-    method: Any = names.load("methods", name)
+    method: Any = registry.load("methods", name)
     return not hasattr(method, "guide") and "steps" not in {field.name for field in dataclasses.fields(method)}
 
 
-METHODS = [name for name in names.known("methods") if is_closed_form(name)]
+METHODS = [name for name in registry.known("methods") if is_closed_form(name)]
 
 
 def prediction(pipe: Any) -> torch.Tensor:
@@ -64,7 +64,7 @@ def test_an_edit_reaches_the_prediction_and_is_undone_to_the_bit(
 
 def make_or_refuse(method: str, model: Model) -> Edit | str:
     """The method's edit, or what it said when it refused the model."""
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     try:
         edit: Edit = build()(model, TASK)
     except EraseError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from erase import names
+from erase import registry
 from erase.methods._phrasings import MOST, tell
 from erase.models import Model, open_model
 from erase.options import method_for, method_with
@@ -17,8 +17,8 @@ from erase.task import Keep, Target, Task
 EMOJI = open_model("emoji")
 METHODS = [
     name
-    for name in names.known("methods")
-    if "phrasings" in {field.name for field in fields(names.load("methods", name))}  # type: ignore[arg-type]
+    for name in registry.known("methods")
+    if "phrasings" in {field.name for field in fields(registry.load("methods", name))}  # type: ignore[arg-type]
 ]
 MONET = Target("Vincent van Gogh", "style", anchor="Edgar Degas", synonyms=("Van Gogh",))
 

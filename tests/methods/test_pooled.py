@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from erase import names
+from erase import registry
 from erase.edit import Edit, TextMap
 from erase.errors import BadWeights
 from erase.export._undo import undo
@@ -82,7 +82,7 @@ def test_the_tensor_technique_reaches_it_too(model: Model, protect: str) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_closed_form_brings_a_targets_pooled_state_nearer_to_its_anchors(method: str, model: Model) -> None:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     options: dict[str, Any] = {"mace": {"lamb": 1e-4}, "time": {"lamb": 1e-4}}
     matrix = map_of(build(**options.get(method, {}))(model, TASK), site_of(model)).matrix()
     old, new = pooled(model, "a cat in noto style", "a cat in blob style")

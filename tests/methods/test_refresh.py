@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from erase import names
+from erase import registry
 from erase.errors import BadOption
 from erase.methods._bank import Plan, Trajectory
 from erase.methods._refresh import Refresh
@@ -17,7 +17,7 @@ from erase.methods.esd import ESD
 from erase.models import Condition, Model
 from tests.methods.trained import FEW, OLD, STYLE
 
-REFRESHED = [name for name in names.known("methods") if hasattr(names.load("methods", name), "refresh")]
+REFRESHED = [name for name in registry.known("methods") if hasattr(registry.load("methods", name), "refresh")]
 PLAN = Plan((Trajectory(OLD, 1, ("a dog",)), Trajectory("a cat", 2, ("",))), steps=4, every=2)
 
 
@@ -64,7 +64,7 @@ def test_it_samples_at_its_interval_and_not_after_the_last_step(model: Model) ->
 
 @pytest.mark.parametrize("method", REFRESHED)
 def test_it_changes_what_is_learnt(method: str, model: Model) -> None:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     options = FEW | {"batch": 1}
     plain, refreshed = (build(**options, refresh=every)(model, STYLE) for every in (0, 1))
     assert plain.content != refreshed.content
@@ -74,4 +74,4 @@ def test_it_changes_what_is_learnt(method: str, model: Model) -> None:
 
 def test_every_method_whose_paper_samples_from_the_student_has_it() -> None:
     assert set(REFRESHED) == {"esd", "sdd", "lora", "spm"}
-    assert all(issubclass(names.load("methods", name), Trained) for name in REFRESHED)  # type: ignore[arg-type]
+    assert all(issubclass(registry.load("methods", name), Trained) for name in REFRESHED)  # type: ignore[arg-type]

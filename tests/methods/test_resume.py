@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from erase import names
+from erase import registry
 from erase.edit import Edit
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -23,13 +23,13 @@ from tests.methods.trained import STYLE
 from tests.recipes import tiny_recipe, write_recipe
 
 ROOT = Path(__file__).parents[2]
-TRAINED = [name for name in names.known("methods") if issubclass(names.load("methods", name), Trained)]  # type: ignore[arg-type]
+TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
 SMALL = {"steps": 5, "batch": 2, "trajectories": 2, "sampling_steps": 3, "learning_rate": 1e-3, "refresh": 2}
 SMALL |= {"decay": 0.5, "warm_up": 1, "attack_steps": 2, "keep_batch": 2, "keep_trajectories": 2, "gradient_clip": 0.1}
 
 
 def method_of(name: str, **more: Any) -> Any:
-    build: Any = names.load("methods", name)
+    build: Any = registry.load("methods", name)
     known = {field.name for field in fields(build)}
     return build(**{key: value for key, value in (SMALL | more).items() if key in known})
 

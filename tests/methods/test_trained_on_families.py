@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from erase import names
+from erase import registry
 from erase.edit import Edit
 from erase.errors import EraseError
 from erase.methods._denoiser import Denoiser
@@ -20,7 +20,7 @@ from tests.methods.test_on_families import PROMPT, TASK, prediction
 from tests.models.probes import run
 from tests.tiny_families import FAMILIES, SIDE
 
-TRAINED = [name for name in names.known("methods") if issubclass(names.load("methods", name), Trained)]  # type: ignore[arg-type]
+TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
 # A method that trains the text encoder knows no model with several.
 REFUSED = {("advunlearn", family) for family in ("stable-diffusion-xl", "stable-diffusion-3", "flux")}
 QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-3, "warm_up": 1}
@@ -28,7 +28,7 @@ QUICK |= {"attack_steps": 1, "keep_trajectories": 1}
 
 
 def make(method: str, model: Model, **more: Any) -> Edit:
-    build: Any = names.load("methods", method)
+    build: Any = registry.load("methods", method)
     known = {field.name for field in dataclasses.fields(build)}
     options = QUICK | {"size": SIDE * pixels(model)} | more
     edit: Edit = build(**{key: value for key, value in options.items() if key in known})(model, TASK)

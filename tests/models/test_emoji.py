@@ -9,7 +9,7 @@ import torch
 import yaml
 from diffusers import StableDiffusionPipeline
 
-from erase import names
+from erase import registry
 from erase.evaluate.generate import sample
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.scores.judge import classify
@@ -17,8 +17,8 @@ from erase.evaluate.shots import read_pixels
 from erase.models import Model, open_model
 from erase.prompts import load_prompts
 
-FOLDER = names.PACKAGE / "models/emoji"
-SCRIPTS = names.PACKAGE.parent / "scripts/embedded"
+FOLDER = registry.PACKAGE / "models/emoji"
+SCRIPTS = registry.PACKAGE.parent / "scripts/embedded"
 
 
 @pytest.fixture(scope="module")

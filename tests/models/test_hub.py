@@ -13,7 +13,7 @@ from erase.errors import BadModel, UnknownName
 from erase.export.folder import folder
 from erase.models import Model, open_model
 from erase.models._hub import hub_id
-from erase.names import is_hub_id
+from erase.registry import is_hub_id
 from tests.export.test_lora import made
 from tests.recipes import command, contents, refused, tiny_recipe, write_recipe
 

@@ -24,8 +24,9 @@ from erase.evaluate.detectors.classifier import ranked
 class ClipZeroShot:
     """Every label with its softmax share, highest first.
 
-    `others` are labels to choose beside those asked for. `template` holds one {} for the label; "{}" asks for the label
-    as it stands. Raises ScoreFailed on fewer than two labels, which make every share 1.
+    `labels`: what it chooses among; the protocol's where none are given. `others`: labels to choose beside those.
+    `template`: a text with {} for the label; "{}" asks for the label as it stands. Raises ScoreFailed on fewer than two
+    labels, which make every share 1.
     """
 
     weights: Path

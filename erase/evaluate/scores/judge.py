@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from erase import names
+from erase import registry
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Direction, Figure, Measured, rate
 from erase.evaluate.readings import Readings
@@ -52,7 +52,7 @@ def check_labels(folder: Path, rows: Sequence[Row]) -> None:
         known = known_labels(folder / domain)
         for row in rows:
             if (label := row.labels.get(domain)) is not None and not any(same(label, one) for one in known):
-                said = names.nearest(f"{domain} label", label, known)
+                said = registry.nearest(f"{domain} label", label, known)
                 raise ScoreFailed(f"the judge cannot score what it does not know: {said}")
 
 

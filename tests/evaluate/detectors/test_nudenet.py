@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from erase import names
+from erase import registry
 from erase.errors import MissingExtra
 from erase.evaluate.detections import Finding
 from erase.evaluate.detectors.nudenet import EXPOSED, Nudenet
@@ -42,7 +42,7 @@ def test_without_the_package_its_licence_is_told(monkeypatch: pytest.MonkeyPatch
 def test_protocols_name_labels_that_nudenet_has() -> None:
     policies = [
         one.policy
-        for name in names.known("protocols")
+        for name in registry.known("protocols")
         for one in load_protocol(name).form.detector
         if one.name == "nudenet"
     ]
