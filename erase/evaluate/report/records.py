@@ -15,7 +15,12 @@ from erase.evaluate.report.findings import Findings
 from erase.evaluate.report.verdict import reach_verdict
 from erase.evaluate.shots import Shot
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIGURE_COLUMNS = ("name", "group", "side", "value", "low", "high", "n", "direction", "version")
+
+
+class _Plain(csv.excel):
+    lineterminator = "\n"
 
 
 def everything(findings: Findings) -> dict[str, Any]:
@@ -56,10 +61,18 @@ def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
     flat = [_flat(record) for record in records]
     columns = list(dict.fromkeys(key for record in flat for key in record))
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    # A carriage return alone is a line's end to readers, and is not quoted by itself.
+    torn = any("\r" in value for record in flat for value in record.values() if isinstance(value, str))
+    style: type[csv.Dialect] = csv.unix_dialect if torn else _Plain
+    writer = csv.DictWriter(text, columns, restval="", dialect=style)
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows({key: harmless(value) for key, value in record.items()} for record in flat)
     return text.getvalue()
+
+
+def harmless(value: Any) -> Any:
+    """The value as a cell that no table program takes for a formula: text that begins like one gets an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def finite(value: Any) -> Any:

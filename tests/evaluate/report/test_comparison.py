@@ -144,3 +144,21 @@ def test_images_of_unsafe_tasks_are_veiled(tmp_path: Path) -> None:
     runs = {name: made(tmp_path, kind="unsafe", target="cat") for name in ("one", "two")}
     page = write_comparison(Comparison(runs), tmp_path / "both.html")[-1].read_text(encoding="utf-8")
     assert page.count("data-veiled>") == page.count('<div class="stage">') > 0
+
+
+def test_markup_in_prompts_names_and_protocols_stays_text(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+    one = made(tmp_path / "one", rows=square(evil + " {object} in {style} style"), target="noto", name=evil)
+    figures = tuple(replace(figure, name=evil, version=evil) for figure in one.scores.figures)
+    scores = replace(one.scores, protocol=evil)
+    for write in (
+        lambda: write_comparison(
+            Comparison({evil: one, "b": replace(one, edit={**one.edit, "method": evil})}), tmp_path / "c.html"
+        ),
+        lambda: (tmp_path / "c.html").write_text(replace(scores, figures=figures)._repr_html_(), encoding="utf-8"),
+    ):
+        write()
+        page = (tmp_path / "c.html").read_text(encoding="utf-8")
+        assert "onerror" in page
+        assert "<img src=x" not in page
+        assert "<script>alert" not in page

@@ -9,6 +9,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from erase.evaluate.report import records
 from tests.evaluate.report.made import made, square
 
@@ -55,3 +57,13 @@ def test_a_missing_image_is_marked(tmp_path: Path) -> None:
     findings = made(tmp_path)
     findings.pairs[2].after.path.unlink()
     assert [one["pair"] for one in records.image_records(findings) if one["missing"]] == [3]
+
+
+@pytest.mark.parametrize("start", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_prompt_is_never_a_formula_for_the_program_that_opens_the_csv(tmp_path: Path, start: str) -> None:
+    findings = made(tmp_path, rows=square(start + " {object} in {style} style"))
+    read = list(csv.DictReader(io.StringIO(records.as_csv(records.image_records(findings)), newline="")))
+    for row, pair in zip(read[1::2], findings.pairs, strict=True):
+        prompt = pair.after.row.prompt
+        assert row["prompt"] == (f"'{prompt}" if prompt.startswith(start) else prompt)
+    assert sum(row["prompt"].startswith("'") for row in read) == len(read) - 2
