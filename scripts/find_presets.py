@@ -1,12 +1,12 @@
 """Finds a trained method's options for the embedded model: trains with each setting, and scores what is left.
 
-python scripts/find_presets.py [--quick] [--final] [--bare] [--kinds style object] METHOD...
+python scripts/find_presets.py [--quick] [--on noto cat] [--bare] [--kinds style object] METHOD...
 
 A METHOD is a name, which stands for the model's presets, or a name and options as JSON, beside the method's own
 defaults: `esd:{"steps": 300}`. Each setting is tried on two styles and two objects that no other table shows, each
-erased alone; with `--final` on the style noto and the object cat, which no setting is chosen by. Tasks and prompts are
-those of compare_methods.py; with `--bare` a task is but a target and its anchor, as `erase edit -t noto -a fluent`
-makes it. Images are of few steps.
+erased alone; with `--on` on others, for a look at what was chosen. Tasks and prompts are those of compare_methods.py;
+with `--bare` a task is but a target and its anchor, as `erase edit -t noto -a fluent` makes it. Images are of few
+steps.
 
 Every result is a line of the log, and what stands there is not computed again; banks are shared between settings. The
 last line is one JSON object: by kind and method the setting whose lowest of UA, IRA and CRA is the highest, each of
@@ -40,7 +40,6 @@ from erase.prompts import Row
 from erase.task import Task
 
 KINDS = {"style": "styles", "object": "objects"}
-FINAL = {"style": "noto", "object": "cat"}
 Result = dict[str, Any]
 
 
@@ -48,8 +47,8 @@ def tasks_for(kind: str, options: argparse.Namespace) -> list[Task]:
     """The tasks that settings are chosen by, or the one that they were not."""
     group = KINDS[kind]
     found = tasks_of(f"{group}-{OTHER}")
-    if options.final:
-        found = [with_keeps((targets_of(group)[FINAL[kind]],))]
+    if options.on:
+        found = [with_keeps((target,)) for name, target in targets_of(group).items() if name in options.on]
     if options.bare:
         found = [Task((replace(task.targets[0], synonyms=(), prompts=()),)) for task in found]
     return found[: options.targets]
@@ -111,7 +110,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one target, a dozen images a side")
     parser.add_argument("--targets", type=int, default=2, help="how many of a kind")
     parser.add_argument("--images", type=int, default=48, help="of the target, and as many of what stays; at most 48")
-    parser.add_argument("--final", action="store_true", help="on targets that no setting is chosen by")
+    parser.add_argument("--on", nargs="+", default=[], metavar="TARGET", help="other targets, by name")
     parser.add_argument("--bare", action="store_true", help="tasks without prompts, synonyms and keeps")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--steps", type=int, default=10, help="of an image's sampling")

@@ -11,9 +11,14 @@ import pytest
 from erase import registry
 from erase.edit import Edit
 from erase.errors import BadModel
+from erase.evaluate.generate import generate
+from erase.evaluate.sampler import Sampler
+from erase.evaluate.score import score
+from erase.evaluate.shots import Shot, group_of
 from erase.methods._training import Trained
 from erase.models import Model, open_model
 from erase.options import method_for, method_with
+from erase.prompts import load_prompts
 from erase.task import Kind, Target, Task
 from tests.recipes import command
 
@@ -103,3 +108,18 @@ def test_presets_go_with_a_copy_of_the_model_and_change_nothing_in_its_identity(
 def test_a_list_of_methods_says_which_have_presets(capsys: pytest.CaptureFixture[str]) -> None:
     lines = command(capsys, "list", "methods").out.splitlines()
     assert sorted(line.split()[0] for line in lines if line.endswith("(presets of emoji)")) == sorted(METHODS)
+
+
+@pytest.mark.slow
+def test_a_style_is_gone_by_the_presets_alone(tmp_path: Path) -> None:
+    task = Task((Target("noto", "style", "fluent", prompts=("{} style", "a cat in {} style", "a car in {} style")),))
+    edit = method_for("lora", {}, model=EMOJI, task=task)(EMOJI, task)
+    chosen = {"style": ["noto", "blob", "twemoji"], "object": ["cat", "penguin", "apple", "pizza", "car", "house"]}
+    rows = load_prompts("emoji-square").rows(seeds=[0], where=chosen)
+    paths = generate(EMOJI, rows, tmp_path, edit=edit, sampler=Sampler(steps=10))
+    pairs = zip(rows, paths, strict=True)
+    shots = [Shot(path.stem, row, "after", group_of(row, task), path) for row, path in pairs]
+    scores = score(task, shots, scorers=["judge"], judge=EMOJI.judge_folder)
+    found = {name: figure.value for name in ("ua", "ira", "cra") if (figure := scores.find(name))}
+    assert min(found.values()) >= 0.7, found
+    assert len(found) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from erase import registry
 from erase.methods._presets import PRESETS
+from erase.models import open_model
 from erase.options import method_with
 from tests.recipes import command
 from tests.tiny import tiny_stable_diffusion
@@ -31,7 +33,7 @@ def cells(method: str) -> str:
     return f"| `{method}` | {listed(shared)} | {others} |"
 
 
-def listed(options: dict[str, Any]) -> str:
+def listed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value if value != '' else 'empty'}" for key, value in options.items())
 
 
@@ -63,3 +65,13 @@ def test_its_commands_are_taken(
         few = ["--option", "steps=2", "--option", "trajectories=1", "--option", "sampling_steps=2"]
         said = command(capsys, *shlex.split(line)[1:], *few)
         assert said.code == 0, f"{line}: {said.errors}"
+
+
+def test_the_table_of_the_embedded_models_presets_lists_them_all() -> None:
+    own = open_model("emoji").presets
+    lines = [
+        f"| `{method}` | {kind} | {listed(found)} |" for method, kinds in own.items() for kind, found in kinds.items()
+    ]
+    assert len(lines) == 16
+    for line in lines:
+        assert line in PAGE

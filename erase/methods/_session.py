@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from erase.methods._adapters import Adapters
 from erase.methods._bank import Bank, Plan, Trajectory, sample_bank
 from erase.methods._denoiser import Denoiser
 from erase.methods._layers import Layers, chosen_parameters
+from erase.methods._phrasings import Told, tell
 from erase.methods._states import prompt_pairs
 from erase.methods._training import Loss, Trained, Trainer, draws
 from erase.methods._work import Work
@@ -76,14 +78,24 @@ class Session:
             self._given.update(zip(missing, encoding.conditions(), strict=True))
             self._ids.update(zip(missing, encoding.ids, strict=True))
 
+    @cached_property
+    def asked(self) -> list[tuple[str, str]]:
+        """Every prompt that names a target and what it becomes, in the task's own phrasings or in the shared ones."""
+        if self.options.phrasings == "own":
+            return target_pairs(self.task)
+        told = tell(self.model, self.task)
+        each = [Told((one,), ()).pairs for one in told.asked]
+        return _in_turn(each)
+
     def plan(self, pairs: Iterable[tuple[str, tuple[str, ...]]], *, every_one: bool = True) -> Plan:
         """The plan of a bank: `options.trajectories` for each target, over and over the prompts with further ones.
 
-        If there are more prompts, it is longer where `every_one` is wanted, and else takes some, spread evenly.
+        If there are more prompts, it is longer where `every_one` is wanted, and else, and of shared phrasings, takes
+        some, spread evenly.
         """
         options, listed = self.options, list(pairs)
         count = options.trajectories * len(self.task.targets)
-        if every_one:
+        if every_one and options.phrasings == "own":
             return self._planned([listed[number % len(listed)] for number in range(max(count, len(listed)))])
         return self._planned(spread(listed, count))
 

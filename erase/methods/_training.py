@@ -25,6 +25,7 @@ from erase.files import content_hash, write_atomically
 from erase.methods._curve import curve
 from erase.methods._denoiser import Precision
 from erase.methods._machine import Machine
+from erase.methods._phrasings import Phrasings
 from erase.methods._work import Work
 
 Loss = Callable[[int, torch.Generator], Tensor]
@@ -39,6 +40,7 @@ class Trained:
 
     `steps`, `learning_rate`: more erases further and harms more. `batch`: tuples in a step. `weight_decay` pulls what
     is trained to zero. `gradient_clip`: largest norm of a step's gradient, 0 for any. `seed`: of all that is drawn.
+    `phrasings`: `own` asks for targets in the task's prompts alone, `shared` also in those that closed forms are told.
     `trajectories`: of the bank, for each target; `sampling_steps`: of each of them; `sampling_guidance`: with which
     they are sampled; `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the
     pictures in pixels, 0 for the model's own.
@@ -53,6 +55,7 @@ class Trained:
     weight_decay: float = 0.0
     gradient_clip: float = 0.0
     seed: int = 0
+    phrasings: Phrasings = "own"
     trajectories: int = 8
     sampling_steps: int = 25
     sampling_guidance: float = 3.0
@@ -70,6 +73,10 @@ class Trained:
         for name in ("weight_decay", "gradient_clip", "seed", "size"):
             if getattr(self, name) < 0:
                 raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 0 or more.")
+        if self.phrasings not in get_args(Phrasings):
+            raise BadOption(
+                f'{self.name}: phrasings is "{self.phrasings}"; expected one of {", ".join(get_args(Phrasings))}.'
+            )
         if self.precision not in get_args(Precision):
             raise BadOption(
                 f'{self.name}: precision is "{self.precision}"; expected one of {", ".join(get_args(Precision))}.'

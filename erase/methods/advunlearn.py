@@ -31,7 +31,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._bank import PROMPTED, Drawn
 from erase.methods._presets import SAMPLED, Presets, presets
-from erase.methods._session import Session, target_pairs
+from erase.methods._session import Session
 from erase.methods._text import COMPONENT, TextEncoder
 from erase.methods._training import Trained
 from erase.methods._work import Work
@@ -79,7 +79,7 @@ class AdvUnlearn(Trained):
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         TextEncoder.check(model)
         session = Session.start(self, model, task, work=work, text_encoder=True)
-        asked = ((text, (start,) if self.anchored else ()) for text, start in target_pairs(task))
+        asked = ((text, (start,) if self.anchored else ()) for text, start in session.asked)
         bank = session.bank(session.plan(asked))
         kept = session.bank(session.plan(((text, ()) for text in task.kept or ("",)), every_one=False))
         encoder = TextEncoder.of(session.denoiser.text_encoder)

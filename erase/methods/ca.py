@@ -30,7 +30,6 @@ from erase.guide import hooked
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
 from erase.methods._session import Session
-from erase.methods._states import prompt_pairs
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Model
@@ -72,7 +71,7 @@ class CA(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        pairs = list(prompt_pairs(task.targets))
+        pairs = session.asked
         bank = session.bank(session.plan((new, ()) for _, new in pairs))
         denoiser = session.denoiser
         parameters = session.chosen(self.layers)

@@ -15,7 +15,7 @@ It takes from each of the others what holds its side best:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,7 +29,6 @@ from erase.methods._layers import chosen_modules
 from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods._session import Session
-from erase.methods._states import prompt_pairs
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.methods.redirect import Redirect
@@ -65,7 +64,7 @@ class Distil(Trained):
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         started = Redirect()(model, task).text_maps if self.start == "redirect" else ()
-        asked = askers(task)
+        asked = askers(session.asked)
         bank = session.bank(session.plan((anchor, ()) for anchor in asked))
         kept = session.bank(session.plan_of(task.kept or tuple(asked), self.keep_trajectories))
         modules = chosen_modules(session.denoiser.network, "x-strict")
@@ -87,10 +86,10 @@ class Distil(Trained):
         return session.edit(text_maps=started, low_rank=session.low_rank(adapters))
 
 
-def askers(task: Task) -> Mapping[str, list[str]]:
+def askers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
     """Each anchor's prompt with the targets' prompts that become it."""
     found: dict[str, list[str]] = {}
-    for target, anchor in prompt_pairs(task.targets):
+    for target, anchor in pairs:
         found.setdefault(anchor, []).append(target)
     return found
 

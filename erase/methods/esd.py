@@ -22,6 +22,7 @@ Official code: rohitgandikota/erasing (MIT). Differences from it:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,7 +35,7 @@ from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_pairs
+from erase.methods._session import Session
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Model
@@ -84,7 +85,7 @@ class ESD(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        bank = session.bank(session.plan(self._asked(task)))
+        bank = session.bank(session.plan(self._asked(session.asked)))
         parameters = session.chosen(self.layers)
         before = {name: value.detach().clone() for name, value in parameters.items() if self.refresh}
         refresh = Refresh.of(session, bank, self.refresh, frozen=lambda: session.holding(parameters, before))
@@ -97,13 +98,12 @@ class ESD(Trained):
         session.train(parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(deltas=session.deltas(parameters))
 
-    def _asked(self, task: Task) -> list[tuple[str, tuple[str, ...]]]:
+    def _asked(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
         """Each prompt that is learnt under, and what is asked beside it.
 
         That is the anchor's prompt, where it is wanted and not empty for all; or the target's, where it is taken out of
         a wider concept.
         """
-        pairs = target_pairs(task)
         if self.erase_from:
             return [(self.erase_from, (text,)) for text, _ in pairs]
         has_anchor = self.anchored and any(anchor for _, anchor in pairs)

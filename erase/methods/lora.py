@@ -18,6 +18,7 @@ for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -31,7 +32,7 @@ from erase.methods._bank import ALSO, EMPTY, PROMPTED
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_pairs
+from erase.methods._session import Session
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Model
@@ -79,7 +80,7 @@ class LoRA(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        bank = session.bank(session.plan(self._asked(task)))
+        bank = session.bank(session.plan(self._asked(session.asked)))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(
             modules, rank=self.rank, alpha=self.alpha, seed=self.seed, device=session.denoiser.machine.device
@@ -97,12 +98,12 @@ class LoRA(Trained):
             session.train(adapters.parameters, loss, state=refresh.state, after=refresh.after)
         return session.edit(low_rank=session.low_rank(adapters))
 
-    def _asked(self, task: Task) -> list[tuple[str, tuple[str, ...]]]:
+    def _asked(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
         """Each prompt of the targets and what is asked beside it: its neutral unless all are empty, the positive."""
         is_own = self.anchored and self.action == "erase" and not self.neutral
-        pairs = [(text, anchor if is_own else self.neutral) for text, anchor in target_pairs(task)]
+        chosen = [(text, anchor if is_own else self.neutral) for text, anchor in pairs]
         shared = (self.positive,) if self.positive else ()
-        return [(text, (neutral, *shared) if any(one for _, one in pairs) else shared) for text, neutral in pairs]
+        return [(text, (neutral, *shared) if any(one for _, one in chosen) else shared) for text, neutral in chosen]
 
     def _chosen(self, predictions: Tensor) -> tuple[Tensor, Tensor]:
         """The frozen predictions for the neutral and the positive, of all that were asked [2 and further, ...]."""

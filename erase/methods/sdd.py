@@ -27,7 +27,7 @@ from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_pairs
+from erase.methods._session import Session
 from erase.methods._training import Trained
 from erase.methods._words import concept_text
 from erase.methods._work import Work
@@ -68,7 +68,7 @@ class SDD(Trained):
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         joined = concept_text(model, task)
         session = Session.start(self, model, task, work=work)
-        bank, pairs = session.bank(session.plan([(joined, ())])), target_pairs(task)
+        bank, pairs = session.bank(session.plan([(joined, ())])), session.asked
         parameters = session.chosen(self.layers)
         average = {name: value.detach().clone() for name, value in parameters.items()}
         refresh = Refresh.of(session, bank, self.refresh, student=lambda: session.holding(parameters, average))

@@ -37,7 +37,7 @@ from erase.methods._gate import GatedMembranes, Membranes
 from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import Presets, presets
 from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session, target_pairs
+from erase.methods._session import Session
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Condition, Model
@@ -84,7 +84,7 @@ class SPM(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        asked = ((text, (start,) if self.anchored else ()) for text, start in target_pairs(task))
+        asked = ((text, (start,) if self.anchored else ()) for text, start in session.asked)
         bank = session.bank(session.plan(asked))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)
         adapters = Adapters.on(modules, rank=1, alpha=1.0, seed=self.seed, device=session.denoiser.machine.device)

@@ -22,7 +22,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
-from erase.methods._session import Session, target_texts
+from erase.methods._session import Session
 from erase.methods._training import Trained
 from erase.methods._work import Work
 from erase.models import Model
@@ -53,7 +53,7 @@ class TaskVector(Trained):
 
     def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        bank = session.bank(session.plan((text, ()) for text in target_texts(task)))
+        bank = session.bank(session.plan((text, ()) for text, _ in session.asked))
         denoiser = session.denoiser
         parameters = session.chosen(self.layers)
 

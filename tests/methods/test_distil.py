@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from erase.errors import BadOption
 from erase.export.lora import LOSS_KEY, lora
+from erase.methods._states import prompt_pairs
 from erase.methods._work import Work
 from erase.methods.distil import Distil, askers, distil_loss
 from erase.methods.redirect import Redirect
@@ -33,7 +34,10 @@ def test_the_loss_erases_and_holds_with_its_weight() -> None:
 
 def test_each_anchors_prompt_is_asked_under_all_prompts_that_become_it() -> None:
     task = Task((Target("noto", "style", "blob", ("google",), ("a {} cat", "{}")), Target("mono", "style", "blob")))
-    assert askers(task) == {"a blob cat": ["a noto cat", "a google cat"], "blob": ["noto", "google", "mono"]}
+    assert askers(list(prompt_pairs(task.targets))) == {
+        "a blob cat": ["a noto cat", "a google cat"],
+        "blob": ["noto", "google", "mono"],
+    }
 
 
 @pytest.mark.parametrize("start", ["redirect", "none"])

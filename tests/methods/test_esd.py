@@ -15,7 +15,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption, ModelMismatch, TrainingFailed
 from erase.methods._denoiser import Denoiser
-from erase.methods._session import CHECKED, Session, target_texts
+from erase.methods._session import CHECKED, Session, target_pairs, target_texts
 from erase.methods._work import Work
 from erase.methods.esd import ESD, esd_loss
 from erase.models import Condition, Model, open_model
@@ -108,7 +108,7 @@ def test_erasing_from_a_wider_concept_is_another_edit(model: Model) -> None:
 def test_a_target_is_taken_out_of_what_the_wider_concept_draws(model: Model) -> None:
     task = Task((Target("Kelly Noto", "identity", synonyms=("Noto",), prompts=("a portrait of {}",)),))
     options = replace(QUICK, erase_from="a woman")
-    asked = options._asked(task)
+    asked = options._asked(target_pairs(task))
     assert asked == [("a woman", ("a portrait of Kelly Noto",)), ("a woman", ("a portrait of Noto",))]
     empty, wider, prompted = frozen(3)  # as the bank has them
     target = wider - options.eta * (prompted - empty)

@@ -9,6 +9,7 @@ import torch
 
 from erase.errors import BadModel, BadOption
 from erase.methods._layers import chosen_modules
+from erase.methods._session import target_pairs
 from erase.methods.lora import LoRA, leco_loss
 from erase.models import Model
 from erase.task import Target, Task
@@ -54,18 +55,20 @@ def test_neutral_and_positive_are_what_the_network_predicts_for_them(model: Mode
 def test_each_prompt_of_a_target_goes_from_its_own_anchors_prompt() -> None:
     monet = Target("Claude Monet", "style", anchor="oil painting", synonyms=("Monet",), prompts=("a pond, {}", "{}"))
     nameless = Target("Kilian Eng", "style", prompts=("a city by {}",))
-    assert LoRA()._asked(Task((monet, nameless))) == [
+    assert LoRA()._asked(target_pairs(Task((monet, nameless)))) == [
         ("a pond, Claude Monet", ("a pond, oil painting",)),
         ("a city by Kilian Eng", ("",)),
         ("a pond, Monet", ("a pond, oil painting",)),
         ("Claude Monet", ("oil painting",)),
         ("Monet", ("oil painting",)),
     ]
-    texts = [text for text, _ in LoRA()._asked(Task((monet,)))]
-    assert LoRA(neutral="art", positive="fog")._asked(Task((monet,))) == [(text, ("art", "fog")) for text in texts]
+    texts = [text for text, _ in LoRA()._asked(target_pairs(Task((monet,))))]
+    assert LoRA(neutral="art", positive="fog")._asked(target_pairs(Task((monet,)))) == [
+        (text, ("art", "fog")) for text in texts
+    ]
     for plain in (LoRA(anchored=False), LoRA(action="enhance")):
-        assert plain._asked(Task((monet,))) == [(text, ()) for text in texts]
-    assert LoRA()._asked(Task((nameless,))) == [("a city by Kilian Eng", ())]
+        assert plain._asked(target_pairs(Task((monet,)))) == [(text, ()) for text in texts]
+    assert LoRA()._asked(target_pairs(Task((nameless,)))) == [("a city by Kilian Eng", ())]
 
 
 def test_the_adapter_learns_the_anchors_prediction_less_the_difference(model: Model) -> None:

@@ -9,16 +9,22 @@ import pytest
 import torch
 
 from erase import registry
+from erase.errors import BadOption
 from erase.methods._phrasings import MOST, tell
+from erase.methods._session import Session
+from erase.methods._training import Trained
+from erase.methods.esd import ESD
 from erase.models import Model, open_model
 from erase.options import method_for, method_with
 from erase.task import Keep, Target, Task
+from tests.methods.trained import FEW, STYLE
 
 EMOJI = open_model("emoji")
 METHODS = [
     name
     for name in registry.known("methods")
     if "phrasings" in {field.name for field in fields(registry.load("methods", name))}  # type: ignore[arg-type]
+    and not issubclass(registry.load("methods", name), Trained)  # type: ignore[arg-type]
 ]
 MONET = Target("Vincent van Gogh", "style", anchor="Edgar Degas", synonyms=("Van Gogh",))
 
@@ -144,3 +150,22 @@ def test_shared_phrasings_make_another_edit_than_own_ones(model: Model) -> None:
     task = Task((Target("noto", "style", anchor="blob"),), ("mono",))
     shared, own = (method_with("uce", {"phrasings": which})(model, task) for which in ("shared", "own"))
     assert not torch.equal(shared.text_maps[0].matrix(), own.text_maps[0].matrix())
+
+
+def test_shared_phrasings_are_those_that_closed_forms_are_told(model: Model) -> None:
+    task = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style",)),))
+    own, shared = (Session.start(ESD(**FEW, phrasings=one), model, task, work=None) for one in ("own", "shared"))
+    assert own.asked == [("a cat in noto style", "a cat in blob style")]
+    assert shared.asked == tell(model, task).pairs
+    assert ("painting by noto", "painting by blob") in shared.asked
+
+
+def test_a_bank_of_shared_phrasings_has_as_many_trajectories_as_asked_and_no_more(model: Model) -> None:
+    session = Session.start(ESD(**FEW, phrasings="shared"), model, STYLE, work=None)
+    plan = session.plan((text, ()) for text, _ in session.asked)
+    assert len(plan.trajectories) == FEW["trajectories"] < len(session.asked)
+
+
+def test_phrasings_of_another_name_are_refused() -> None:
+    with pytest.raises(BadOption, match=r'phrasings is "common"; expected one of shared, own'):
+        ESD(phrasings="common")  # type: ignore[arg-type]
