@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
 TYPE_CHECKING = False  # as typing's, whose import would take longer than all of this
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from erase.api import edit, export, run, verify
     from erase.edit import Edit
     from erase.errors import EraseError
     from erase.evaluate.sampler import Sampler
@@ -26,9 +31,13 @@ __all__ = [
     "Target",
     "Task",
     "__version__",
+    "edit",
+    "export",
     "load_pipeline",
     "load_prompts",
     "open_model",
+    "run",
+    "verify",
 ]
 
 # Where each public name lives: it is imported when it is first asked for, so `import erase` loads no torch.
@@ -41,9 +50,13 @@ _HOMES = {
     "Sampler": "erase.evaluate.sampler",
     "Target": "erase.task",
     "Task": "erase.task",
+    "edit": "erase.api",
+    "export": "erase.api",
     "load_pipeline": "erase.pipeline",
     "load_prompts": "erase.prompts",
     "open_model": "erase.models",
+    "run": "erase.api",
+    "verify": "erase.api",
 }
 
 
@@ -56,3 +69,26 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Part(ModuleType):
+    """A module that is called as the function of its name: `erase.edit` is both `erase/edit.py` and a function."""
+
+    def __call__(self, *given: object, **options: object) -> object:
+        return self.__wrapped__(*given, **options)
+
+    @property
+    def __wrapped__(self) -> Any:  # what `inspect.signature` looks for
+        return getattr(import_module("erase.api"), self.__name__.rpartition(".")[2])
+
+
+class _Package(ModuleType):
+    """The package, of which an import sets parts of the same names as its functions."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _HOMES.get(name) == "erase.api":
+            value.__class__ = _Part
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

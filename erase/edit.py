@@ -27,17 +27,7 @@ from erase.models._weights import content_digest, is_finite
 from erase.registry import name_of
 from erase.task import Task
 
-__all__ = [
-    "Applied",
-    "Edit",
-    "EditInfo",
-    "Gate",
-    "LowRank",
-    "TextMap",
-    "check_strength",
-    "describe",
-    "fingerprint_of",
-]
+__all__ = ["Applied", "Edit", "EditInfo", "Gate", "LowRank", "TextMap", "check_strength", "describe", "fingerprint_of"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ def describe(method: Any, model: Model, task: Task) -> EditInfo:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Edit:
     """Changes to a model's weights: text maps for what is one matrix, `deltas` and `low_rank` for what is not.
 
@@ -85,6 +75,11 @@ class Edit:
     deltas: Mapping[str, Tensor] = field(default_factory=dict)
     low_rank: tuple[LowRank, ...] = ()
     guidance: bool = False
+
+    def __repr__(self) -> str:
+        targets = ", ".join(str(one.get("name")) for one in self.info.task.get("targets", ()))
+        what = "acts while sampling" if self.guidance else f"{len(self.touches)} weights by rank {self.rank}"
+        return f"Edit({targets or 'of no named target'}; {self.info.method}, {what}, base {self.info.base[:12]})"
 
     @cached_property
     def content(self) -> str:

@@ -24,7 +24,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30f
 _BEGINS_A_PROMPT = re.compile(r"(a|an|the) \S")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Target:
     """One concept to erase.
 
@@ -63,6 +63,10 @@ class Target:
             if domain not in DOMAINS:
                 raise BadTask(f'pair of target "{self.name}" names "{domain}"; expected {", ".join(DOMAINS)}.')
 
+    def __repr__(self) -> str:
+        others = f", {len(self.synonyms)} synonyms" if self.synonyms else ""
+        return f"Target({self.name!r} -> {self.anchor or 'nothing'!r}, {self.kind}{others})"
+
     @property
     def words(self) -> tuple[str, ...]:
         """The name and its synonyms."""
@@ -92,7 +96,7 @@ class Keep:
         return _DOMAIN_OF[self.kind]
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Task:
     """What one erasure takes away and what it leaves; all targets are of one kind.
 
@@ -122,6 +126,10 @@ class Task:
                 raise BadTask(
                     f'"{text}" must stay and names the target "{target.name}"; take it out of the keeps, or the target.'
                 )
+
+    def __repr__(self) -> str:
+        targets = ", ".join(f"{one.name!r} -> {one.anchor or 'nothing'!r}" for one in self.targets)
+        return f"Task({targets}; {self.targets[0].kind}, {len(self.keeps)} keeps, {len(self.prompts)} prompts kept)"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports from its own part or from those further down, never upwards.
 LEVELS = (
     {"__main__"},
+    {"api"},
     {"cli"},
     {"steps"},
     {"runs"},

@@ -47,8 +47,10 @@ def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> 
     """The name of a row's image: a hash of everything that it depends on."""
     parts: dict[str, object] = {"model": model.content, "edit": edit.content if edit else None}
     parts["sampler"] = sampler.settings
-    if (device := device_here().partition(":")[0]) != "cpu":  # which rounds otherwise
+    if (device := (model.device or device_here()).partition(":")[0]) != "cpu":  # which rounds otherwise
         parts["device"] = device
+    if model.torch_dtype != torch.float32:
+        parts["dtype"] = str(model.torch_dtype).removeprefix("torch.")
     return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
 
 
@@ -120,7 +122,7 @@ def sample(
 
     `pipe` is the model's pipeline, if it is loaded already; it is given back as it was.
     """
-    pipe = (model.pipeline() if pipe is None else pipe).to(device_here())
+    pipe = (model.pipeline() if pipe is None else pipe).to(model.device or device_here())
     use_attention(pipe, sampler.attention)
     guide = guide_of(edit, model)
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
@@ -163,8 +165,8 @@ def sample_batch(
     for step, time in enumerate(scheduler.timesteps):
         ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time, pooled=pooled)
         latents = scheduler.step(guided.predict(ask, step), time, latents, eta=0.0).prev_sample
-    decoded: Tensor = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
-    return (decoded / 2 + 0.5).clamp(0, 1)
+    decoded: Tensor = pipe.vae.decode((latents / pipe.vae.config.scaling_factor).to(pipe.vae.dtype)).sample
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 
 def _asked(
@@ -172,7 +174,9 @@ def _asked(
 ) -> Sequence[Tensor]:
     """Predictions for the same latents under several states, in one pass; `pooled` are the empty's and the prompts'."""
     condition = Condition(torch.cat(list(states)), torch.cat(list(pooled[-len(states) :])) if pooled else None)
-    return predict(pipe, torch.cat([inputs] * len(states)), time, condition=condition).chunk(len(states))
+    asked = torch.cat([inputs] * len(states)).to(pipe.unet.dtype)  # the steps between are taken in float32
+    found = predict(pipe, asked, time, condition=condition.to(pipe.device, pipe.unet.dtype))
+    return found.float().chunk(len(states))
 
 
 def ddim(pipe: Any) -> Any:

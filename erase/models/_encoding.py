@@ -90,9 +90,9 @@ class Condition:
         pooled = [one.pooled for one in conditions if one.pooled is not None]
         return Condition(torch.stack([one.states for one in conditions]), torch.stack(pooled) if pooled else None)
 
-    def to(self, device: torch.device) -> Condition:
-        """The same on a device."""
-        return Condition(self.states.to(device), None if self.pooled is None else self.pooled.to(device))
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Condition:
+        """The same on a device, in a dtype."""
+        return Condition(self.states.to(device, dtype), None if self.pooled is None else self.pooled.to(device, dtype))
 
     def zeros(self) -> Condition:
         return Condition(torch.zeros_like(self.states), None if self.pooled is None else torch.zeros_like(self.pooled))

@@ -17,6 +17,8 @@ from erase.errors import BadModel, BadOption, BadWeights, CannotEdit, PromptTooL
 from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
 from erase.models._hub import hub_id
+from erase.models._loaded import Loaded
+from erase.models._quiet import quietly
 from erase.models._sites import Pattern, Reads, Role, Site, find_sites
 from erase.models._source import Source, read_json
 from erase.models._text import Text, TextEncoder
@@ -42,14 +44,20 @@ class Model(ABC):
     patterns: ClassVar[tuple[Pattern, ...]]
     texts: ClassVar[tuple[Text, ...]]
     can_sample: ClassVar[bool] = True
+    torch_dtype: torch.dtype = torch.float32  # in which its pipelines compute
+    device: str = ""  # where they do; empty for a card where there is one
 
     def __init__(self, source: Source) -> None:
         self.source, self.path = source, source.path
+        self._home = source.home if isinstance(source, Loaded) else source.path
         missing = [part for part in self.parts() if not source.has(part)]
         if missing:
             raise BadModel(
                 f"{self.path} has no {missing[0]} folder; expected a whole model: {', '.join(self.parts())}."
             )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.title!r}, {len(self.sites())} sites)"
 
     @classmethod
     @abstractmethod
@@ -189,9 +197,14 @@ class Model(ABC):
                 f"edited model and sample it with diffusers' {self.pipeline_class}."
             )
 
-    def pipeline(self, dtype: torch.dtype = torch.float32) -> Any:
-        """A freshly loaded diffusers pipeline without safety checker; raises BadModel, BadWeights."""
-        return self._load((self.backbone, *self.text_components, "vae"), dtype, self.pipeline_options)
+    def pipeline(self, dtype: torch.dtype | None = None) -> Any:
+        """A freshly loaded diffusers pipeline without safety checker, in the model's own dtype if none is given.
+
+        Raises BadModel, BadWeights.
+        """
+        parts = (self.backbone, *self.text_components, "vae")
+        pipe = self._load(parts, dtype or self.torch_dtype, self.pipeline_options)
+        return pipe.to(self.device) if self.device else pipe
 
     def backbone_alone(self, dtype: torch.dtype = torch.float32) -> Any:
         """A freshly loaded pipeline without text encoders and decoder, for latents; raises BadModel, BadWeights."""
@@ -206,7 +219,8 @@ class Model(ABC):
         self.source.check_whole()
         for component in modules:
             _ = self.weights(component).places
-        pipe = self.source.pipeline(self.pipeline_class, dtype, options)
+        with quietly():
+            pipe = self.source.pipeline(self.pipeline_class, dtype, options)
         for component in modules:
             weights = self.weights(component)
             for name, parameter in getattr(pipe, component).named_parameters():
@@ -246,7 +260,7 @@ class Model(ABC):
     @property
     def judge_folder(self) -> Path | None:
         """The folder of the judge that comes with an embedded model."""
-        folder = self.path / "judge"
+        folder = self._home / "judge"
         return folder if folder.is_dir() else None
 
     @cached_property
@@ -255,7 +269,7 @@ class Model(ABC):
 
         Raises BadModel.
         """
-        file = self.path / PRESETS
+        file = self._home / PRESETS
         if not file.is_file():
             return {}
         text = documents.read_text(file, error=BadModel)
@@ -268,6 +282,8 @@ class Model(ABC):
     @cached_property
     def content(self) -> str:
         """Identity of all that an image depends on: a hash over every file of the model's parts."""
+        if isinstance(self.source, Loaded):
+            return self.source.content
         if self.path.is_file():
             return sha256_of(self.path)
         files = [file for part in self.path.iterdir() if part.is_dir() for file in part.rglob("*")]

@@ -7,27 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from erase.errors import BadModel
 from erase.models._encoding import Condition
-from erase.models._model import Model, identity_keys
-from erase.models._open import FAMILIES
+from erase.models._model import identity_keys
+from erase.models._open import family_of_pipe
 from erase.models._text import Text, TextEncoder
 from erase.models._weights import weights_digest
-
-
-def family_of_pipe(pipe: Any) -> type[Model]:
-    """The family of a loaded pipeline, told by its parts, so that it may also paint over or follow a picture.
-
-    Raises BadModel.
-    """
-    for family in FAMILIES:
-        network: Any = getattr(pipe, family.backbone, None)
-        network = getattr(network, "_orig_mod", network)  # a compiled one
-        texts = [getattr(pipe, text, None) for text in (one.encoder for one in family.texts)]
-        if type(network).__name__ == family.network and family.matches(network.config) and None not in texts:
-            return family
-    known = ", ".join(family.family for family in FAMILIES)
-    raise BadModel(f"this {type(pipe).__name__} has not the parts of any family; expected a whole pipeline of {known}.")
 
 
 def conditions_of(pipe: Any, prompts: Sequence[str]) -> dict[str | None, Condition]:

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from erase.errors import BadModel, BadWeights
+from erase.models._quiet import quietly
 from erase.models._text import Text, build_encoder, first_line
 from erase.models._weights import Tensors, Weights
 
@@ -75,7 +76,8 @@ class Folder:
 
         kind = transformers.CLIPTokenizer if text.causal else transformers.T5TokenizerFast
         try:
-            return kind.from_pretrained(self.path / text.tokenizer, local_files_only=True, trust_remote_code=False)
+            with quietly(both=False):
+                return kind.from_pretrained(self.path / text.tokenizer, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
             raise BadModel(f"{self.path / text.tokenizer} cannot be loaded: {first_line(error)}") from error
 
