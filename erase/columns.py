@@ -60,6 +60,13 @@ def read_columns(path: Path, text: str, labels: Mapping[str, str]) -> tuple[list
     return rows, tuple(column for column in columns if column not in read)
 
 
+def column_of(columns: Sequence[str], kind: str) -> str | None:
+    """The column that lists concepts of a kind: `target`, `concept` or `name`, one of the kind, or the only one."""
+    known = _LABEL_COLUMNS.get("object" if kind == "unsafe" else kind, ())
+    found = _column(columns, ("target", "concept", "name", *known))
+    return found or (columns[0] if len(columns) == 1 else None)
+
+
 def separated(path: Path, text: str) -> tuple[Sequence[str], Records]:
     """Columns and records of a file whose cells are parted by commas, semicolons or tabs, as its first line says."""
     head = text.partition("\n")[0]

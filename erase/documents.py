@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,6 +120,28 @@ def check_plain(value: object, *, source: str, error: type[EraseError]) -> None:
             raise error(f"{source} holds {match[0]!r} in {shortened(ascii(one))}, which is no character; remove it.")
         elif isinstance(one, int) and one.bit_length() > _LARGEST:
             raise error(f"{source} holds a whole number of more than 300 digits; give a smaller one.")
+
+
+def overridden(value: Any, changes: Mapping[str, Any], *, error: type[EraseError]) -> Any:
+    """The mappings and lists with other values at dotted keys, such as `edit.method` or `task.targets.0.anchor`.
+
+    Raises `error` for a key below what is neither a mapping nor a list.
+    """
+    for key, new in changes.items():
+        value = _with_value(value, key.split("."), new, key=key, error=error)
+    return value
+
+
+def _with_value(value: Any, path: Sequence[str], new: Any, *, key: str, error: type[EraseError]) -> Any:
+    if not path:
+        return new
+    first, rest = path[0], path[1:]
+    if isinstance(value, list) and first.isdecimal() and int(first) < len(value):
+        inner = _with_value(value[int(first)], rest, new, key=key, error=error)
+        return [*value[: int(first)], inner, *value[int(first) + 1 :]]
+    if not isinstance(value, dict | None):
+        raise error(f'--set {key}: there is no "{first}" in {shortened(repr(value))}; give the key above it a value.')
+    return {**(value or {}), first: _with_value((value or {}).get(first), rest, new, key=key, error=error)}
 
 
 def check(value: object, form: type[F], *, source: str, error: type[EraseError]) -> F:

@@ -126,6 +126,7 @@ class GenerateForm(Form):
     guidance: float = 4.0
     batch: int = 32
     attention: Literal["sdpa", "xformers"] = "sdpa"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
 class GridForm(Form):
@@ -168,8 +169,9 @@ class Pipeline(Form):
         content = self.model_dump(
             mode="json", exclude={"hash": True, "name": True, "description": True, "generate": {"batch"}}
         )
-        if not self.edit.sha256:
-            del content["edit"]["sha256"]
+        for part, key, default in (("edit", "sha256", ""), ("generate", "dtype", "float32")):
+            if content[part][key] == default:  # as in recipes that were written before there was such a key
+                del content[part][key]
         return content_hash(content)
 
     def make_task(self) -> Task:
@@ -215,16 +217,18 @@ class Pipeline(Form):
         return Sampler(steps=chosen.steps, guidance=chosen.guidance, batch=chosen.batch, attention=chosen.attention)
 
 
-def load_pipeline(name_or_path: str = DEFAULT) -> Pipeline:
-    """The pipeline of a name or of a path to a .yaml; raises UnknownName, BadPipeline."""
+def load_pipeline(name_or_path: str = DEFAULT, changes: Mapping[str, Any] | None = None) -> Pipeline:
+    """The pipeline of a name or a .yaml, with other values at dotted keys; raises UnknownName, BadPipeline."""
     path = registry.find("pipelines", name_or_path, what="pipeline")
-    return read_pipeline(path)
+    return read_pipeline(path, changes)
 
 
-def read_pipeline(path: Path) -> Pipeline:
+def read_pipeline(path: Path, changes: Mapping[str, Any] | None = None) -> Pipeline:
     """The pipeline in a file; raises BadPipeline, also where its own hash does not fit what it says."""
     text = documents.read_text(path, error=BadPipeline)
     value = documents.parse_yaml(text, source=str(path), error=BadPipeline)
+    if changes:
+        value = documents.overridden({**value, "hash": ""}, changes, error=BadPipeline)
     pipeline = documents.check(value, Pipeline, source=str(path), error=BadPipeline)
     if pipeline.hash and pipeline.hash != pipeline.identity:
         raise BadPipeline(

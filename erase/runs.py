@@ -60,9 +60,11 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The base model, opened once."""
+        import torch
+
         from erase.models import open_model
 
-        return open_model(self.recipe.model)
+        return open_model(self.recipe.model, torch_dtype=getattr(torch, self.recipe.generate.dtype))
 
     @cached_property
     def readings(self) -> Readings:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +34,11 @@ from erase.cli import (
     verify_manifest,
 )
 from erase.cli._signals import Terminated
+from erase.cli._task import CARDS
 from erase.cli.list import list_names
 from erase.errors import BadOption, CannotWrite, EraseError
 
+_COMPLETING = "_ERASE_COMPLETE"  # what shells set who ask for completions
 INTERRUPTED = 130
 TERMINATED = 143
 STOPPED = "interrupted; the same command goes on where this one stopped."
@@ -59,7 +63,6 @@ app = typer.Typer(
     help="Remove a concept from a diffusion model, and prove on images that it is gone and the rest is not.",
     epilog="Start with [bold]erase run[/bold]: it needs no GPU, no account and no network.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -106,7 +109,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """
     try:
         _check_working_folder()
-        with registry.allowing():  # what this command line names is run by it alone
+        with _alone():
             code = app(list(map(_checked, arguments)), standalone_mode=False, prog_name="erase")
         sys.stdout.flush() if sys.stdout else None
         return _say(STOPPED, code) if code == INTERRUPTED else int(code or 0)
@@ -115,11 +118,28 @@ def run_command(arguments: Sequence[str]) -> int:
     except Terminated:
         return _say(f"terminated{STOPPED.removeprefix('interrupted')}", TERMINATED)
     except SystemExit as ended:  # no code of ours does that
+        if _COMPLETING in os.environ or "completion" in " ".join(arguments[:1]):  # typer's own answer to a shell
+            return int(ended.code or 0)
         return _say(f"a library or a file of yours ended the command (exit code {ended.code!r}) before it was done.", 2)
     except Exception as error:
         if os.environ.get("ERASE_TRACEBACK"):
             traceback.print_exc()
         return _say(_line(error), error.exit_code if isinstance(error, EraseError) else 2)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """What a command line names and asks for holds for that command alone: code, device, how much is told."""
+    cards = os.environ.get(CARDS)
+    try:
+        with registry.allowing():
+            yield
+    finally:
+        logging.getLogger("erase").setLevel(logging.NOTSET)
+        if cards is not None:
+            os.environ[CARDS] = cards
+        else:
+            os.environ.pop(CARDS, None)
 
 
 def _check_working_folder() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ RunFolder = Annotated[
 DEFAULT_RUN = Path("erase-style")
 
 
-def begin(pipeline: str, folder: Path | None) -> Run:
+def begin(pipeline: str, folder: Path | None, changes: Mapping[str, Any] | None = None) -> Run:
     """The run of a pipeline, to be begun or taken up again, after the first of several processes has checked it."""
     from erase import steps
     from erase.cli._places import check_writable
@@ -25,7 +25,7 @@ def begin(pipeline: str, folder: Path | None) -> Run:
     from erase.runs import RUNS, run_in
 
     check_writable(folder or RUNS)
-    given = load_pipeline(pipeline)
+    given = load_pipeline(pipeline, changes)
     run = run_in(resolve(given), folder)
     if run.place.is_first:
         tell_notes(given.notes())
@@ -40,7 +40,7 @@ def tell_notes(notes: Iterable[str]) -> None:
         typer.echo(f"note: {note}", err=True)
 
 
-def do_step(folder: Path, name: str) -> Run:
+def do_step(folder: Path, name: str, *, quiet: bool = False) -> Run:
     """The run, after one of its steps was done anew; of several processes the others help with its images and end."""
     from erase import steps
     from erase.cli._watch import ShownWatch
@@ -50,7 +50,7 @@ def do_step(folder: Path, name: str) -> Run:
     if not run.place.is_first:
         steps.help_out(run)
         raise typer.Exit
-    with run.alone(), ShownWatch() as watch, run.place.present():
+    with run.alone(), ShownWatch(quiet=quiet) as watch, run.place.present():
         steps.do(name, run, watch)
         if name == "score":
             steps.refresh(run, watch)

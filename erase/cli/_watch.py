@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+_log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 5.0
 
 
 class ShownWatch:
     """Tells on the standard error stream how far a run is; used as a context manager."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or Console(stderr=True, quiet=quiet)
         self._bars = Progress(
             TextColumn("  {task.description:<9}"),
             BarColumn(bar_width=32),
@@ -27,6 +29,7 @@ class ShownWatch:
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._begun: tuple[str, float] | None = None
         self._last_line = 0.0
 
     def __enter__(self) -> ShownWatch:
@@ -37,13 +40,22 @@ class ShownWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+        self._tell_time()
 
     def begin(self, step: str, text: str) -> None:
         """One line: a step starts."""
         from diffusers.utils import logging
 
         logging.disable_progress_bar()  # no setting of the environment does
+        self._tell_time()
+        self._begun = step, time.monotonic()
         self._console.print(f"[bold cyan]{step:<9}[/] {text}", highlight=False)
+
+    def _tell_time(self) -> None:
+        """Tells, where it is listened to, what the step took that ends."""
+        if self._begun is not None:
+            _log.info("%s took %.1f s", self._begun[0], time.monotonic() - self._begun[1])
+        self._begun = None
 
     def count(self, text: str, done: int, total: int, *, unit: str = "images", note: str = "") -> None:
         """A bar that moves, or a line every few seconds where there is no terminal."""

@@ -2,106 +2,105 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from erase import registry
-from erase.cli._task import Allow
+from erase.cli import _task
+from erase.cli._task import make_task, parse_option, parse_settings, show_plan
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.models import Model
     from erase.task import Task
-
-Several = list[str]
 
 
 def edit(
     *,
     pipeline: Annotated[str | None, typer.Argument(help="A pipeline's name or a .yaml.", show_default=False)] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="An embedded model, a folder, a single file or an id of the hub.")
-    ] = "emoji",
-    method: Annotated[str, typer.Option(help="One of `erase list methods`, or a .py.")] = registry.DEFAULT_METHOD,
-    kind: Annotated[str, typer.Option(help="style, object, unsafe or identity.")] = "style",
-    target: Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")] = None,
-    anchor: Annotated[
-        Several | None, typer.Option("--anchor", "-a", help="What it becomes: one for all targets, or one each.")
-    ] = None,
-    keep: Annotated[Several | None, typer.Option("--keep", "-k", help="What must stay; repeatable.")] = None,
-    option: Annotated[Several | None, typer.Option(help="An option of the method, as key=value; repeatable.")] = None,
+    model: _task.Model = "emoji",
+    method: _task.Method = registry.DEFAULT_METHOD,
+    kind: _task.Kind = "style",
+    target: _task.Targets = None,
+    targets: _task.TargetsFile = None,
+    anchor: _task.Anchors = None,
+    synonym: _task.Synonyms = None,
+    prompt: _task.Templates = None,
+    keep: _task.Keeps = None,
+    option: _task.Options = None,
     strength: Annotated[float, typer.Option(help="How strong the edit is; 0 changes nothing.")] = 1.0,
+    settings: _task.Settings = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="With a pipeline: the run's folder; else: the edit's file.")
     ] = None,
-    allow: Allow = None,
+    dry_run: _task.DryRun = False,
+    as_json: _task.Json = False,
+    device: _task.Device = None,
+    quiet: _task.Quiet = False,
+    verbose: _task.Verbose = False,
+    allow: _task.Allow = None,
 ) -> None:
     """Make an edit: a small file that is applied, undone, scaled and exported.
 
     [bold]erase edit erase-style[/]                                        the edit of a pipeline, in its run's folder
     [bold]erase edit -t noto -a fluent -k blob -k cat -o noto.safetensors[/]    an edit by itself
+    [bold]erase edit -m sd15 --targets artists.txt --dry-run[/]                 what would be made of a file's targets
     """
     from erase.errors import BadTask
 
     if pipeline is not None:
-        if target or anchor or keep or option:
-            raise BadTask(
-                "give a pipeline or --target, --anchor, --keep and --option, not both; a pipeline names its own."
-            )
-        _edit_of_pipeline(pipeline, out)
+        if target or targets or anchor or synonym or prompt or keep or option:
+            raise BadTask("give a pipeline, whose keys --set changes, or --target and what goes with it, not both.")
+        _edit_of_pipeline(pipeline, out, settings or [], dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
+    if settings:
+        raise BadTask("--set changes a pipeline and none is given; a method's own options are given by --option.")
     if registry.is_path(method):  # whoever writes it here has named it
         registry.allow(method)
-    task = make_task(kind, target or [], anchors=anchor or [], keeps=keep or [])
+    words = {"anchors": anchor or [], "keeps": keep or [], "synonyms": synonym or [], "prompts": prompt or []}
+    task = make_task(kind, target or [], **words, file=targets)
     options = dict(parse_option(text) for text in option or [])
     file = out or Path("edit.safetensors")
-    _write_edit(file, model, task=task, method=method, options=options, strength=strength)
+    made = _made(file, model, task, method=(method, options), strength=strength, dry_run=dry_run, quiet=quiet)
+    if made is not None:
+        made.save(file)
+        _tell(made, file, as_json=as_json)
 
 
-def make_task(kind: str, targets: Several, *, anchors: Several, keeps: Several) -> Task:
-    """The task that the options describe; raises BadTask."""
-    from erase.errors import BadTask
-    from erase.task import KINDS, Target, Task
-
-    chosen = next((one for one in KINDS if one == kind), None)
-    if chosen is None:
-        raise BadTask(f'--kind is "{kind}"; expected one of {", ".join(KINDS)}.')
-    if len(anchors) not in (0, 1, len(targets)):
-        raise BadTask(f"{len(anchors)} anchors for {len(targets)} targets; give none, one for all, or one each.")
-    each = anchors * len(targets) if len(anchors) == 1 else anchors or [""] * len(targets)
-    pairs = zip(targets, each, strict=True)
-    return Task(tuple(Target(name, chosen, anchor) for name, anchor in pairs), tuple(keeps))
-
-
-def parse_option(text: str) -> tuple[str, Any]:
-    """Key and value of `key=value`, the value read as YAML reads it; raises BadOption."""
-    from erase.documents import parse_value, shortened
-    from erase.errors import BadOption
-
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise BadOption(f'--option "{text}" is not of the form key=value, such as "lamb=0.5".')
-    return key.strip(), parse_value(value, source=f'--option "{shortened(text)}" (key=value)', error=BadOption)
-
-
-def _edit_of_pipeline(pipeline: str, out: Path | None) -> None:
+def _edit_of_pipeline(
+    pipeline: str, out: Path | None, settings: list[str], *, dry_run: bool, as_json: bool, quiet: bool
+) -> None:
     from erase import steps
     from erase.cli._runs import begin
     from erase.cli._watch import ShownWatch
 
-    run = begin(pipeline, out)
+    run = begin(pipeline, out, parse_settings(settings))
+    if dry_run:
+        show_plan(run)
+        return
     if not run.place.is_first:  # another process of several, which trains along and tells nothing
         steps.help_train(run)
         return
-    with run.alone(), ShownWatch() as watch:
+    with run.alone(), ShownWatch(quiet=quiet) as watch:
         run.begin()
         steps.do("edit", run, watch)
-    _tell(steps.load_edit(run), run.edit_file)
+    _tell(steps.load_edit(run), run.edit_file, as_json=as_json)
 
 
-def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dict[str, Any], strength: float) -> None:
-
+def _made(
+    file: Path,
+    model: str,
+    task: Task,
+    *,
+    method: tuple[str, dict[str, Any]],
+    strength: float,
+    dry_run: bool,
+    quiet: bool,
+) -> Edit | None:
+    """The edit that options describe; None where only its plan is asked for, or by another process of several."""
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.edit import check_strength
@@ -117,21 +116,45 @@ def _write_edit(file: Path, model: str, *, task: Task, method: str, options: dic
         raise RunConflict(f"{file} exists already; give another file by --out.")
     check_strength(strength)
     opened = open_model(model)
-    chosen = method_for(method, options, model=opened, task=task)
+    chosen = method_for(method[0], method[1], model=opened, task=task)
     check_can_edit(chosen, opened)
+    if dry_run:
+        _show_plan(opened, task, chosen, file=file)
+        return None
     if not this_place().is_first:
         train_along(chosen, opened, task)
-        return
-    with ShownWatch() as watch:
-        watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method}")
+        return None
+    with ShownWatch(quiet=quiet) as watch:
+        watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method[0]}")
         work = Work(report=watch.count, observe=Observer(opened))
-        made = make_edit(chosen, opened, task, work=work, strength=strength)
-    made.save(file)
-    _tell(made, file)
+        return make_edit(chosen, opened, task, work=work, strength=strength)
 
 
-def _tell(edit: Edit, file: Path) -> None:
+def _show_plan(model: Model, task: Task, method: Any, *, file: Path) -> None:
+    """Prints what an edit would be made of; writes nothing."""
+    from dataclasses import asdict
+
+    options = ", ".join(f"{key} {value}" for key, value in asdict(method).items() if value not in ("", (), None))
+    typer.echo(
+        f"model     {model.title}, a {model.family} model with {len(model.sites())} weights that read the prompt"
+    )
+    for target in task.targets:
+        other = f", also called {', '.join(target.synonyms)}" if target.synonyms else ""
+        typer.echo(f"target    {target.name} → {target.anchor or 'nothing'}{other}")
+    typer.echo(f"keeps     {len(task.keeps)} concepts and {len(task.prompts)} prompts")
+    typer.echo(f"method    {registry.name_of(method)}: {options}")
+    typer.echo(f"nothing was written; the edit would be {file}")
+
+
+def _tell(edit: Edit, file: Path, *, as_json: bool) -> None:
     """Prints where an edit lies, and what its method saw of attributes before and after."""
+    from dataclasses import asdict
+
+    if as_json:
+        info = asdict(edit.info)
+        facts = {"edit": str(file), "content": edit.content, "weights": len(edit.touches), "rank": edit.rank}
+        typer.echo(json.dumps({**facts, **info}, indent=1, ensure_ascii=False))
+        return
     typer.echo(f"edit  {file}")
     record = edit.info.record
     for target, before, after in zip(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from erase.cli import _task
 from erase.cli._runs import DEFAULT_RUN
 
 Several = list[str]
@@ -23,6 +25,7 @@ def export(
     option: Annotated[Several | None, typer.Option(help="An option of the export, as key=value; repeatable.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the edit, of 1 as it was made.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; needed unless it is a run's.")] = None,
+    as_json: _task.Json = False,
 ) -> None:
     """Export an edited model or its edit.
 
@@ -32,7 +35,7 @@ def export(
     """
     from erase import steps
     from erase.cli._places import check_writable
-    from erase.cli.edit import parse_option
+    from erase.cli._task import parse_option
     from erase.errors import BadEdit
     from erase.foreign import edit_in
     from erase.models import open_model
@@ -51,6 +54,9 @@ def export(
     made = made if strength == 1.0 else made.scaled(strength)
     options = known | dict(parse_option(text) for text in option or [])
     place = steps.export(to, base, made, target=target, options=options)
+    if as_json:
+        typer.echo(json.dumps({"to": to, "path": str(place), "edit": made.content}, ensure_ascii=False))
+        return
     typer.echo(f"{to}  {place}")
     if to == "lora":
         from erase.export.lora import summary

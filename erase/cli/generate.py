@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from erase.cli import _task
 from erase.cli._runs import do_step, tell_notes
-from erase.cli._task import Allow
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -24,9 +25,7 @@ def generate(
     run: Annotated[
         Path | None, typer.Argument(help="A run's folder, or its name under runs/.", show_default=False)
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="An embedded model, a folder, a single file or an id of the hub.")
-    ] = "emoji",
+    model: _task.Model = "emoji",
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit, a LoRA, or edited tensors.")] = None,
     strength: Annotated[float, typer.Option(help="Strength at which the edit is applied.")] = 1.0,
     prompt: Annotated[Several | None, typer.Option("--prompt", "-p", help="A prompt; repeatable.")] = None,
@@ -42,7 +41,12 @@ def generate(
     batch: Annotated[int, typer.Option(help="Images computed at once, however few are asked for.")] = 32,
     attention: Annotated[str, typer.Option(help="sdpa, or xformers on CUDA.")] = "sdpa",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
-    allow: Allow = None,
+    as_json: _task.Json = False,
+    device: _task.Device = None,
+    dtype: _task.Dtype = "float32",
+    quiet: _task.Quiet = False,
+    verbose: _task.Verbose = False,
+    allow: _task.Allow = None,
 ) -> None:
     """Generate a run's images, or any others, before and after an edit.
 
@@ -53,15 +57,26 @@ def generate(
     from erase.errors import BadPrompts
 
     if run is not None:
-        if prompt or prompts or where or seed or edit:
-            raise BadPrompts("give a run's folder, or prompts, seeds and an edit, not both; a run names its own.")
-        typer.echo(f"images  {do_step(run, 'generate').folder}")
+        if prompt or prompts or where or seed or edit or dtype != "float32":
+            raise BadPrompts(
+                "give a run's folder, or prompts, seeds, an edit and a --dtype, not both; a run names its own."
+            )
+        tell([do_step(run, "generate", quiet=quiet).folder], as_json=as_json)
         return
     from erase.evaluate.sampler import Sampler
 
     sampler = Sampler(steps=steps, guidance=guidance, batch=batch, attention=attention)
     rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
-    for folder in generate_sides(rows, model, edit=edit, strength=strength, sampler=sampler, out=out):
+    made = generate_sides(rows, (model, dtype), edit=edit, strength=strength, sampler=sampler, out=out, quiet=quiet)
+    tell(made, as_json=as_json)
+
+
+def tell(folders: list[Path], *, as_json: bool) -> None:
+    """Prints where the images lie."""
+    if as_json:
+        typer.echo(json.dumps({"images": [str(folder) for folder in folders]}, ensure_ascii=False))
+        return
+    for folder in folders:
         typer.echo(f"images  {folder}")
 
 
@@ -92,9 +107,19 @@ def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, see
 
 
 def generate_sides(
-    rows: tuple[Row, ...], model: str, *, edit: Path | None, strength: float, sampler: Sampler, out: Path
+    rows: tuple[Row, ...],
+    model: tuple[str, str],
+    *,
+    edit: Path | None,
+    strength: float,
+    sampler: Sampler,
+    out: Path,
+    quiet: bool = False,
 ) -> list[Path]:
-    """The folders of the images that were made: before, and after where there is an edit."""
+    """The folders of the images that were made: before, and after where there is an edit.
+
+    `model`: its name and the precision in which it draws.
+    """
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.evaluate.ranks import stream_share, this_place
@@ -102,14 +127,14 @@ def generate_sides(
     from erase.models import open_model
 
     check_writable(out)
-    opened = open_model(model)
+    opened = open_model(model[0], torch_dtype=_task.dtype_of(model[1]))
     sides: dict[str, Edit | None] = {"before": None}
     if edit is not None:
         sides["after"] = edit_in(edit, opened).scaled(strength)
     place = this_place(out)
     if place.is_first and (line := opened.cut_line([row.prompt for row in rows])):
         typer.echo(line, err=True)
-    with ShownWatch() as watch, place.present():
+    with ShownWatch(quiet=quiet) as watch, place.present():
         watch.begin("generate", "making the images")
         for side, applied in sides.items():
             progress = partial(watch.count, side) if place.is_first else None

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from erase.export._inspection import Finding
 
 
 def inspect(
     *,
-    path: Annotated[Path, typer.Argument(help="A safetensors file or a model's folder.")],
+    path: Annotated[Path, typer.Argument(help="A safetensors file, a model's folder, or a run's (or its name).")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say what a file or folder is: which edit is in it, by what method, its tensors and hashes.
 
     [bold]erase inspect runs/erase-style/model[/]
     [bold]erase inspect something.safetensors --json[/]
+    [bold]erase inspect erase-style[/]
     """
     import json
 
     from erase.export._inspection import look_at
+    from erase.runs import RUNS
 
-    found = look_at(path)
+    run = next((one for one in (path, RUNS / path) if (one / "recipe.yaml").is_file()), None)
+    found = look_at(path) if run is None else _look_at_run(run)
     if as_json:
         typer.echo(json.dumps({"path": str(path), "what": found.what, **found.facts}, indent=1, ensure_ascii=False))
         return
@@ -30,3 +36,25 @@ def inspect(
     width = max(map(len, found.facts), default=0)
     for name, value in found.facts.items():
         typer.echo(f"  {name:<{width}}  {value}")
+
+
+def _look_at_run(folder: Path) -> Finding:
+    """What a run is, and how far."""
+    from erase import steps
+    from erase.export._inspection import Finding
+    from erase.runs import open_run
+
+    run = open_run(folder)
+    recipe = run.recipe
+    asked = {name: step for name, step in steps.STEPS.items() if step.is_asked(recipe)}
+    facts = {
+        "pipeline": recipe.name,
+        "model": recipe.model,
+        "task": ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in run.task.targets),
+        "keeps": f"{len(run.task.keeps)} concepts and {len(run.task.prompts)} prompts",
+        "edit": {"method": recipe.edit.method, "strength": recipe.edit.strength, **recipe.edit.options},
+        "done": [name for name, step in asked.items() if step.is_done(run)],
+        "to do": [name for name, step in asked.items() if not step.is_done(run)],
+        **{name: str(path) for name, path in steps.results(run).items() if name != "edit"},
+    }
+    return Finding("a run of erase", facts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase.cli._task import Allow
+from erase.cli import _task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,14 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")
     ] = None,
-    allow: Allow = None,
+    settings: _task.Settings = None,
+    dry_run: _task.DryRun = False,
+    as_json: _task.Json = False,
+    device: _task.Device = None,
+    dtype: _task.Dtype | None = None,
+    quiet: _task.Quiet = False,
+    verbose: _task.Verbose = False,
+    allow: _task.Allow = None,
 ) -> None:
     """Run a pipeline: edit, generate, score, grid, report, export.
 
@@ -33,6 +41,7 @@ def run(
     [bold]erase run[/]                                 erase a style from the embedded model
     [bold]erase run erase-object[/]                    another of `erase list pipelines`
     [bold]erase run mine.yaml --out runs/mine[/]       a pipeline of your own
+    [bold]erase run --set edit.method=uce --dry-run[/] what would be made with another method
     [bold]torchrun --nproc-per-node 2 -m erase run[/]  training and images by two processes, the same ones
     """
     from rich.console import Console
@@ -42,17 +51,29 @@ def run(
     from erase.cli._watch import ShownWatch
 
     started = time.monotonic()
-    current = begin(pipeline, out)
+    changes = _task.parse_settings([*(settings or []), *([f"generate.dtype={dtype}"] if dtype else [])])
+    current = begin(pipeline, out, changes)
+    if dry_run:
+        _task.show_plan(current)
+        return
     if not current.place.is_first:  # another process of several, which tells nothing
         steps.help_out(current)
         return
-    with current.alone(), ShownWatch() as watch, current.place.present():
+    with current.alone(), ShownWatch(quiet=quiet) as watch, current.place.present():
         current.begin()
         worked = steps.do_all(current, watch)
     seconds = time.monotonic() - started
     outcome = f"finished in {seconds:.0f} s" if worked else "was finished already; nothing was left to do"
-    show_summary(Console(), current, outcome)
+    tell_programs(current) if as_json else show_summary(Console(), current, outcome)
     steps.check_gate(current)
+
+
+def tell_programs(run: Run) -> None:
+    """Prints where everything lies as JSON."""
+    from erase import steps
+
+    results = {what: str(path) for what, path in steps.results(run).items()}
+    typer.echo(json.dumps({"run": str(run.folder), "results": results}, indent=1, ensure_ascii=False))
 
 
 def show_summary(console: Console, run: Run, outcome: str) -> None:

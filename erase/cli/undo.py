@@ -11,7 +11,9 @@ import typer
 def undo(
     *,
     exported: Annotated[Path, typer.Argument(help="A folder or single file that `erase export` wrote.")],
-    base: Annotated[str | None, typer.Option(help="The model that was edited.", show_default=False)] = None,
+    base: Annotated[
+        str | None, typer.Option("--model", "-m", "--base", help="The model that was edited.", show_default=False)
+    ] = None,
     reversal: Annotated[
         Path | None, typer.Option(help="A reversal file.", show_default="<exported>.reversal.safetensors")
     ] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase.cli._task import Allow
+from erase.cli import _task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +21,8 @@ Several = list[str]
 def verify(
     edited: Annotated[Path, typer.Argument(help="An edit, an edited model, its UNet's tensors or a LoRA.")],
     *,
-    base: Annotated[str, typer.Option("--base", "-b", help="The model before the edit.")] = "emoji",
-    protocol: Annotated[str, typer.Option("--protocol", "-p", help="One of `erase list protocols`, or a .yaml.")] = (
-        "gate"
-    ),
+    base: Annotated[str, typer.Option("--model", "-m", "--base", "-b", help="The model before the edit.")] = "emoji",
+    protocol: Annotated[str, typer.Option("--protocol", help="One of `erase list protocols`, or a .yaml.")] = ("gate"),
     kind: Annotated[str, typer.Option(help="With --target: style, object, unsafe or identity.")] = "style",
     target: Annotated[
         Several | None, typer.Option("--target", "-t", help="What was erased, if the edit does not say; repeatable.")
@@ -38,15 +36,19 @@ def verify(
         "verify"
     ),
     json: Annotated[bool, typer.Option("--json", help="Print verdict.json instead of the table.")] = False,
-    allow: Allow = None,
+    device: _task.Device = None,
+    dtype: _task.Dtype = "float32",
+    quiet: _task.Quiet = False,
+    verbose: _task.Verbose = False,
+    allow: _task.Allow = None,
 ) -> None:
     """Verify an edit: exit code 0 if the concept is gone and the rest is not, 3 with the reasons otherwise.
 
-    [bold]erase verify runs/erase-style/edit.safetensors --base emoji[/]
-    [bold]erase verify edited --base sd15 -p object --with classifier=resnet-50[/]
+    [bold]erase verify runs/erase-style/edit.safetensors -m emoji[/]
+    [bold]erase verify edited -m sd15 --protocol object --with classifier=resnet-50[/]
     """
     named = (kind, target or [], synonym or [], keep or [])
-    result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out)
+    result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out, drawn=(dtype, quiet))
     if result is None:  # another process of several, which has made its share of the images
         return
     if json:
@@ -67,6 +69,7 @@ def _verify(
     named: tuple[str, Several, Several, Several],
     given: dict[str, Path],
     out: Path,
+    drawn: tuple[str, bool],
 ) -> Result | None:
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
@@ -77,15 +80,20 @@ def _verify(
     from erase.models import open_model
 
     check_writable(out)
-    chosen, model, place = load_protocol(protocol), open_model(base), this_place(out)
+    chosen, model, place = (
+        load_protocol(protocol),
+        open_model(base, torch_dtype=_task.dtype_of(drawn[0])),
+        this_place(out),
+    )
     opened = verifying.open_edited(edited, model)
+    opened.model.torch_dtype = model.torch_dtype
     kind, targets, synonyms, keeps = named
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
     judged = Given(given, model.judge_folder)
     if not place.is_first:
         verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
         return None
-    with ShownWatch() as watch, place.present():
+    with ShownWatch(quiet=drawn[1]) as watch, place.present():
         watch.begin("verify", chosen.title)
         return verifying.verify(
             model, opened, chosen, task=task, given=judged, folder=out, count=watch.count, place=place
@@ -94,9 +102,7 @@ def _verify(
 
 def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Several, keeps: Several) -> Task:
     """The task that the options name, else the edit's own; raises BadTask if there is neither."""
-    from dataclasses import replace
-
-    from erase.cli.edit import make_task
+    from erase.cli._task import make_task, with_synonyms
     from erase.errors import BadTask
     from erase.task import Task
 
@@ -108,9 +114,7 @@ def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Seve
         task = make_task(kind, targets, anchors=[], keeps=keeps)
     if not synonyms:
         return task
-    if len(task.targets) > 1:
-        raise BadTask(f"--synonym with {len(task.targets)} targets does not say whose it is; verify them one by one.")
-    return replace(task, targets=(replace(task.targets[0], synonyms=tuple(synonyms)),))
+    return with_synonyms(task, synonyms)
 
 
 def parse_given(texts: Several) -> dict[str, Path]:

@@ -75,7 +75,7 @@ def test_a_verification_of_a_name_that_is_too_long_for_its_clip_makes_nothing(
         encoding="utf-8",
     )
     names = {"--target": "cat", "--keep": "car"} | {option: NAME}
-    places = ("--base", short_sighted, "-p", tmp_path / "mine.yaml", "-o", tmp_path / "out", "--kind", "object")
+    places = ("--base", short_sighted, "--protocol", tmp_path / "mine.yaml", "-o", tmp_path / "out", "--kind", "object")
     task = [word for pair in names.items() for word in pair]
     line = refused(capsys, "verify", tmp_path / "edit.safetensors", *places, *task)
     assert "tokens that the CLIP in" in line

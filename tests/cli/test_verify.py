@@ -128,7 +128,7 @@ def test_a_detector_that_breaks_is_an_error_and_no_verdict(
 def test_an_unknown_protocol_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str], tiny_copy: Path, tiny_model: Path
 ) -> None:
-    line = refused(capsys, "verify", tiny_copy, "--base", tiny_model, "-p", "canvas/sauron", *OPTIONS)
+    line = refused(capsys, "verify", tiny_copy, "--base", tiny_model, "--protocol", "canvas/sauron", *OPTIONS)
     assert 'protocol "canvas/sauron" does not exist' in line
     assert 'did you mean "canvas/sauron-agg"?' in line
 
