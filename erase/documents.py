@@ -28,7 +28,9 @@ _COLLECTIONS = {dict: "keys and values", list: "a list", str: "text", type(None)
 class Form(BaseModel):
     """Base of every mapping in a file: unchangeable, and a key that it does not have is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True, validate_by_name=False
+    )
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -117,9 +117,12 @@ class SelectionForm(Form):
 
 
 class GenerateForm(Form):
-    """Which images to make; `seeds` and `where` serve every selection that has none of its own."""
+    """Which images to make; `seeds` and `where` serve every selection that has none of its own.
 
-    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(_named)], ...], BeforeValidator(_selections)]
+    Without `prompts`, those that the run's protocol asks for.
+    """
+
+    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(_named)], ...], BeforeValidator(_selections)] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
     steps: int = 25
@@ -127,6 +130,18 @@ class GenerateForm(Form):
     batch: int = 32
     attention: Literal["sdpa", "xformers"] = "sdpa"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+class VerifyForm(Form):
+    """By which protocol and with what a run is judged.
+
+    `protocol`: one of `erase list protocols` or a .yaml, which gives the prompts where `generate` names none; by the
+    model and the targets' kind where left out. `with`: what the judge needs, such as `{clip: FOLDER}` for a model that
+    comes without one.
+    """
+
+    protocol: str = ""
+    given: dict[str, str] = Field(default_factory=dict, alias="with")
 
 
 class GridForm(Form):
@@ -156,7 +171,8 @@ class Pipeline(Form):
     model: str
     task: TaskForm
     edit: EditForm = EditForm()
-    generate: GenerateForm
+    generate: GenerateForm = GenerateForm()
+    verify: VerifyForm = VerifyForm()
     score: Words = ("clip", "clip_accuracy", "judge")
     grid: GridForm | None = GridForm()
     gate: GateForm = GateForm()
@@ -177,7 +193,7 @@ class Pipeline(Form):
     def make_task(self) -> Task:
         """The task; raises BadTask."""
         targets = tuple(_target(target, self.task) for target in self.task.targets)
-        if any(" " in target.name and not target.pair for target in targets):
+        if self.generate.prompts and any(" " in target.name and not target.pair for target in targets):
             rows = self.make_rows()
             targets = tuple(paired(target, rows) for target in targets)
         kept = _kept_of_set(self.task.keeps, targets)
@@ -197,6 +213,11 @@ class Pipeline(Form):
 
         Raises UnknownName, BadPrompts, RunConflict.
         """
+        if not self.generate.prompts:
+            from erase.evaluate.cases import rows_asked
+            from erase.evaluate.protocol import load_protocol
+
+            return rows_asked(load_protocol(self.protocol), self.make_task())
         rows = [
             row
             for selection in self.generate.prompts
@@ -215,6 +236,14 @@ class Pipeline(Form):
 
         chosen = self.generate
         return Sampler(steps=chosen.steps, guidance=chosen.guidance, batch=chosen.batch, attention=chosen.attention)
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that asks, where `generate` names no prompts: the model's own, or that of the targets' kind."""
+        if self.verify.protocol:
+            return self.verify.protocol
+        embedded = self.model in names.known("models") or (names.path_of(self.model) / "judge").is_dir()
+        return "emoji" if embedded else f"any-{self.task.kind}"
 
 
 def load_pipeline(name_or_path: str = DEFAULT, changes: Mapping[str, Any] | None = None) -> Pipeline:
@@ -252,9 +281,27 @@ def resolve(pipeline: Pipeline) -> Pipeline:
     keeps = KeepsForm(**named, prompts=task.prompts)
     task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=keeps)
     edit = _resolve_method(pipeline.edit)
-    changes = {"model": _absolute("models", pipeline.model), "task": task_form, "edit": edit, "generate": generate}
+    if not pipeline.generate.prompts:
+        generate = generate.model_copy(update=_sampled(pipeline))
+    given = {name: _absolute("models", path) for name, path in pipeline.verify.given.items()}
+    verify = VerifyForm(protocol="" if pipeline.generate.prompts else pipeline.protocol, **{"with": given})
+    changes = {
+        "model": _absolute("models", pipeline.model),
+        "task": task_form,
+        "edit": edit,
+        "generate": generate,
+        "verify": verify,
+    }
     resolved = pipeline.model_copy(update=changes)
     return resolved.model_copy(update={"hash": resolved.identity})
+
+
+def _sampled(pipeline: Pipeline) -> dict[str, Any]:
+    """The protocol's own settings of the sampler, where the pipeline leaves them out."""
+    from erase.evaluate.protocol import load_protocol
+
+    own = load_protocol(pipeline.protocol).form.sampler.model_dump()
+    return {name: value for name, value in own.items() if name not in pipeline.generate.model_fields_set}
 
 
 def _check_names(pipeline: Pipeline) -> None:

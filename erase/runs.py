@@ -25,6 +25,7 @@ from erase.task import Task
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.evaluate.judges import ImageJudge
     from erase.evaluate.ranks import Place
     from erase.evaluate.readings import Readings
     from erase.evaluate.score import Scores
@@ -72,6 +73,21 @@ class Run:
         from erase.evaluate.readings import Readings
 
         return Readings()
+
+    @cached_property
+    def judge(self) -> ImageJudge | None:
+        """Who judges the run's images: the CLIP that was given, else the model's own judge, else the field's CLIP.
+
+        None where the recipe asks for no score. Raises ScoreFailed if there is none.
+        """
+        from erase.evaluate.judges import ImageJudge, find_clip
+
+        given = self.recipe.verify.given
+        if not self.recipe.score:
+            return None
+        if self.model.judge_folder is not None and "clip" not in given:
+            return ImageJudge.embedded(self.model.judge_folder)
+        return ImageJudge.of_clip(find_clip(given.get("clip", "")), self.task)
 
     @cached_property
     def place(self) -> Place:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from erase.errors import BadEdit, GateFailed, ScoreFailed
+from erase.errors import BadEdit, GateFailed
 from erase.files import write_atomically
 from erase.options import check_can_edit, check_can_export, export_with, make_edit, train_along
 from erase.runs import SIDES, Run
@@ -70,16 +70,12 @@ def check(run: Run) -> None:
     run.model.check_sampling()
     run.model.check_prompts([text for target in run.task.targets for text in (*target.words, target.anchor)])
     _ = run.model.fingerprint  # reads every weight that the edit depends on
-    if run.model.judge_folder is None and run.recipe.score:
-        raise ScoreFailed(f"{run.recipe.model} comes without a judge, which scores need; give `score: []`.")
-    if run.model.judge_folder is not None and "judge" in run.recipe.score:
-        from erase.evaluate.scores.judge import check_labels
-
-        check_labels(run.model.judge_folder, run.recipe.make_rows())
-    if run.model.judge_folder is not None and "clip_accuracy" in run.recipe.score:
+    if run.judge is not None and "judge" in run.recipe.score:
+        run.judge.check_labels(run.recipe.make_rows())
+    if run.judge is not None and "clip_accuracy" in run.recipe.score:
         from erase.evaluate.scores.clip_accuracy import check_names
 
-        check_names(run.model.judge_folder, run.task)
+        check_names(run.judge.clip, run.task)
 
 
 def do_all(run: Run, watch: Watch) -> bool:
@@ -208,7 +204,7 @@ def _generate(run: Run, watch: Watch) -> None:
         _log.warning("%s", line)
     folders = {side: run.images(side) for side in SIDES}
     run.clear_changed_images()
-    reader = Reader(run.model.judge_folder, networks_of(run.recipe.score), run.readings)
+    reader = Reader(run.judge, networks_of(run.recipe.score), run.readings)
     pairs = make_pairs(
         run.model, rows, folders, edit=edit, sampler=sampler, reader=reader, count=watch.count, place=run.place
     )
@@ -219,7 +215,7 @@ def _score(run: Run, watch: Watch) -> None:
     from erase.evaluate.score import score
 
     shots = [shot for pair in _shots(run) for shot in pair]
-    scores = score(run.task, shots, scorers=run.recipe.score, judge=run.model.judge_folder, readings=run.readings)
+    scores = score(run.task, shots, scorers=run.recipe.score, judge=run.judge, readings=run.readings)
     write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
 
 

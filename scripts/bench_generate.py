@@ -27,6 +27,7 @@ from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.generate import ddim, generate, start, stream
 from erase.evaluate.making import Reader
 from erase.evaluate.ranks import stream_share, this_place
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.readings import AT_ONCE, Readings
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture
@@ -61,7 +62,7 @@ def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler
 def ours(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
     """The loop of `erase run`: batches of one size, each prompt encoded once, images read while the next are made."""
     readings = Readings()
-    reader = Reader(model.judge_folder, ("clip",), readings)
+    reader = Reader(ImageJudge.embedded(judge_of(model)), ("clip",), readings)
     made: list[Path] = []
 
     def paths() -> Iterator[Path]:

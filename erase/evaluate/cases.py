@@ -11,6 +11,7 @@ from erase import registry
 from erase.errors import BadProtocol
 from erase.evaluate.declared import DeclaredSet, load_declared
 from erase.evaluate.detections import ANYTHING
+from erase.evaluate.neighbours import beside, choices
 from erase.evaluate.protocol import Case, PartForm, Protocol
 from erase.prompts import PromptSet, Row, fill, load_prompts
 from erase.task import Target, Task
@@ -39,16 +40,32 @@ def make_cases(protocol: Protocol, task: Task, given: Mapping[str, Path] | None 
     return tuple(cases)
 
 
+def rows_asked(protocol: Protocol, task: Task) -> tuple[Row, ...]:
+    """Every image that a protocol asks for, also of prompts that name no concept, once each, in the file's order.
+
+    Raises BadProtocol, BadPrompts, UnknownName.
+    """
+    cases: list[Case] = []
+    for part in protocol.form.prompts:
+        if part.only in (None, task.domain):
+            made = _from_set(protocol, part, task, given={}) if part.set else _from_templates(protocol, part, task)
+            cases += evenly(list(made), part.limit)
+    return rows_of(cases)
+
+
 def rows_of(cases: Sequence[Case]) -> tuple[Row, ...]:
     """Every image that the questions need, once each."""
     unique = {(case.row.prompt, case.row.seed): case.row for case in cases}
     return tuple(unique.values())
 
 
-def concepts_of(cases: Sequence[Case], task: Task) -> tuple[str, ...]:
-    """Every concept that a detector may have to tell from the others: those asked for, and what targets become."""
-    anchors = [target.anchor for target in task.targets if target.anchor]
-    return tuple(dict.fromkeys([*(case.concept for case in cases), *anchors]))
+def concepts_of(cases: Sequence[Case], task: Task, *, beside_names: bool = False) -> tuple[str, ...]:
+    """Every concept that a detector may have to tell from the others: those asked for, and what targets become.
+
+    `beside_names`: the names of the kind that the package carries, too.
+    """
+    more = choices(task) if beside_names else [target.anchor for target in task.targets if target.anchor]
+    return tuple(dict.fromkeys([*(case.concept for case in cases), *more]))
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,7 @@ def _from_templates(protocol: Protocol, part: PartForm, task: Task) -> Iterator[
             for labels in (dict(pairs) for pairs in product(*axes)):
                 prompt = fill(template, labels | {"word": word})
                 said = fill(caption, labels | {"word": word}) if caption else ""
-                named = labels | {task.domain: concept}
+                named = labels | ({task.domain: concept} if concept else {})
                 for seed in part.seeds or protocol.form.seeds:
                     row = Row(prompt, seed, named)
                     yield Case(row, part.role, part.aspect, concept, caption=said, labels=named)
@@ -156,6 +173,9 @@ def words_of(part: PartForm, task: Task) -> Iterator[tuple[str, str]]:
     """Pairs of the concept to be seen and the word that asks for it."""
     if part.fill == "keeps":
         yield from ((keep.name, keep.name) for keep in task.keeps if keep.domain == task.domain)
+        return
+    if part.fill in ("neighbours", "nothing"):
+        yield from ((word, word) for word in (beside(task) if part.fill == "neighbours" else ("",)))
         return
     for target in task.targets:
         for word in _words(part, target):

@@ -37,6 +37,8 @@ class Given:
         embedded = {"judge": "", "clip": "clip", "clip_zero_shot": "clip"}
         if name in self.paths:
             return self.paths[name]
+        if name == "clip_zero_shot" and "clip" in self.paths:
+            return self.paths["clip"]
         if self.judge is not None and name in embedded:
             return self.judge / embedded[name]
         raise ScoreFailed(f"{purpose} needs a local path; give it as {name}=PATH.")
@@ -138,7 +140,8 @@ def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: G
     watchers = []
     for roles in [both] if shared else [both[:1], both[1:]]:
         chosen = [case for case in cases if case.role in roles]
-        labels, keys = concepts_of(chosen, task), frozenset(map(_key, chosen))
+        named = any(part.fill == "neighbours" for part in protocol.form.prompts)
+        labels, keys = concepts_of(chosen, task, beside_names=named), frozenset(map(_key, chosen))
         captions = {case.concept for case in chosen if not case.domain}
         for form in protocol.detectors(roles[0]):
             detector = build_detector(form, labels, given)

@@ -10,6 +10,7 @@ from pathlib import Path
 from erase.edit import Edit
 from erase.errors import BadEdit
 from erase.evaluate.generate import row_key
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.ranks import Place, stream_share
 from erase.evaluate.readings import AT_ONCE, Readings
 from erase.evaluate.sampler import Sampler
@@ -25,7 +26,7 @@ Count = Callable[[str, int, int], None]  # what is counted, done, in all
 class Reader:
     """The judge's networks of these names, and where what they say is kept; it reads nothing without a judge."""
 
-    judge: Path | None = None
+    judge: ImageJudge | None = None
     networks: tuple[str, ...] = ()
     readings: Readings = field(default_factory=Readings)
 
@@ -33,7 +34,7 @@ class Reader:
         if self.judge is not None and self.networks:
             pixels = {path.stem: read_pixels(path) for path in paths}
             whole = {name: one for name, one in pixels.items() if one is not None}
-            self.readings.ahead(self.judge, self.networks, whole)
+            self.judge.ahead(self.readings, self.networks, whole)
 
 
 def make_pairs(

@@ -50,7 +50,8 @@ class PartForm(Form):
 
     Prompts come from a `set` (of this project, or declared: its file is then given by the user), of whose rows `of`
     keeps those that name a target, or another concept of its kind, or all; or from `templates` whose slot {word} takes
-    the words that `fill` names. `see` is the domain of the concept that the detector looks for.
+    the words that `fill` names: `neighbours` are the keeps of the targets' kind and, where these are few, names of
+    the kind that the package carries; `nothing` are prompts without a word of the task. `see` is the domain of the concept that the detector looks for.
     """
 
     role: Role
@@ -61,7 +62,7 @@ class PartForm(Form):
     templates: Words = ()
     captions: Words = ()
     axes: dict[str, Words] = Field(default_factory=dict)
-    fill: Literal["names", "synonyms", "anchors", "keeps", "related"] = "names"
+    fill: Literal["names", "synonyms", "anchors", "keeps", "related", "neighbours", "nothing"] = "names"
     related: dict[str, Words] = Field(default_factory=dict)
     see: Literal["task", "cross", "style", "object", "identity", "prompt", "anything"] = "task"
     only: Literal["style", "object", "identity"] | None = None

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from erase.errors import ScoreFailed
 from erase.evaluate._clip import ClipTowers
+from erase.evaluate.detectors._pictures import preparation_of
 from erase.evaluate.networks import load_network
 from erase.evaluate.shots import resized
 from erase.evaluate.stream import batched
@@ -44,7 +46,14 @@ class Readings:
     def vectors(self, folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The unit vector, [width], that the CLIP in a folder gives each image; raises ScoreFailed if it cannot."""
         towers = self.towers(folder)
-        return self._read(folder, pixels, towers.batch, side=towers.side)
+        if not (folder / "preprocessor_config.json").is_file():  # it takes pixels in -1 .. 1, as they are
+            return self._read(folder, pixels, towers.batch, side=towers.side)
+        prepare = preparation_of(folder, side=towers.side)
+        said = self._said.setdefault(folder, {})
+        for names in batched([name for name in pixels if name not in said], AT_ONCE):
+            with torch.inference_mode():
+                said |= dict(zip(names, towers.batch(prepare([_picture(pixels[name]) for name in names])), strict=True))
+        return {name: said[name] for name in pixels}
 
     def ahead(self, judge: Path, networks: Sequence[str], pixels: Mapping[str, Tensor]) -> None:
         """Reads images by the networks of these names in a judge's folder, so that scores find it done."""
@@ -65,3 +74,8 @@ class Readings:
             rows = network(torch.stack([resized(pixels[name], side) for name in filled]))
             said |= dict(zip(names, rows[: len(names)], strict=True))
         return {name: said[name] for name in pixels}
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    """Pixels [3, height, width] in -1 .. 1 as the picture of 8 bits that they were read from."""
+    return Image.fromarray(((pixels.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy())

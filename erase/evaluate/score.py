@@ -11,6 +11,7 @@ from erase import documents, registry
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Figure
 from erase.evaluate.gate import Limits
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.readings import Readings
 from erase.evaluate.shots import Shot, split_readable
 from erase.files import content_hash, hash_if_there
@@ -93,14 +94,22 @@ def networks_of(scorers: Sequence[str]) -> tuple[str, ...]:
 
 
 def score(
-    task: Task, shots: Sequence[Shot], *, scorers: Sequence[str], judge: Path | None, readings: Readings | None = None
+    task: Task,
+    shots: Sequence[Shot],
+    *,
+    scorers: Sequence[str],
+    judge: Path | ImageJudge | None,
+    readings: Readings | None = None,
 ) -> Scores:
     """The scores of the images by the scorers of these names; what `readings` hold is not read again.
+
+    `judge` is the folder of a judge that a model comes with, or who judges in its place.
 
     Raises UnknownName, and ScoreFailed if there is nothing to score with, no image, or a scorer fails.
     """
     if judge is None:
-        raise ScoreFailed("the model comes without a judge; scores need one in its folder judge/.")
+        raise ScoreFailed("the model comes without a judge; give a CLIP to judge by.")
+    who = judge if isinstance(judge, ImageJudge) else ImageJudge.embedded(judge)
     if not shots:
         raise ScoreFailed("there are no images to score; run `erase generate` first.")
     readable, missing = split_readable(shots)
@@ -108,11 +117,12 @@ def score(
         raise ScoreFailed(f"none of the {len(shots)} images can be read; run `erase generate` anew.")
     pixels = {shot.id: one for shot, one in readable}
     readings = readings or Readings()
-    measured = [_class(name)(judge, readings)(task, shots, pixels) for name in scorers]
+    measured = [_class(name)(who, readings)(task, shots, pixels) for name in scorers]
     return Scores(
         figures=tuple(figure for part in measured for figure in part.figures),
         verdicts={name: seen for part in measured for name, seen in part.verdicts.items()},
         missing=tuple(shot.id for shot in missing),
+        protocol=f"canvas/{who.name}",
         images={shot.id: hash_if_there(shot.path) if shot.id in pixels else "" for shot in shots},
     )
 

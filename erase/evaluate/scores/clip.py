@@ -1,4 +1,4 @@
-"""CLIP score: 100 times the cosine of an image and its prompt, by the judge's own CLIP.
+"""CLIP score: 100 times the cosine of an image and its prompt, by the judge's CLIP.
 
 Not comparable with scores of another CLIP; `version` names it. A missing image has the worst score: 0, or 100 where
 lower is better.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
 from erase.evaluate.figures import Direction, Measured, mean
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.readings import Readings
 from erase.evaluate.shots import GROUPS, SIDES, Shot
 from erase.task import Task
@@ -25,15 +25,16 @@ VERSION = "clip/emoji-judge-x100-v1"
 class Clip:
     """Mean CLIP score by group and side."""
 
-    folder: Path
+    judge: ImageJudge
     readings: Readings = field(default_factory=Readings)
 
     reads: ClassVar = ("clip",)
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
-        network = self.folder / "clip"
+        network = self.judge.clip
         images = self.readings.vectors(network, pixels)
         texts = self.readings.towers(network).texts([shot.row.prompt for shot in shots], cut=True)
+        version = VERSION if self.judge.folder else f"clip/{network.name}-x100-v1"
         figures = []
         for group in GROUPS:
             direction: Direction = "lower" if group == "erased" else "higher"
@@ -46,6 +47,6 @@ class Clip:
                 }
                 if items:
                     figures.append(
-                        mean(items, name="clip", group=group, side=side, direction=direction, version=VERSION)
+                        mean(items, name="clip", group=group, side=side, direction=direction, version=version)
                     )
         return Measured(tuple(figures))

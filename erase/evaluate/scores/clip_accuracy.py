@@ -15,6 +15,7 @@ from torch import Tensor
 
 from erase.evaluate._clip import ClipTowers
 from erase.evaluate.figures import Measured, rate
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.readings import Readings
 from erase.evaluate.shots import SIDES, Shot, target_of
 from erase.prompts import Row
@@ -27,14 +28,14 @@ VERSION = "clip-accuracy/emoji-judge-v1"
 class ClipAccuracy:
     """Share of erased images nearer to the target than to its anchor."""
 
-    folder: Path
+    judge: ImageJudge
     readings: Readings = field(default_factory=Readings)
 
     reads: ClassVar = ("clip",)
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
         erased = [shot for shot in shots if shot.group == "erased"]
-        network = self.folder / "clip"
+        network = self.judge.clip
         is_cut = self.readings.towers(network).is_cut
         pairs = {shot.id: text_pair(shot.row, target_of(shot.row, task), is_cut) for shot in erased}
         images = self.readings.vectors(network, {shot.id: pixels[shot.id] for shot in erased if shot.id in pixels})
@@ -59,9 +60,9 @@ class ClipAccuracy:
         return Measured(tuple(figures))
 
 
-def check_names(folder: Path, task: Task) -> None:
+def check_names(clip: Path, task: Task) -> None:
     """Raises ScoreFailed for a target or an anchor that a judge's CLIP does not read to its end."""
-    ClipTowers(folder / "clip").check([name for target in task.targets for name in (target.name, target.anchor)])
+    ClipTowers(clip).check([name for target in task.targets for name in (target.name, target.anchor)])
 
 
 def text_pair(row: Row, target: Target, is_cut: Callable[[str], bool] = lambda text: False) -> tuple[str, str]:

@@ -8,24 +8,21 @@ not erased, and as not recognised where it should be.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
-from erase import registry
-from erase.errors import ScoreFailed
 from erase.evaluate.figures import Direction, Figure, Measured, rate
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.readings import Readings
 from erase.evaluate.shots import GROUPS, SIDES, Shot, target_of
-from erase.prompts import Row
 from erase.task import Task, same
 
 VERSION = "canvas/emoji-v1"
-DOMAINS = ("style", "object")
+DOMAINS = ("style", "object", "identity")
 Verdicts = Mapping[str, Mapping[str, str]]
 
 
@@ -33,38 +30,19 @@ Verdicts = Mapping[str, Mapping[str, str]]
 class Judge:
     """Accuracies of a judge's style and object classifiers, and UA, IRA, CRA."""
 
-    folder: Path
+    judge: ImageJudge
     readings: Readings = field(default_factory=Readings)
 
     reads: ClassVar = DOMAINS
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
-        check_labels(self.folder, [shot.row for shot in shots])
-        labels = {domain: self.readings.labels(self.folder / domain, pixels) for domain in DOMAINS}
-        verdicts = {name: {domain: labels[domain][name] for domain in DOMAINS} for name in pixels}
-        figures = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)]
-        return Measured(tuple(figures), verdicts)
-
-
-def check_labels(folder: Path, rows: Sequence[Row]) -> None:
-    """Raises ScoreFailed for a label that a judge cannot give: its images would all pass for erased."""
-    for domain in DOMAINS:
-        known = known_labels(folder / domain)
-        for row in rows:
-            if (label := row.labels.get(domain)) is not None and not any(same(label, one) for one in known):
-                said = registry.nearest(f"{domain} label", label, known)
-                raise ScoreFailed(f"the judge cannot score what it does not know: {said}")
-
-
-def known_labels(folder: Path) -> list[str]:
-    """The labels that a classifier gives, as its settings list them; raises ScoreFailed."""
-    try:
-        return [
-            str(label)
-            for label in json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"].values()
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ScoreFailed(f"the judge in {folder} cannot be loaded: {type(error).__name__}, {error}") from error
+        self.judge.check_labels([shot.row for shot in shots])
+        domains = self.judge.domains
+        labels = {domain: self.judge.see(self.readings, domain, pixels) for domain in domains}
+        verdicts = {name: {domain: labels[domain][name] for domain in domains} for name in pixels}
+        measured = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)]
+        version = f"canvas/{self.judge.name}"
+        return Measured(tuple(replace(figure, version=version) for figure in measured), verdicts)
 
 
 def classify(folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
@@ -83,8 +61,14 @@ def canvas(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure
         crossed = [shot for shot in square if other in shot.row.labels]
         figures.append(unlearned(task, [shot for shot in square if shot.group == "erased"], verdicts))
         figures.append(accuracy("ira", [shot for shot in square if shot.group == "kept"], verdicts, domain=task.domain))
-        figures.append(accuracy("cra", crossed, verdicts, domain=other))
+        if other in seen_domains(verdicts):
+            figures.append(accuracy("cra", crossed, verdicts, domain=other))
     return [figure for figure in figures if figure is not None]
+
+
+def seen_domains(verdicts: Verdicts) -> list[str]:
+    """The domains in which a judge has seen concepts."""
+    return [domain for domain in DOMAINS if any(domain in seen for seen in verdicts.values())]
 
 
 def unlearned(task: Task, erased: Sequence[Shot], verdicts: Verdicts) -> Figure | None:
@@ -100,7 +84,7 @@ def unlearned(task: Task, erased: Sequence[Shot], verdicts: Verdicts) -> Figure 
 def accuracies(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure]:
     """Accuracy in either domain, by group and side, of the images whose prompt names that domain."""
     figures = []
-    for domain in DOMAINS:
+    for domain in seen_domains(verdicts):
         for group in GROUPS:
             lower = group == "erased" and domain == task.domain
             for side in SIDES:

@@ -41,12 +41,12 @@ def ruined(row: Row) -> Mapping[str, str]:
     return {"style": "blob", "object": "house"}
 
 
-def square(words: str = "a {object} in {style} style") -> list[Row]:
+def square(words: str = "a {object} in {style} style", *, seeds: int = 2) -> list[Row]:
     rows = [
         Row(words.format(style=style, object=name), seed, {"style": style, "object": name})
         for style in STYLES
         for name in OBJECTS
-        for seed in (0, 1)
+        for seed in range(seeds)
     ]
     return [*rows, Row("a picture of a rose", 0, {"object": "rose"})]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from erase.evaluate.report.reasons import reasons_of
 from erase.evaluate.report.verdict import names_of, reach_verdict
 from erase.evaluate.score import Scores
 from erase.task import Target, Task
-from tests.evaluate.report.made import See, as_asked, erased, harsh, made, ruined
+from tests.evaluate.report.made import See, as_asked, erased, harsh, ruined, square
+from tests.evaluate.report.made import made as few
+
+
+made = partial(few, rows=square(seeds=10))  # 20 images of the target: all gone prove 80 %
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,14 @@ def test_a_figure_that_was_not_measured_fails_its_bound(tmp_path: Path) -> None:
 
 
 def test_a_bound_reached_by_few_images_is_said_to_be_unsure(tmp_path: Path) -> None:
-    remarks = reach_verdict(made(tmp_path)).remarks
+    verdict = reach_verdict(few(tmp_path))
+    remarks = verdict.remarks
+    assert (verdict.state, verdict.headline) == (
+        "failed",
+        "Too few images to tell whether “noto” is gone and the rest stays.",
+    )
+    assert any("gone: its own prompts is 100.0% of 4 images" in remark for remark in remarks)
+    assert any("16 images at this rate" in remark for remark in remarks)
     # All of 4 images: Wilson's interval begins at 4 / (4 + 1.96²) = 51.0 %.
     assert "UA reaches its bound of 80 %, but its interval begins at 51.0 %: too few images (4) to be sure." in remarks
 
@@ -84,9 +96,9 @@ def test_targets_are_named_or_counted() -> None:
 @pytest.mark.parametrize(
     ("after", "said"),
     [
-        (as_asked, ["Still there: asked by its own prompts, the target is in 4 of 4 images: a cat in noto style"]),
-        (harsh, ["Over-erased: of the others of its kind, 4 of 8 images that were right are right now; lost: twemoji"]),
-        (ruined, ["Model destroyed: only 4 of 21 images that were right before are right now."]),
+        (as_asked, ["Still there: asked by its own prompts, the target is in 20 of 20 images: a cat in noto style"]),
+        (harsh, ["Over-erased: of the others of its kind, 20 of 40 images that were right are right now; lost: twemoji"]),
+        (ruined, ["Model destroyed: only 20 of 101 images that were right before are right now."]),
     ],
 )
 def test_a_failed_run_says_why_in_the_words_of_the_gate(tmp_path: Path, after: See, said: list[str]) -> None:
@@ -100,7 +112,7 @@ def test_an_edit_that_changes_no_pixel_is_told(tmp_path: Path) -> None:
     for pair in findings.pairs:
         pair.after.path.write_bytes(pair.before.path.read_bytes())
     remarks = reach_verdict(findings).remarks
-    assert "Nothing changed: 4 of 4 images of the target are as before the edit." in remarks
+    assert "Nothing changed: 20 of 20 images of the target are as before the edit." in remarks
 
 
 def test_white_images_are_a_broken_model_whatever_the_judge_says(tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_white_images_are_a_broken_model_whatever_the_judge_says(tmp_path: Path)
     for pair in findings.pairs:
         Image.new("RGB", (16, 16), "white").save(pair.after.path)
     remarks = reach_verdict(findings).remarks
-    assert "Model destroyed: 21 of 21 images that must stay are of one colour." in remarks
+    assert "Model destroyed: 101 of 101 images that must stay are of one colour." in remarks
 
 
 def test_a_run_that_passes_needs_no_reason(tmp_path: Path) -> None:
