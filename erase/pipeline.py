@@ -151,7 +151,10 @@ class GridForm(Form):
 
 
 class GateForm(Form):
-    """Lower bounds on figures of the after side; a figure below its bound fails the run."""
+    """Lower bounds on figures of the after side: 80 % where left out, and none of a figure that nothing measures.
+
+    A figure whose interval begins below its bound fails the run.
+    """
 
     ua: Share | None = None
     ira: Share | None = None
@@ -175,7 +178,7 @@ class Pipeline(Form):
     verify: VerifyForm = VerifyForm()
     score: Words = ("clip", "clip_accuracy", "judge")
     grid: GridForm | None = GridForm()
-    gate: GateForm = GateForm()
+    gate: GateForm | None = GateForm()
     export: Words = ("patch", "folder")
     hash: str = ""
 
@@ -242,7 +245,7 @@ class Pipeline(Form):
         """The protocol that asks, where `generate` names no prompts: the model's own, or that of the targets' kind."""
         if self.verify.protocol:
             return self.verify.protocol
-        embedded = self.model in names.known("models") or (names.path_of(self.model) / "judge").is_dir()
+        embedded = self.model in registry.known("models") or (registry.path_of(self.model) / "judge").is_dir()
         return "emoji" if embedded else f"any-{self.task.kind}"
 
 
@@ -250,6 +253,14 @@ def load_pipeline(name_or_path: str = DEFAULT, changes: Mapping[str, Any] | None
     """The pipeline of a name or a .yaml, with other values at dotted keys; raises UnknownName, BadPipeline."""
     path = registry.find("pipelines", name_or_path, what="pipeline")
     return read_pipeline(path, changes)
+
+
+def changed(pipeline: Pipeline, changes: Mapping[str, Any]) -> Pipeline:
+    """The pipeline with other values at dotted keys; raises BadPipeline."""
+    if not changes:
+        return pipeline
+    value = documents.overridden(pipeline.model_dump(mode="json", exclude_unset=True), changes, error=BadPipeline)
+    return documents.check(value, Pipeline, source="the options", error=BadPipeline)
 
 
 def read_pipeline(path: Path, changes: Mapping[str, Any] | None = None) -> Pipeline:
@@ -313,7 +324,7 @@ def _check_names(pipeline: Pipeline) -> None:
     model = pipeline.model
     if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
         raise registry.unknown("models", model, path_too=True)
-    if pipeline.gate.bounds and "judge" not in pipeline.score:
+    if pipeline.gate and pipeline.gate.bounds and "judge" not in pipeline.score:
         raise BadPipeline('the gate needs the score "judge"; add it to the list `score`, or drop `gate`.')
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_BOUND = 0.8  # of UA, IRA and CRA
+
 # Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
 _PLACES = {
     "patch": "edit.safetensors",
@@ -139,17 +141,31 @@ def findings(run: Run) -> Findings:
         scores=read_scores(run) if run.recipe.score else Scores(()),
         recipe=run.recipe.model_dump(mode="json"),
         edit=asdict(edit.info) | {"content": edit.content},
-        bounds=run.recipe.gate.bounds,
+        bounds=bounds_of(run),
     )
 
 
+def bounds_of(run: Run) -> dict[str, float]:
+    """What the run's figures have to reach: the recipe's bounds, and the default one for each other that is measured.
+
+    None of them where the recipe has no gate or asks for no judge.
+    """
+    if run.recipe.gate is None or "judge" not in run.recipe.score:
+        return {}
+    measured = {figure.name for figure in read_scores(run).figures} & {"ua", "ira", "cra"}
+    return dict.fromkeys(sorted(measured, reverse=True), DEFAULT_BOUND) | run.recipe.gate.bounds
+
+
 def check_gate(run: Run) -> None:
-    """Raises GateFailed with every figure that is below its bound or was not measured, and with what its edit has done.
+    """Raises GateFailed with why the images do not prove the bounds, and with what the edit has done.
 
     An edit that changes next to nothing, or harms what must stay, fails a run that has no bounds, too.
     """
-    bounds, edit = run.recipe.gate.bounds, load_edit(run)
+    from erase.evaluate.report.reasons import reasons_of
+
+    edit, bounds = load_edit(run), bounds_of(run)
     failed = read_scores(run).below(bounds) if bounds else []
+    failed += [f"{reason.kind}: {reason.text}" for reason in reasons_of(findings(run))] if bounds else []
     if edit.info.effect is not None:
         failed += [f"{edit.info.method} has {one.said}: {one.text}" for one in edit.info.effect.problems]
     if failed:

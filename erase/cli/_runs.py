@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from erase.pipeline import Pipeline
     from erase.runs import Run
 
 RunFolder = Annotated[
@@ -17,15 +18,15 @@ RunFolder = Annotated[
 DEFAULT_RUN = Path("erase-style")
 
 
-def begin(pipeline: str, folder: Path | None, changes: Mapping[str, Any] | None = None) -> Run:
+def begin(pipeline: str | Pipeline, folder: Path | None, changes: Mapping[str, Any] | None = None) -> Run:
     """The run of a pipeline, to be begun or taken up again, after the first of several processes has checked it."""
     from erase import steps
     from erase.cli._places import check_writable
-    from erase.pipeline import load_pipeline, resolve
+    from erase.pipeline import changed, load_pipeline, resolve
     from erase.runs import RUNS, run_in
 
     check_writable(folder or RUNS)
-    given = load_pipeline(pipeline, changes)
+    given = load_pipeline(pipeline, changes) if isinstance(pipeline, str) else changed(pipeline, changes or {})
     run = run_in(resolve(given), folder)
     if run.place.is_first:
         tell_notes(given.notes())

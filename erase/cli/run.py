@@ -1,27 +1,46 @@
-"""`erase run`: a whole pipeline, from the edit to its export."""
+"""`erase run`: a whole pipeline, from the edit to its export, or one made of options."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from erase import registry
 from erase.cli import _task
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from erase.pipeline import Pipeline
     from erase.runs import Run
+    from erase.task import Task
+
+Several = list[str]
 
 
 def run(
     *,
-    pipeline: Annotated[str, typer.Argument(help="A pipeline's name (see `erase list pipelines`) or a .yaml.")] = (
-        "erase-style"
-    ),
+    pipeline: Annotated[
+        str | None,
+        typer.Argument(help="A pipeline's name (see `erase list pipelines`) or a .yaml.", show_default="erase-style"),
+    ] = None,
+    model: _task.Model = "emoji",
+    kind: _task.Kind = "style",
+    target: _task.Targets = None,
+    targets: _task.TargetsFile = None,
+    anchor: _task.Anchors = None,
+    synonym: _task.Synonyms = None,
+    template: _task.Templates = None,
+    keep: _task.Keeps = None,
+    method: _task.Method = registry.DEFAULT_METHOD,
+    given: Annotated[
+        Several | None, typer.Option("--with", "-w", help="What judges the images, as clip=FOLDER; repeatable.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")
     ] = None,
@@ -34,13 +53,15 @@ def run(
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
 ) -> None:
-    """Run a pipeline: edit, generate, score, grid, report, export.
+    """Run a pipeline: edit, generate, score, grid, report, export. Exit code 3 if the images do not prove the erasure.
 
-    A run that was stopped goes on where it stopped; a finished one says so and does nothing twice.
+    A run that was stopped goes on where it stopped; a finished one says so and does nothing twice. With --target no
+    file is needed: prompts, judge and limits are those of the kind, and the recipe is written beside the result.
 
     [bold]erase run[/]                                 erase a style from the embedded model
     [bold]erase run erase-object[/]                    another of `erase list pipelines`
     [bold]erase run mine.yaml --out runs/mine[/]       a pipeline of your own
+    [bold]erase run -m sd15 -t "Van Gogh"[/]           a model of your own, without any file
     [bold]erase run --set edit.method=uce --dry-run[/] what would be made with another method
     [bold]torchrun --nproc-per-node 2 -m erase run[/]  training and images by two processes, the same ones
     """
@@ -49,10 +70,25 @@ def run(
     from erase import steps
     from erase.cli._runs import begin
     from erase.cli._watch import ShownWatch
+    from erase.errors import BadTask
 
     started = time.monotonic()
+    if pipeline is not None and (target or targets or anchor or keep or synonym or template):
+        raise BadTask("give a pipeline, or --target with its options, not both; a pipeline names its own.")
+    chosen: str | Pipeline = pipeline or "erase-style"
+    if target or targets:
+        task = _task.make_task(
+            kind,
+            target or [],
+            anchors=anchor or [],
+            keeps=keep or [],
+            synonyms=synonym or [],
+            prompts=template or [],
+            file=targets,
+        )
+        chosen = recipe_of(model, task, method=method)
     changes = _task.parse_settings([*(settings or []), *([f"generate.dtype={dtype}"] if dtype else [])])
-    current = begin(pipeline, out, changes)
+    current = begin(chosen, out, changes | judged_by(given or []))
     if dry_run:
         _task.show_plan(current)
         return
@@ -76,15 +112,52 @@ def tell_programs(run: Run) -> None:
     typer.echo(json.dumps({"run": str(run.folder), "results": results}, indent=1, ensure_ascii=False))
 
 
-def show_summary(console: Console, run: Run, outcome: str) -> None:
-    """Prints the table of scores and where everything lies."""
-    from erase import steps
-    from erase.evaluate.table import table
+def recipe_of(model: str, task: Task, *, method: str) -> Pipeline:
+    """The pipeline of a task; its prompts, judge and limits are those of the model and the kind."""
+    from erase.keeps import KeepsForm
+    from erase.pipeline import EditForm, Pipeline, TargetForm, TaskForm
+    from erase.task import KINDS
 
-    if run.scores_file.is_file():
-        console.print()
-        console.print(table(steps.read_scores(run)))
+    words = re.sub(r"[^a-z0-9]+", "-", "-".join(task.names).lower()).strip("-")
+    kept = {kind: tuple(keep.name for keep in task.keeps if keep.kind == kind) for kind in KINDS}
+    targets = [TargetForm(name=t.name, anchor=t.anchor, synonyms=t.synonyms, prompts=t.prompts) for t in task.targets]
+    return Pipeline(
+        name=f"erase-{words[:40].strip('-') or 'concept'}",
+        model=model,
+        task=TaskForm(kind=task.targets[0].kind, targets=tuple(targets), keeps=KeepsForm(**kept, prompts=task.prompts)),
+        edit=EditForm(method=method),
+    )
+
+
+def judged_by(given: Several) -> dict[str, object]:
+    """The pipeline's keys for what the command line gives to judge by."""
+    from erase.cli.verify import parse_given
+
+    return {f"verify.with.{name}": str(path) for name, path in parse_given(given).items()}
+
+
+def show_summary(console: Console, run: Run, outcome: str) -> None:
+    """Prints the verdict in a line, the figures, where everything lies, and what can be done next."""
+    from rich.markup import escape
+
+    from erase import steps
+    from erase.evaluate.report.verdict import reach_verdict
+    from erase.evaluate.table import figures_line, table
+
+    scores = steps.read_scores(run) if run.scores_file.is_file() else None
+    verdict = reach_verdict(steps.findings(run))
+    mark = {"passed": "[bold green]PASSED[/]", "failed": "[bold red]FAILED[/]", "open": "[bold]DONE[/]"}[verdict.state]
+    figures = f" ({figures_line(scores)})" if scores and figures_line(scores) else ""
+    console.print(f"\n{mark}  {escape(verdict.headline)}{figures}", highlight=False, soft_wrap=True)
+    if scores:
+        console.print(table(scores))
     targets = ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in run.task.targets)
-    console.print(f"\n[bold]{run.recipe.name}[/] {outcome}: {targets}", highlight=False)
+    console.print(f"[bold]{escape(run.recipe.name)}[/] {outcome}: {escape(targets)}", highlight=False)
     for what, path in steps.results(run).items():
-        console.print(f"  {what:<7} {path}", highlight=False, soft_wrap=True)
+        console.print(f"  {what:<7} {escape(str(path))}", highlight=False, soft_wrap=True)
+    folder = escape(str(run.folder))
+    console.print(
+        f"next: open {folder}/report.html; erase export {folder} --to lora; erase inspect {folder}/edit.safetensors",
+        highlight=False,
+        soft_wrap=True,
+    )

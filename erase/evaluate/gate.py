@@ -6,8 +6,8 @@ pair that lacks an image or could not be scored counts against the edit wherever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from erase.evaluate.intervals import wilson
@@ -23,6 +23,7 @@ Kind = Literal[
     "next to nothing",
     "harmed",
 ]
+MOST = 1_000_000  # images that anybody would make for one figure
 SHOWN = 5  # prompts or neighbours that a reason names
 
 
@@ -62,7 +63,7 @@ class Limits:
     `gone`: share of the target's images that must not show it; `kept`: share of images right before that must be right
     after; `shown`: share of the target's images before the edit that must show it, or nothing was measured;
     `destroyed`: kept images fewer than this mean that the model is broken; `drop`: most that quality may fall, of 1;
-    `moved`: mean absolute difference up to which an image is the same.
+    `moved`: mean absolute difference up to which an image is the same; `by_aspect`: limits of `kept` for some aspects.
     """
 
     gone: float = 0.8
@@ -72,6 +73,11 @@ class Limits:
     drop: float = 0.1
     moved: float = 1 / 255
     confidence: float = 0.95
+    by_aspect: Mapping[str, float] = field(default_factory=dict)
+
+    def kept_of(self, aspect: str) -> float:
+        """The limit of what must stay in one way of asking."""
+        return self.by_aspect.get(aspect, self.kept)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def judge(outcomes: Sequence[Outcome], limits: Limits | None = None) -> Verdict:
     if not broken:
         reasons += [*over_erased(kept, limits), *lower_quality(kept, limits)]
     if not reasons:
-        reasons = [undecided(check) for check in checks if not check.passed]
+        reasons = [undecided(check, limits) for check in checks if not check.passed]
     unscored = tuple(f"{one.prompt} (seed {one.seed})" for one in outcomes if not one.is_whole)
     return Verdict(tuple(reasons), tuple(checks), unscored)
 
@@ -162,7 +168,7 @@ def gone_check(aspect: str, erased: Sequence[Outcome], limits: Limits) -> Check:
 def kept_check(aspect: str, kept: Sequence[Outcome], limits: Limits) -> Check:
     """How much of what the base model drew right is still right."""
     held = [is_kept(one) for one in must_stay(kept)]
-    return share(f"kept: {aspect}", held, limit=limits.kept, confidence=limits.confidence)
+    return share(f"kept: {aspect}", held, limit=limits.kept_of(aspect), confidence=limits.confidence)
 
 
 def share(name: str, held: Sequence[bool], *, limit: float, confidence: float) -> Check:
@@ -247,26 +253,26 @@ def over_erased(kept: Sequence[Outcome], limits: Limits) -> list[Reason]:
     reasons = []
     for aspect, group in by(kept, lambda one: one.aspect):
         check = kept_check(aspect, group, limits)
-        lost = lost_concepts(group, limits, certain=not check.value < limits.kept)
-        if check.value < limits.kept or lost:
+        lost = lost_concepts(group, limits, aspect=aspect, certain=not check.value < check.limit)
+        if check.value < check.limit or lost:
             held = sum(is_kept(one) for one in must_stay(group))
             text = f"of {aspect}, {held} of {check.n} images that were right are right now; lost: {named(lost)}"
             reasons.append(Reason("over-erased", text))
     return reasons
 
 
-def lost_concepts(kept: Sequence[Outcome], limits: Limits, *, certain: bool) -> list[str]:
+def lost_concepts(kept: Sequence[Outcome], limits: Limits, *, aspect: str, certain: bool) -> list[str]:
     """Concepts kept less often than they should be, worst first.
 
     `certain` names only those whose interval lies below the limit, at a confidence that allows for looking at so many
     (Bonferroni).
     """
     groups = by(must_stay(kept), lambda one: one.concept)
-    confidence = 1 - (1 - limits.confidence) / max(1, len(groups))
+    confidence, limit = 1 - (1 - limits.confidence) / max(1, len(groups)), limits.kept_of(aspect)
     checks = [
-        share(name, [is_kept(one) for one in group], limit=limits.kept, confidence=confidence) for name, group in groups
+        share(name, [is_kept(one) for one in group], limit=limit, confidence=confidence) for name, group in groups
     ]
-    lost = [check for check in checks if (check.high if certain else check.value) < limits.kept]
+    lost = [check for check in checks if (check.high if certain else check.value) < limit]
     return [f"{one.name} ({round(one.value * one.n)} of {one.n})" for one in sorted(lost, key=lambda one: one.value)]
 
 
@@ -281,15 +287,28 @@ def lower_quality(kept: Sequence[Outcome], limits: Limits) -> list[Reason]:
     ]
 
 
-def undecided(check: Check) -> Reason:
+def undecided(check: Check, limits: Limits) -> Reason:
     """The reason of a check whose value is good enough and whose interval is not."""
     if not check.n:
         return Reason("too few images to tell", f"{check.name}: the base model itself draws none of these right")
+    needed = images_needed(check.value, check.limit, at_least=check.n, confidence=limits.confidence)
     text = (
-        f"{check.name} is {check.value:.1%} of {check.n} images, with 95 % confidence {check.low:.1%} or more; "
-        f"{check.limit:.0%} is asked: use more prompts or seeds"
+        f"{check.name} is {check.value:.1%} of {check.n} images, with {limits.confidence:.0%} confidence "
+        f"{check.low:.1%} or more; {check.limit:.0%} is asked: use more prompts or seeds"
     )
-    return Reason("too few images to tell", text)
+    return Reason("too few images to tell", text + (f", {needed} images at this rate" if needed else ""))
+
+
+def images_needed(rate: float, limit: float, *, at_least: int = 1, confidence: float = 0.95) -> int:
+    """The fewest images that would prove a limit at a rate of success; 0 if none would."""
+    if rate <= limit:
+        return 1 if rate == limit == 0 else 0
+    count = at_least
+    while wilson(int(rate * count + 1e-9), count, confidence)[0] < limit:
+        if count > MOST:
+            return 0
+        count += max(1, count // 100)
+    return count
 
 
 def named(texts: Iterable[str]) -> str:

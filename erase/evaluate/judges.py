@@ -136,8 +136,8 @@ def find_clip(given: str) -> Path:
         folder = _from_hub(name)
     except Exception as error:  # the hub's network library raises errors of its own
         raise ScoreFailed(
-            f"this model comes without a judge, and the CLIP {name} to judge it by is not in the hub's cache and cannot "
-            f"be fetched ({first_line(error)[:120]}); give its folder: --with clip=FOLDER, or verify: {{with: {{clip: "
+            f"this model comes without a judge, and the CLIP {name} to judge it by is neither cached nor to be "
+            f"fetched ({first_line(error)[:120]}); give its folder: --with clip=FOLDER, or verify: {{with: {{clip: "
             "FOLDER}} in the pipeline."
         ) from error
     check_clip(folder)

@@ -51,7 +51,8 @@ class PartForm(Form):
     Prompts come from a `set` (of this project, or declared: its file is then given by the user), of whose rows `of`
     keeps those that name a target, or another concept of its kind, or all; or from `templates` whose slot {word} takes
     the words that `fill` names: `neighbours` are the keeps of the targets' kind and, where these are few, names of
-    the kind that the package carries; `nothing` are prompts without a word of the task. `see` is the domain of the concept that the detector looks for.
+    the kind that the package carries; `nothing` are prompts without a word of the task.
+    `see` is the domain of the concept that the detector looks for.
     """
 
     role: Role

@@ -18,22 +18,21 @@ TITLES = {
     "clip_accuracy": "CLIP accuracy (target against anchor)",
     "style_accuracy": "judge's style accuracy",
     "object_accuracy": "judge's object accuracy",
+    "identity_accuracy": "judge's identity accuracy",
 }
+SHORT = {"ua": "UA", "ira": "IRA", "cra": "CRA", "clip": "CLIP score", "clip_accuracy": "CLIP accuracy"}
 
 
 def table(scores: Scores) -> Table:
-    """Every figure before and after, with its interval, which way is better, and how many images it is of."""
+    """UA, IRA, CRA and CLIP scores before and after, with intervals and numbers of images; it fits 80 columns."""
     shown = Table(title=f"protocol {scores.protocol}", title_justify="left", header_style="bold", pad_edge=False)
-    shown.add_column("score")
-    shown.add_column("prompts")
+    shown.add_column("score", no_wrap=True)
     for heading in ("before", "after", "95 % interval", "images"):
-        shown.add_column(heading, justify="right")
-    shown.add_column("better")
-    for figure in scores.figures:
-        if figure.side == "after":
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("better", no_wrap=True)
+    for figure in sorted(scores.figures, key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else len(_ORDER)):
+        if figure.side == "after" and figure.name in SHORT:
             shown.add_row(*_cells(figure, scores.find(figure.name, side="before", group=figure.group)))
-            if figure.name == "cra":
-                shown.add_section()
     remarks = [f"UA not measured: {scores.unmeasured}"] if scores.unmeasured else []
     if scores.missing:
         remarks.append(f"{len(scores.missing)} images are missing or damaged and count as the worst case")
@@ -41,10 +40,19 @@ def table(scores: Scores) -> Table:
     return shown
 
 
+def figures_line(scores: Scores) -> str:
+    """UA, IRA and CRA after the edit, those that were measured, in one line."""
+    found = [(name, scores.find(name)) for name in ("ua", "ira", "cra")]
+    return ", ".join(f"{SHORT[name]} {number(figure)}" for name, figure in found if figure)
+
+
+_ORDER = tuple(SHORT)
+
+
 def _cells(after: Figure, before: Figure | None) -> list[str | Text]:
+    group = "" if after.name in ("ua", "ira", "cra", "clip_accuracy") else f", {after.group}"
     return [
-        TITLES.get(after.name, after.name),
-        after.group,
+        f"{SHORT[after.name]}{group}",
         number(before) if before else "-",
         Text(number(after), style="bold"),
         f"{_plain(after, after.low)} - {_plain(after, after.high)}",

@@ -40,6 +40,11 @@ class Findings:
         """The domain that the task does not touch: `object` of a style's erasure, else `style`."""
         return "object" if self.task.domain == "style" else "style"
 
+    @cached_property
+    def judged(self) -> frozenset[str]:
+        """The domains in which the judge has seen concepts."""
+        return frozenset(domain for seen in self.scores.verdicts.values() for domain in seen)
+
     @property
     def rows(self) -> tuple[tuple[str, int], ...]:
         """Every prompt with its seed, sorted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from erase.evaluate.gate import Limits, Outcome, Reason, Role, judge
+from erase.evaluate.gate import Limits, Outcome, Reason, Role, Verdict, judge
 from erase.evaluate.grid import Pair
 from erase.evaluate.report.findings import Findings
 from erase.evaluate.report.matrices import NO_IMAGE, saw
@@ -15,17 +15,21 @@ from erase.task import same
 ASPECTS = {"erased": "its own prompts", "kept": "the others of its kind"}
 
 
-def reasons_of(findings: Findings) -> tuple[Reason, ...]:
-    """What is still there, lost or broken by the run's bounds; none without a judge.
+def verdict_of(findings: Findings) -> Verdict:
+    """What the gate says of the run's pairs by the run's bounds: all that is still there, lost, broken or unproved.
 
-    Whether the images are enough is not asked here: the run's gate bounds values, and its figures show their intervals.
+    It asks of each bound that its figure's interval lies beyond it. Without a judge or bounds nothing is asked.
     """
-    if not findings.scores.verdicts:
-        return ()
     bounds = findings.bounds
-    kept = min([bounds[name] for name in ("ira", "cra") if name in bounds], default=0.8)
-    verdict = judge(list(outcomes(findings)), Limits(gone=bounds.get("ua", 0.8), kept=kept))
-    return tuple(reason for reason in verdict.reasons if reason.kind != "too few images to tell")
+    if not findings.scores.verdicts or not bounds:
+        return Verdict((), ())
+    by_aspect = {ASPECTS["kept"]: bounds.get("ira", 0.0), f"the {findings.other_domain}s": bounds.get("cra", 0.0)}
+    return judge(list(outcomes(findings)), Limits(gone=bounds.get("ua", 0.0), by_aspect=by_aspect))
+
+
+def reasons_of(findings: Findings) -> tuple[Reason, ...]:
+    """Why the gate is closed; none if it is open, without bounds or without a judge."""
+    return verdict_of(findings).reasons
 
 
 def outcomes(findings: Findings) -> Iterator[Outcome]:
@@ -34,14 +38,16 @@ def outcomes(findings: Findings) -> Iterator[Outcome]:
         before, after = (read_picture(shot.path) for shot in (pair.before, pair.after))
         moved = distance(before, after) if before and after else None
         for domain in (findings.task.domain, findings.other_domain):
-            if concept := pair.after.row.labels.get(domain):
+            concept = pair.after.row.labels.get(domain, "")
+            asked = domain == findings.task.domain and pair.after.group == "erased"
+            if asked or (concept and domain in findings.judged):
                 role, aspect = _asked(findings, pair, domain)
                 yield Outcome(
                     prompt=pair.after.row.prompt,
                     seed=pair.after.row.seed,
                     role=role,
                     aspect=aspect,
-                    concept=concept,
+                    concept=concept or findings.task.names[0],
                     before=_seen(findings, pair.before, role, domain=domain),
                     after=_seen(findings, pair.after, role, domain=domain),
                     distance=moved,

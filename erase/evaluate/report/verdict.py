@@ -54,16 +54,23 @@ def _by_bounds(findings: Findings) -> Verdict:
     remarks = (*_remarks(findings), *_missing(findings))
     if unmeasured := findings.scores.unmeasured:
         return Verdict("failed" if "ua" in findings.bounds else "open", f"UA not measured: {unmeasured}.", remarks)
-    if not {"ua", "ira", "cra"} <= set(findings.bounds):
+    if not {"ua", "ira"} <= set(findings.bounds):
         return _partial(findings, remarks)
-    gone, kin, rest = (holds(findings, name) for name in ("ua", "ira", "cra"))
+    gone, kin, rest = (name not in findings.bounds or holds(findings, name) for name in ("ua", "ira", "cra"))
     if not gone and kin and rest and _unchanged(findings):
         headline = f"Nothing changed: {names_of(findings.task)} {_is(findings.task)} drawn as before."
     else:
         words = {"names": names_of(findings.task), "is_": _is(findings.task), "other": _OTHERS[findings.other_domain]}
         headline = _HEADLINES[gone, kin, rest].format(**words)
+        if "cra" not in findings.bounds:
+            headline = headline.replace("the rest stays", "others of its kind stay")
+    reasons = reasons_of(findings)
     if gone and kin and rest:
-        return Verdict("passed", headline, remarks)
+        if not reasons:
+            return Verdict("passed", headline, remarks)
+        unproved = all(reason.kind == "too few images to tell" for reason in reasons)
+        what = f"Too few images to tell whether {names_of(findings.task)} {_is(findings.task)} gone and the rest stays."
+        headline = what if unproved else _sentence(reasons[0].kind)
     return Verdict("failed", headline, (*remarks, *_reasons(findings)))
 
 
@@ -89,6 +96,9 @@ def _partial(findings: Findings, remarks: tuple[str, ...]) -> Verdict:
         return Verdict("failed", headline, (*remarks, *_reasons(findings)))
     if findings.bounds:
         asked = " and ".join(name.upper() for name in findings.bounds)
+        if reasons_of(findings):
+            headline = "The gate has failed: too few images to tell."
+            return Verdict("failed", headline, (*remarks, *_reasons(findings)))
         return Verdict("passed", f"The gate has passed; it asks for {asked} only.", remarks)
     text = (
         f"{names_of(findings.task)} {'was' if _is(findings.task) == 'is' else 'were'} edited out; judge for yourself."
@@ -108,6 +118,10 @@ def _remarks(findings: Findings) -> Iterator[str]:
                 f"{name.upper()} reaches its bound of {100 * bound:.0f} %, but its interval begins at "
                 f"{100 * figure.low:.1f} %: too few images ({figure.n}) to be sure."
             )
+
+
+def _sentence(kind: str) -> str:
+    return f"{kind[0].upper()}{kind[1:]}."
 
 
 def _reasons(findings: Findings) -> Iterator[str]:
