@@ -162,7 +162,8 @@ def check_value(value: object, kind: Any, *, key: str, error: type[EraseError]) 
         return TypeAdapter(kind, config=config).validate_python(value)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
-        raise error(f"{key} is {shortened(repr(value))}; {_expectation(str(first['msg']))}.") from problem
+        place = f"{key}, {_dotted(first['loc'])}," if first["loc"] else key
+        raise error(f"{place} is {shortened(repr(first['input']))}; {_expectation(str(first['msg']))}.") from problem
 
 
 def shortened(text: str, length: int = 60) -> str:

@@ -25,9 +25,9 @@ from PIL import Image
 
 from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.generate import ddim, generate, start, stream
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.making import Reader
 from erase.evaluate.ranks import stream_share, this_place
-from erase.evaluate.judges import ImageJudge
 from erase.evaluate.readings import AT_ONCE, Readings
 from erase.evaluate.sampler import Sampler
 from erase.evaluate.shots import read_picture

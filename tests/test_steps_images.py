@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from erase import steps
 from erase.errors import BadPrompts, GateFailed, ScoreFailed
+from erase.pipeline import GateForm
 from erase.runs import Run
 from tests.finished import Seen, rescored, stamps
 from tests.recipes import contents
@@ -86,7 +87,7 @@ def test_a_score_changed_by_hand_decides_no_gate_and_is_no_finished_run(run: Run
     for figure in value["figures"]:
         figure["value"] = 1.0
     run.scores_file.write_text(json.dumps(value), encoding="utf-8")
-    gated = Run(run.folder, run.recipe.model_copy(update={"gate": run.recipe.gate.model_copy(update={"ua": 0.9})}))
+    gated = Run(run.folder, run.recipe.model_copy(update={"gate": GateForm(ua=0.9)}))
     said = rf"changed since they were measured; run `erase score {run.folder}` anew"
     for step in (steps.check_gate, steps.findings, lambda run: steps.do_all(run, Seen())):
         with pytest.raises(ScoreFailed, match=said):
@@ -100,9 +101,7 @@ def test_scores_of_other_images_are_not_the_runs_and_are_made_anew(run: Run) -> 
     other = replace(scores, images={name: sha[::-1] for name, sha in scores.images.items()})
     run.scores_file.write_text(json.dumps(other.to_json()), encoding="utf-8")
     with pytest.raises(ScoreFailed, match="is of other images than the run's"):
-        steps.check_gate(
-            Run(run.folder, run.recipe.model_copy(update={"gate": run.recipe.gate.model_copy(update={"ua": 0.0})}))
-        )
+        steps.check_gate(Run(run.folder, run.recipe.model_copy(update={"gate": GateForm(ua=0.0)})))
     watch = Seen()
     assert steps.do_all(run, watch)
     assert watch.begun[0] == "score"
@@ -111,7 +110,7 @@ def test_scores_of_other_images_are_not_the_runs_and_are_made_anew(run: Run) -> 
 def test_a_gate_fails_where_the_base_model_never_draws_the_target(run: Run) -> None:
     figures = [replace(one, value=1.0, items=dict.fromkeys(one.items, 1.0)) for one in steps.read_scores(run).figures]
     rescored(run, figures)
-    gated = Run(run.folder, run.recipe.model_copy(update={"gate": run.recipe.gate.model_copy(update={"ua": 0.9})}))
+    gated = Run(run.folder, run.recipe.model_copy(update={"gate": GateForm(ua=0.9)}))
     with pytest.raises(GateFailed, match=r"the base model itself shows the target in only 0 of \d images"):
         steps.check_gate(gated)
     steps.do("report", run, Seen())

@@ -133,8 +133,8 @@ def judge(outcomes: Sequence[Outcome], limits: Limits | None = None) -> Verdict:
     reasons += too_few(erased, kept, limits) or ([] if reasons else chance(erased, limits))
     if not broken:
         reasons += [*over_erased(kept, limits), *lower_quality(kept, limits)]
-    if not reasons:
-        reasons = [undecided(check, limits) for check in checks if not check.passed]
+    if all(reason.kind == "too few images to tell" for reason in reasons):
+        reasons += [undecided(check, limits) for check in checks if not check.passed and (check.n or not reasons)]
     unscored = tuple(f"{one.prompt} (seed {one.seed})" for one in outcomes if not one.is_whole)
     return Verdict(tuple(reasons), tuple(checks), unscored)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.scores.clip_accuracy import ClipAccuracy, text_pair
 from erase.prompts import Row
 from erase.task import Target, Task
@@ -93,6 +94,8 @@ def test_a_cut_prompt_does_not_pass_for_erased_because_its_two_texts_are_the_sam
     task = Task((Target("noto", "style", "blob"),))
     for seed in range(4):
         pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        (figure,) = ClipAccuracy(tiny_model / "judge")(task, [shot("a", prompt, style="noto")], {"a": pixels}).figures
+        (figure,) = ClipAccuracy(ImageJudge.embedded(tiny_model / "judge"))(
+            task, [shot("a", prompt, style="noto")], {"a": pixels}
+        ).figures
         near, far = (cosine(tiny_model / "judge/clip", text, pixels) for text in ("noto", "blob"))
         assert figure.items == {"a": float(near > far)}

@@ -28,7 +28,8 @@ def test_a_run_says_what_it_erased_and_where_all_lies_and_a_second_that_it_was_f
     assert first.code == 0
     assert "mine finished in" in first.out
     assert "noto → blob" in first.out
-    assert "UA, targets no longer seen" in first.out
+    assert "UA not measured: the base model itself shows the target in only" in first.out
+    assert "erase export runs/mine" in first.out
     for name in ("grid.png", "report.html", "scores.json", "edit.safetensors", "model"):
         assert f"runs/mine/{name}" in first.out
         assert (tmp_path / "runs/mine" / name).exists()

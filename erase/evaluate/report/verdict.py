@@ -96,9 +96,8 @@ def _partial(findings: Findings, remarks: tuple[str, ...]) -> Verdict:
         return Verdict("failed", headline, (*remarks, *_reasons(findings)))
     if findings.bounds:
         asked = " and ".join(name.upper() for name in findings.bounds)
-        if reasons_of(findings):
-            headline = "The gate has failed: too few images to tell."
-            return Verdict("failed", headline, (*remarks, *_reasons(findings)))
+        if reasons := reasons_of(findings):
+            return Verdict("failed", _sentence(reasons[0].kind), (*remarks, *_reasons(findings)))
         return Verdict("passed", f"The gate has passed; it asks for {asked} only.", remarks)
     text = (
         f"{names_of(findings.task)} {'was' if _is(findings.task) == 'is' else 'were'} edited out; judge for yourself."

@@ -33,7 +33,7 @@ class Judge:
     judge: ImageJudge
     readings: Readings = field(default_factory=Readings)
 
-    reads: ClassVar = DOMAINS
+    reads: ClassVar = ("style", "object")
 
     def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
         self.judge.check_labels([shot.row for shot in shots])

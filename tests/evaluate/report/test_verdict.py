@@ -16,7 +16,6 @@ from erase.task import Target, Task
 from tests.evaluate.report.made import See, as_asked, erased, harsh, ruined, square
 from tests.evaluate.report.made import made as few
 
-
 made = partial(few, rows=square(seeds=10))  # 20 images of the target: all gone prove 80 %
 
 
@@ -53,7 +52,9 @@ def test_without_bounds_nothing_is_called_a_success(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bounds", "state"), [({"ua": 0.8}, "passed"), ({"ua": 0.8, "cra": 1.0}, "failed")])
 def test_a_gate_of_fewer_bounds_judges_by_these_alone(tmp_path: Path, bounds: dict[str, float], state: str) -> None:
-    after = made(tmp_path, lambda row: {**erased(row), "object": "house"}, bounds=bounds)
+    after = made(
+        tmp_path, lambda row: {**erased(row), "object": "house"} if row.seed > 5 else erased(row), bounds=bounds
+    )
     verdict = reach_verdict(after)
     assert verdict.state == state
     assert "rest stays" not in verdict.headline
@@ -83,7 +84,7 @@ def test_missing_images_are_counted(tmp_path: Path) -> None:
     findings.pairs[0].after.path.unlink()
     scores = replace(findings.scores, missing=(findings.pairs[1].before.id,))
     remarks = reach_verdict(replace(findings, scores=scores)).remarks
-    assert remarks[-1] == "2 images are missing or damaged and count as the worst case."
+    assert remarks[0] == "2 images are missing or damaged and count as the worst case."
 
 
 def test_targets_are_named_or_counted() -> None:
@@ -97,7 +98,10 @@ def test_targets_are_named_or_counted() -> None:
     ("after", "said"),
     [
         (as_asked, ["Still there: asked by its own prompts, the target is in 20 of 20 images: a cat in noto style"]),
-        (harsh, ["Over-erased: of the others of its kind, 20 of 40 images that were right are right now; lost: twemoji"]),
+        (
+            harsh,
+            ["Over-erased: of the others of its kind, 20 of 40 images that were right are right now; lost: twemoji"],
+        ),
         (ruined, ["Model destroyed: only 20 of 101 images that were right before are right now."]),
     ],
 )

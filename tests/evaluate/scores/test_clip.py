@@ -13,6 +13,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from erase.errors import ScoreFailed
 from erase.evaluate._clip import ClipTowers
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.scores.clip import VERSION, Clip
 from erase.task import Target, Task
 from tests.evaluate.pictures import shot
@@ -33,7 +34,7 @@ def pixels() -> dict[str, Tensor]:
 
 
 def scores(folder: Path, pixels: Mapping[str, Tensor]) -> dict[tuple[str, str], float]:
-    return {(one.group, one.side): one.value for one in Clip(folder)(TASK, SHOTS, pixels).figures}
+    return {(one.group, one.side): one.value for one in Clip(ImageJudge.embedded(folder))(TASK, SHOTS, pixels).figures}
 
 
 @torch.inference_mode()
@@ -64,7 +65,7 @@ def test_a_missing_image_has_the_worst_score_of_its_group(tiny_model: Path) -> N
 
 
 def test_lower_is_better_for_what_is_erased_alone(tiny_model: Path, pixels: dict[str, Tensor]) -> None:
-    figures = Clip(tiny_model / "judge")(TASK, SHOTS, pixels).figures
+    figures = Clip(ImageJudge.embedded(tiny_model / "judge"))(TASK, SHOTS, pixels).figures
     assert {one.group: one.direction for one in figures} == {"erased": "lower", "kept": "higher", "unrelated": "higher"}
     assert {one.version for one in figures} == {VERSION}
 

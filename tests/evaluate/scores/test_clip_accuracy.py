@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.scores.clip_accuracy import ClipAccuracy, text_pair
 from erase.prompts import Row
 from erase.task import Target, Task
@@ -25,7 +26,7 @@ SHOTS = [
 def test_an_image_counts_where_its_cosine_with_the_target_is_the_larger(tiny_model: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     pixels = {one.id: torch.rand(3, 64, 64, generator=generator) * 2 - 1 for one in SHOTS}
-    (figure,) = ClipAccuracy(tiny_model / "judge")(TASK, SHOTS, pixels).figures
+    (figure,) = ClipAccuracy(ImageJudge.embedded(tiny_model / "judge"))(TASK, SHOTS, pixels).figures
     expected = {}
     for one in SHOTS:
         anchored = one.row.prompt.replace("noto", "blob").replace("twemoji ", "")
@@ -38,20 +39,23 @@ def test_an_image_counts_where_its_cosine_with_the_target_is_the_larger(tiny_mod
 
 
 def test_a_missing_image_counts_as_not_erased(tiny_model: Path) -> None:
-    (figure,) = ClipAccuracy(tiny_model / "judge")(TASK, SHOTS[:2], {}).figures
+    (figure,) = ClipAccuracy(ImageJudge.embedded(tiny_model / "judge"))(TASK, SHOTS[:2], {}).figures
     assert figure.items == {"n0": 1.0, "n1": 1.0}
 
 
 def test_the_sides_are_counted_apart_and_what_is_kept_is_left_out(tiny_model: Path) -> None:
     shots = [SHOTS[0], shot("b", SHOTS[0].row.prompt, side="before", style="noto"), shot("k", group="kept")]
     pixels: dict[str, Tensor] = {one.id: torch.zeros(3, 64, 64) for one in shots}
-    figures = ClipAccuracy(tiny_model / "judge")(TASK, shots, pixels).figures
+    figures = ClipAccuracy(ImageJudge.embedded(tiny_model / "judge"))(TASK, shots, pixels).figures
     assert {figure.side: list(figure.items) for figure in figures} == {"before": ["b"], "after": ["n0"]}
 
 
 def test_without_an_erased_prompt_there_is_no_figure(tiny_model: Path) -> None:
     shots = [shot("k", group="kept", style="blob")]
-    assert ClipAccuracy(tiny_model / "judge")(TASK, shots, {"k": torch.zeros(3, 64, 64)}).figures == ()
+    assert (
+        ClipAccuracy(ImageJudge.embedded(tiny_model / "judge"))(TASK, shots, {"k": torch.zeros(3, 64, 64)}).figures
+        == ()
+    )
 
 
 @pytest.mark.parametrize(

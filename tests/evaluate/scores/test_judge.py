@@ -15,6 +15,7 @@ from transformers import AutoModelForImageClassification
 
 from erase.errors import ScoreFailed
 from erase.evaluate.figures import Figure
+from erase.evaluate.judges import ImageJudge
 from erase.evaluate.scores.judge import Judge, Verdicts, accuracies, canvas, classify
 from erase.evaluate.shots import Shot, group_of
 from erase.prompts import Row
@@ -142,7 +143,9 @@ def test_verdicts_are_the_labels_that_the_network_itself_gives(tiny_model: Path)
 def test_a_label_that_the_judge_does_not_know_is_an_error_and_not_an_erasure(tiny_model: Path) -> None:
     task = Task((Target("monet", "style"),))
     with pytest.raises(ScoreFailed, match=r'style label "monet" does not exist.*Known: .*noto'):
-        Judge(tiny_model / "judge")(task, [shot("a", style="monet")], {"a": torch.zeros(3, 64, 64)})
+        Judge(ImageJudge.embedded(tiny_model / "judge"))(
+            task, [shot("a", style="monet")], {"a": torch.zeros(3, 64, 64)}
+        )
 
 
 @pytest.fixture
@@ -154,7 +157,7 @@ def test_a_judge_that_cannot_be_read_is_an_error_and_not_an_erasure(judge: Path)
     (file,) = (judge / "style").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ScoreFailed, match="cannot be loaded"):
-        Judge(judge)(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+        Judge(ImageJudge.embedded(judge))(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
 
 
 def test_a_judge_of_broken_weights_is_an_error_and_not_an_erasure(judge: Path) -> None:
@@ -163,10 +166,10 @@ def test_a_judge_of_broken_weights_is_an_error_and_not_an_erasure(judge: Path) -
     broken = {k: torch.full_like(v, float("nan")) if k == "classifier.1.bias" else v for k, v in weights.items()}
     save_file(broken, file, metadata={"format": "pt"})
     with pytest.raises(ScoreFailed, match="NaN"):
-        Judge(judge)(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+        Judge(ImageJudge.embedded(judge))(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
 
 
 def test_a_judge_without_settings_is_an_error(judge: Path) -> None:
     (judge / "object" / "config.json").unlink()
     with pytest.raises(ScoreFailed, match="cannot be loaded"):
-        Judge(judge)(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+        Judge(ImageJudge.embedded(judge))(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
