@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from erase import names
+from erase import registry
 from erase.errors import ScoreFailed
 from erase.evaluate.neighbours import choices
 from erase.evaluate.readings import Readings
@@ -104,7 +104,7 @@ class ImageJudge:
             known = self.known(domain)
             for row in rows:
                 if (label := row.labels.get(domain)) is not None and not any(same(label, one) for one in known):
-                    said = names.nearest(f"{domain} label", label, known)
+                    said = registry.nearest(f"{domain} label", label, known)
                     raise ScoreFailed(f"the judge cannot score what it does not know: {said}")
 
 
@@ -130,7 +130,7 @@ def find_clip(given: str) -> Path:
         check_clip(path)
         return path
     name = given or CLIP
-    if given and not names.is_hub_id(given):
+    if given and not registry.is_hub_id(given):
         raise ScoreFailed(f"the CLIP {given} does not exist; give its folder, or an id of the hub such as {CLIP}.")
     try:
         folder = _from_hub(name)
