@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from erase import documents, registry
 from erase.documents import Form
 from erase.errors import BadPipeline, RunConflict
 from erase.files import content_hash, sha256_of
+from erase.keeps import KeepsForm, kept_of_set, named
 from erase.prompts import PromptSet, Row, check_asked, load_prompts, paired
-from erase.task import DOMAINS, KINDS, Keep, Kind, Target, Task, asks_for
-from erase.task import names as names_concept
+from erase.task import KINDS, Kind, Target, Task
 
 if TYPE_CHECKING:
     from erase.evaluate.sampler import Sampler
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 DEFAULT = "erase-style"
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = tuple[str, ...]
-
-
-def _named(value: object) -> object:
-    """A bare word as the form it abbreviates: `noto` is `{name: noto}`."""
-    return {"name": value} if isinstance(value, str) else value
 
 
 def _keeps(value: object) -> object:
@@ -49,47 +44,11 @@ class TargetForm(Form):
     article: str = ""
 
 
-class KeptSetForm(Form):
-    """Some prompts of a set; `labels` maps a domain to the column of its file that names concepts of it."""
-
-    name: str
-    where: dict[str, Words] = Field(default_factory=dict)
-    labels: dict[str, str] = Field(default_factory=dict)
-
-
-class KeepsForm(Form):
-    """What must stay: concepts by their kind, `words` being of the targets' kind, and whole prompts.
-
-    `prompts` is a list of them, or a set, of which every prompt stays that names no target, or the words of its `axis`
-    alone.
-    """
-
-    words: Words = ()
-    style: Words = ()
-    object: Words = ()
-    identity: Words = ()
-    unsafe: Words = ()
-    prompts: Annotated[KeptSetForm | Words, BeforeValidator(_named)] = ()
-    axis: Annotated[Words, BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = ()
-
-    @model_validator(mode="after")
-    def _axis_of_something(self) -> KeepsForm:
-        if self.axis and not isinstance(self.prompts, KeptSetForm):
-            raise ValueError('"axis" needs a set, such as {prompts: emoji-square, axis: [style]}')
-        return self
-
-    @property
-    def concepts(self) -> tuple[Keep | str, ...]:
-        """The keeps that are named one by one."""
-        kinds: tuple[Kind, ...] = ("style", "object", "identity", "unsafe")
-        return (*self.words, *(Keep(word, kind) for kind in kinds for word in getattr(self, kind)))
-
-
 class TaskForm(Form):
     """What to erase, what it becomes, what must stay; `prompts` serve every target that has none of its own."""
 
     kind: Kind
-    targets: tuple[Annotated[TargetForm, BeforeValidator(_named)], ...]
+    targets: tuple[Annotated[TargetForm, BeforeValidator(named)], ...]
     prompts: Words = ()
     keeps: Annotated[KeepsForm, BeforeValidator(_keeps)] = KeepsForm()
 
@@ -122,7 +81,7 @@ class GenerateForm(Form):
     Without `prompts`, those that the run's protocol asks for.
     """
 
-    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(_named)], ...], BeforeValidator(_selections)] = ()
+    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(named)], ...], BeforeValidator(_selections)] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
     steps: int = 25
@@ -199,7 +158,7 @@ class Pipeline(Form):
         if self.generate.prompts and any(" " in target.name and not target.pair for target in targets):
             rows = self.make_rows()
             targets = tuple(paired(target, rows) for target in targets)
-        kept = _kept_of_set(self.task.keeps, targets)
+        kept = kept_of_set(self.task.keeps, targets)
         keeps, prompts = [*self.task.keeps.concepts, *kept.concepts], kept.prompts
         return Task(targets, keeps, prompts)
 
@@ -208,7 +167,7 @@ class Pipeline(Form):
         sets = [_open_set(selection).notes for selection in self.generate.prompts]
         targets = tuple(_target(target, self.task) for target in self.task.targets)
         return tuple(
-            dict.fromkeys([*(note for notes in sets for note in notes), *_kept_of_set(self.task.keeps, targets).notes])
+            dict.fromkeys([*(note for notes in sets for note in notes), *kept_of_set(self.task.keeps, targets).notes])
         )
 
     def make_rows(self) -> tuple[Row, ...]:
@@ -331,39 +290,6 @@ def _check_names(pipeline: Pipeline) -> None:
 def _target(form: TargetForm, task: TaskForm) -> Target:
     prompts = form.prompts or task.prompts
     return Target(form.name, task.kind, form.anchor, form.synonyms, prompts, form.pair, form.article)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What of a set must stay, and what is to be said of it."""
-
-    concepts: tuple[Keep, ...] = ()
-    prompts: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def _kept_of_set(keeps: KeepsForm, targets: tuple[Target, ...]) -> _Kept:
-    """The prompts of a set that name no target, or the words of its axes that name none."""
-    if not isinstance(keeps.prompts, KeptSetForm):
-        return _Kept(prompts=keeps.prompts)
-    chosen = load_prompts(keeps.prompts.name, labels=keeps.prompts.labels)
-    if not keeps.axis:
-        lines = chosen.select(keeps.prompts.where)
-        free = [line for line in lines if not any(asks_for(line.prompt, line.labels, target) for target in targets)]
-        left_out = _left_out(chosen, len(lines) - len(free), "prompts", of=len(lines))
-        return _Kept(prompts=tuple(line.prompt for line in free), notes=(*chosen.notes, *left_out))
-    for axis in keeps.axis:
-        if axis not in DOMAINS or not chosen.words(axis):
-            valid = [domain for domain in DOMAINS if chosen.words(domain)]
-            raise BadPipeline(documents.wrong_key(axis, valid, where=f"task.keeps.axis, prompt set {chosen.name}"))
-    words = [Keep(word, kind) for kind in KINDS if kind in keeps.axis for word in chosen.words(kind)]
-    free_words = [keep for keep in words if not any(names_concept(keep.name, target) for target in targets)]
-    left_out = _left_out(chosen, len(words) - len(free_words), "words", of=len(words))
-    return _Kept(concepts=tuple(free_words), notes=(*chosen.notes, *left_out))
-
-
-def _left_out(chosen: PromptSet, count: int, what: str, *, of: int) -> tuple[str, ...]:
-    return (f"keeps: {count} of {of} {what} of {chosen.name} name a target and are left out",) * bool(count)
 
 
 def _open_set(selection: SelectionForm) -> PromptSet:

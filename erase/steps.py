@@ -9,27 +9,24 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from erase.errors import BadEdit, GateFailed
 from erase.files import write_atomically
 from erase.options import check_can_edit, check_can_export, export_with, make_edit, train_along
+from erase.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots
 from erase.runs import SIDES, Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
-    from erase.evaluate.report.findings import Findings
-    from erase.evaluate.score import Scores
-    from erase.evaluate.shots import Shot
     from erase.models import Model
     from erase.pipeline import Pipeline
 
-_log = logging.getLogger(__name__)
+__all__ = ["bounds_of", "check_gate", "findings", "load_edit", "read_scores"]
 
-DEFAULT_BOUND = 0.8  # of UA, IRA and CRA
+_log = logging.getLogger(__name__)
 
 # Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
 _PLACES = {
@@ -113,67 +110,6 @@ def help_train(run: Run) -> None:
     train_along(run.method, run.model, run.task)
 
 
-def load_edit(run: Run) -> Edit:
-    """The run's edit; raises BadEdit if there is none yet."""
-    from erase.edit import Edit
-
-    if not run.edit_file.is_file():
-        raise BadEdit(f"{run.folder} has no edit yet; run `erase run` or `erase edit` with its pipeline first.")
-    return Edit.load(run.edit_file)
-
-
-def read_scores(run: Run) -> Scores:
-    """The run's scores; raises ScoreFailed if there are none yet, or they are damaged, changed or of other images."""
-    return run.read_scores()
-
-
-def findings(run: Run) -> Findings:
-    """All that a run has found, for its report; raises BadEdit, BadPrompts or ScoreFailed for what is not there yet."""
-    from erase.evaluate.grid import Pair
-    from erase.evaluate.report.findings import Findings
-    from erase.evaluate.score import Scores
-
-    edit = load_edit(run)
-    return Findings(
-        name=run.recipe.name,
-        task=run.task,
-        pairs=tuple(Pair(before, after) for before, after in _shots(run)),
-        scores=read_scores(run) if run.recipe.score else Scores(()),
-        recipe=run.recipe.model_dump(mode="json"),
-        edit=asdict(edit.info) | {"content": edit.content},
-        bounds=bounds_of(run),
-    )
-
-
-def bounds_of(run: Run) -> dict[str, float]:
-    """What the run's figures have to reach: the recipe's bounds, and the default one for each other that is measured.
-
-    None of them where the recipe has no gate or asks for no judge.
-    """
-    if run.recipe.gate is None or "judge" not in run.recipe.score:
-        return {}
-    measured = {figure.name for figure in read_scores(run).figures} & {"ua", "ira", "cra"}
-    return dict.fromkeys(sorted(measured, reverse=True), DEFAULT_BOUND) | run.recipe.gate.bounds
-
-
-def check_gate(run: Run) -> None:
-    """Raises GateFailed with why the images do not prove the bounds, and with what the edit has done.
-
-    An edit that changes next to nothing, or harms what must stay, fails a run that has no bounds, too.
-    """
-    from erase.evaluate.report.reasons import reasons_of
-
-    edit, bounds = load_edit(run), bounds_of(run)
-    failed = read_scores(run).below(bounds) if bounds else []
-    failed += [f"{reason.kind}: {reason.text}" for reason in reasons_of(findings(run))] if bounds else []
-    if edit.info.effect is not None:
-        failed += [f"{edit.info.method} has {one.said}: {one.text}" for one in edit.info.effect.problems]
-    if failed:
-        raise GateFailed(
-            f"the gate of {run.recipe.name} has failed: {'; '.join(failed)}. All results are in {run.folder}."
-        )
-
-
 def export(
     name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
@@ -230,8 +166,8 @@ def _generate(run: Run, watch: Watch) -> None:
 def _score(run: Run, watch: Watch) -> None:
     from erase.evaluate.score import score
 
-    shots = [shot for pair in _shots(run) for shot in pair]
-    scores = score(run.task, shots, scorers=run.recipe.score, judge=run.judge, readings=run.readings)
+    images = [shot for pair in shots(run) for shot in pair]
+    scores = score(run.task, images, scorers=run.recipe.score, judge=run.judge, readings=run.readings)
     write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
 
 
@@ -241,7 +177,7 @@ def _grid(run: Run, watch: Watch) -> None:
 
     layout = run.recipe.grid
     scores = read_scores(run) if run.recipe.score else Scores(())
-    pairs = [Pair(before, after) for before, after in _shots(run)]
+    pairs = [Pair(before, after) for before, after in shots(run)]
     image = grid(run.task, pairs, scores, columns=layout.columns if layout else 8)
     png = io.BytesIO()
     image.save(png, "PNG")
@@ -303,23 +239,6 @@ def _set_aside(target: Path) -> Iterator[None]:
         os.replace(aside, target)
         raise
     shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
-
-
-def _shots(run: Run) -> list[tuple[Shot, Shot]]:
-    """Each row's two images, as the scores and the grid see them; one that is missing or cut short is still told.
-
-    Raises BadPrompts for one that is a picture, but not the one that was made.
-    """
-    from erase.evaluate.shots import Shot, group_of
-
-    run.check_images()
-    return [
-        (
-            Shot(one.before, one.row, "before", group_of(one.row, run.task), run.image("before", one.before)),
-            Shot(one.after, one.row, "after", group_of(one.row, run.task), run.image("after", one.after)),
-        )
-        for one in run.read_plan()
-    ]
 
 
 def refresh(run: Run, watch: Watch) -> tuple[str, ...]:
