@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase import registry
 from erase.cli import _task
 
 if TYPE_CHECKING:
@@ -23,27 +23,25 @@ if TYPE_CHECKING:
 Several = list[str]
 
 
+Pipelines = Annotated[
+    str | None,
+    typer.Argument(help="A pipeline's name (see `erase list pipelines`) or a .yaml.", show_default="erase-style"),
+]
+Given = Annotated[Several | None, typer.Option("--with", "-w", help="What judges, as clip=FOLDER; repeatable.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")]
+
+
 def run(
     *,
-    pipeline: Annotated[
-        str | None,
-        typer.Argument(help="A pipeline's name (see `erase list pipelines`) or a .yaml.", show_default="erase-style"),
-    ] = None,
+    pipeline: Pipelines = None,
     model: _task.Model = "emoji",
     kind: _task.Kind = "style",
     target: _task.Targets = None,
-    targets: _task.TargetsFile = None,
     anchor: _task.Anchors = None,
     synonym: _task.Synonyms = None,
-    template: _task.Templates = None,
     keep: _task.Keeps = None,
-    method: _task.Method = registry.DEFAULT_METHOD,
-    given: Annotated[
-        Several | None, typer.Option("--with", "-w", help="What judges the images, as clip=FOLDER; repeatable.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")
-    ] = None,
+    given: Given = None,
+    out: Out = None,
     settings: _task.Settings = None,
     dry_run: _task.DryRun = False,
     as_json: _task.Json = False,
@@ -65,43 +63,51 @@ def run(
     [bold]erase run --set edit.method=uce --dry-run[/] what would be made with another method
     [bold]torchrun --nproc-per-node 2 -m erase run[/]  training and images by two processes, the same ones
     """
-    from rich.console import Console
-
     from erase import steps
     from erase.cli._runs import begin
-    from erase.cli._watch import ShownWatch
-    from erase.errors import BadTask
 
-    started = time.monotonic()
-    if pipeline is not None and (target or targets or anchor or keep or synonym or template):
-        raise BadTask("give a pipeline, or --target with its options, not both; a pipeline names its own.")
-    chosen: str | Pipeline = pipeline or "erase-style"
-    if target or targets:
-        task = _task.make_task(
-            kind,
-            target or [],
-            anchors=anchor or [],
-            keeps=keep or [],
-            synonyms=synonym or [],
-            prompts=template or [],
-            file=targets,
-        )
-        chosen = recipe_of(model, task, method=method)
+    words = {"anchors": anchor or [], "synonyms": synonym or [], "keeps": keep or []}
+    chosen = choose(pipeline, model, kind, targets=target or [], words=words)
     changes = _task.parse_settings([*(settings or []), *([f"generate.dtype={dtype}"] if dtype else [])])
     current = begin(chosen, out, changes | judged_by(given or []))
     if dry_run:
         _task.show_plan(current)
-        return
-    if not current.place.is_first:  # another process of several, which tells nothing
+    elif not current.place.is_first:  # another process of several, which tells nothing
         steps.help_out(current)
-        return
-    with current.alone(), ShownWatch(quiet=quiet) as watch, current.place.present():
-        current.begin()
-        worked = steps.do_all(current, watch)
+    else:
+        finish(current, quiet=quiet, as_json=as_json)
+
+
+def choose(
+    pipeline: str | None, model: str, kind: str, *, targets: Several, words: Mapping[str, Several]
+) -> str | Pipeline:
+    """The pipeline that is named, or that of the task that options describe; raises BadTask."""
+    from erase.errors import BadTask
+
+    if pipeline is not None and (targets or any(words.values())):
+        raise BadTask("give a pipeline, or --target with its options, not both; a pipeline names its own.")
+    if not targets:
+        if any(words.values()):
+            raise BadTask("--anchor, --synonym and --keep go with --target; name what to erase.")
+        return pipeline or "erase-style"
+    return recipe_of(model, _task.make_task(kind, targets, **words))
+
+
+def finish(run: Run, *, quiet: bool, as_json: bool) -> None:
+    """Does what is left of a run and tells its results; raises GateFailed."""
+    from rich.console import Console
+
+    from erase import steps
+    from erase.cli._watch import ShownWatch
+
+    started = time.monotonic()
+    with run.alone(), ShownWatch(quiet=quiet) as watch, run.place.present():
+        run.begin()
+        worked = steps.do_all(run, watch)
     seconds = time.monotonic() - started
     outcome = f"finished in {seconds:.0f} s" if worked else "was finished already; nothing was left to do"
-    tell_programs(current) if as_json else show_summary(Console(), current, outcome)
-    steps.check_gate(current)
+    tell_programs(run) if as_json else show_summary(Console(), run, outcome)
+    steps.check_gate(run)
 
 
 def tell_programs(run: Run) -> None:
@@ -112,10 +118,10 @@ def tell_programs(run: Run) -> None:
     typer.echo(json.dumps({"run": str(run.folder), "results": results}, indent=1, ensure_ascii=False))
 
 
-def recipe_of(model: str, task: Task, *, method: str) -> Pipeline:
+def recipe_of(model: str, task: Task) -> Pipeline:
     """The pipeline of a task; its prompts, judge and limits are those of the model and the kind."""
     from erase.keeps import KeepsForm
-    from erase.pipeline import EditForm, Pipeline, TargetForm, TaskForm
+    from erase.pipeline import Pipeline, TargetForm, TaskForm
     from erase.task import KINDS
 
     words = re.sub(r"[^a-z0-9]+", "-", "-".join(task.names).lower()).strip("-")
@@ -125,7 +131,6 @@ def recipe_of(model: str, task: Task, *, method: str) -> Pipeline:
         name=f"erase-{words[:40].strip('-') or 'concept'}",
         model=model,
         task=TaskForm(kind=task.targets[0].kind, targets=tuple(targets), keeps=KeepsForm(**kept, prompts=task.prompts)),
-        edit=EditForm(method=method),
     )
 
 
