@@ -90,7 +90,10 @@ def choose(
         if any(words.values()):
             raise BadTask("--anchor, --synonym and --keep go with --target; name what to erase.")
         return pipeline or "erase-style"
-    return recipe_of(model, _task.make_task(kind, targets, **words))
+    return recipe_of(
+        model,
+        _task.make_task(kind, targets, anchors=words["anchors"], synonyms=words["synonyms"], keeps=words["keeps"]),
+    )
 
 
 def finish(run: Run, *, quiet: bool, as_json: bool) -> None:
