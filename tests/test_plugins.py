@@ -53,8 +53,8 @@ def install(place: Path, monkeypatch: pytest.MonkeyPatch, points: str, *, packag
     folder = place / f"site-{package}"
     info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(points)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
     (folder / f"{package.replace('-', '_')}.py").write_text(PLUGIN, encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
 
@@ -69,14 +69,14 @@ def test_a_pipeline_runs_a_file_that_the_command_line_names(capsys: pytest.Captu
 
 
 def test_a_pipeline_alone_runs_no_file(capsys: pytest.CaptureFixture[str], place: Path) -> None:
-    (place / "nudge_keys.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    (place / "nudge_keys.py").write_text("from pathlib import Path\nPath('ran').touch()\n", encoding="utf-8")
     line = refused(capsys, "run", recipe_of(place, method="./nudge_keys.py"))
     assert "--allow ./nudge_keys.py" in line
     assert not (place / "ran").exists()
 
 
 def test_another_file_than_the_one_that_was_named_is_not_run(capsys: pytest.CaptureFixture[str], place: Path) -> None:
-    (place / "other.py").write_text(PLUGIN.replace("NudgeKeys", "Other"))
+    (place / "other.py").write_text(PLUGIN.replace("NudgeKeys", "Other"), encoding="utf-8")
     line = refused(capsys, "run", recipe_of(place, method="./nudge_keys.py"), "--allow", "other.py")
     assert "--allow ./nudge_keys.py" in line
 
@@ -97,7 +97,7 @@ def test_a_method_that_is_a_path_needs_no_second_naming(capsys: pytest.CaptureFi
 def test_a_run_is_refused_when_its_plug_in_has_changed(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     recipe = recipe_of(place, method="./nudge_keys.py")
     assert command(capsys, "edit", recipe, "--allow", "nudge_keys.py").code == 0
-    (place / "nudge_keys.py").write_text(PLUGIN.replace("0.25", "0.75"))
+    (place / "nudge_keys.py").write_text(PLUGIN.replace("0.25", "0.75"), encoding="utf-8")
     written = place / "runs/mine/recipe.yaml"
     assert "has changed since this recipe was made" in refused(capsys, "run", written, "--allow", "nudge_keys.py")
 
@@ -129,13 +129,15 @@ def test_a_file_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]
 
 def test_a_method_that_returns_no_edit_is_one_line(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     text = PLUGIN[: PLUGIN.index("        name =")].replace("NudgeKeys", "Mine") + "        return 1\n"
-    (place / "mine.py").write_text(text)
+    (place / "mine.py").write_text(text, encoding="utf-8")
     model = tiny_stable_diffusion(place / "model")
     assert "has returned a int" in refused(capsys, "edit", "-m", model, "-t", "noto", "--method", "mine.py")
 
 
 def test_a_plug_in_that_fails_is_no_fault_of_ours(capsys: pytest.CaptureFixture[str], place: Path) -> None:
-    (place / "mine.py").write_text(PLUGIN.replace("NudgeKeys", "Mine").replace("sites()[0]", "sites()[999]"))
+    (place / "mine.py").write_text(
+        PLUGIN.replace("NudgeKeys", "Mine").replace("sites()[0]", "sites()[999]"), encoding="utf-8"
+    )
     model = tiny_stable_diffusion(place / "model")
     line = refused(capsys, "edit", "-m", model, "-t", "noto", "--method", "mine.py")
     assert line == "mine has failed (IndexError: tuple index out of range; ERASE_TRACEBACK=1 shows where)."
@@ -186,7 +188,7 @@ def test_a_protocol_of_another_package_is_found(place: Path, monkeypatch: pytest
     text = (registry.data_folder("protocols") / "gate.yaml").read_text(encoding="utf-8")
     (place / "site-erase-more/ours.yaml").write_text(text, encoding="utf-8")
     program = "from pathlib import Path\nFILE = Path(__file__).parent / 'ours.yaml'\n"
-    (place / "site-erase-more/erase_protocol.py").write_text(program)
+    (place / "site-erase-more/erase_protocol.py").write_text(program, encoding="utf-8")
     found = registry.find("protocols", "ours", what="protocol")
     assert yaml.safe_load(found.read_text(encoding="utf-8")) == yaml.safe_load(text)
     assert "ours" in registry.known("protocols")
