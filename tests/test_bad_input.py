@@ -213,7 +213,7 @@ def test_an_edit_for_another_base(capsys: Capture, place: Path, tiny_model: Path
 
 def test_a_file_that_is_no_edit(capsys: Capture, place: Path, tiny_model: Path) -> None:
     save_file({"a": torch.zeros(1)}, place / "noto.safetensors")
-    assert "is no edit" in refused(capsys, "export", "-m", tiny_model, "-e", "noto.safetensors", "-o", "model")
+    assert "expected an edit" in refused(capsys, "export", "-m", tiny_model, "-e", "noto.safetensors", "-o", "model")
     (place / "noto.safetensors").write_bytes((place / "noto.safetensors").read_bytes()[:10])
     assert "corrupt or truncated" in refused(capsys, "export", "-m", tiny_model, "-e", "noto.safetensors", "-o", "m")
 

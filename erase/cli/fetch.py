@@ -19,7 +19,7 @@ def fetch(
     """Fetch a prompt set that is declared and not carried; a file that is not the declared one is refused.
 
     [bold]erase fetch small-imagenet[/]
-    [bold]erase verify edit.safetensors -p object -w small-imagenet=small-imagenet.csv -w classifier=resnet-50[/]
+    [bold]erase verify e.safetensors --protocol object -w small-imagenet=small-imagenet.csv -w classifier=resnet-50[/]
     """
     from erase.cli._places import check_writable
     from erase.evaluate.fetching import fetch as fetch_set
