@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from erase.evaluate.intervals import wilson
-from erase.evaluate.paired import mcnemar, mean_change, two_sided
+from erase.evaluate.paired import mcnemar, mean_change, sign_flips, two_sided
 
 
 def enumerated(lost: int, gained: int) -> Fraction:
@@ -42,6 +42,20 @@ def test_the_binomial_tail_holds_for_tens_of_thousands_of_pairs() -> None:
     # the normal law with continuity correction, to which the binomial converges
     normal = 2 * NormalDist(count / 2, math.sqrt(count) / 2).cdf(fewer + 0.5)
     assert two_sided(fewer, count) == pytest.approx(normal, rel=1e-3)
+
+
+def test_the_probability_of_a_mean_change_is_that_of_all_signs_gone_through() -> None:
+    moved = [0.3, 1.1, -0.2, 0.8, 0.5, 0.9]
+    means = [
+        abs(sum(sign * value for sign, value in zip(signs, moved, strict=True))) for signs in product((1, -1), repeat=6)
+    ]
+    as_far = sum(mean >= abs(sum(moved)) - 1e-12 for mean in means) / len(means)
+    assert sign_flips([0.0] * 6, moved) == pytest.approx(as_far, abs=1e-12)
+    assert sign_flips([1.0] * 6, [1.0] * 6) == 1.0
+
+
+def test_two_pairs_are_never_more_than_chance_by_the_signs_of_their_change() -> None:
+    assert sign_flips([0.0, 0.0], [5.0, 6.0]) == 0.5
 
 
 def test_the_change_of_a_mean_is_exact_and_its_interval_that_of_the_normal_law() -> None:

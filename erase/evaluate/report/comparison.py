@@ -11,7 +11,7 @@ from rich.text import Text
 
 from erase.errors import RunConflict
 from erase.evaluate.figures import Figure
-from erase.evaluate.paired import Change, mcnemar, mean_change
+from erase.evaluate.paired import Change, mcnemar, mean_change, sign_flips
 from erase.evaluate.report.findings import Findings, before_of, same_figure
 from erase.evaluate.report.matrices import Matrix, retained
 from erase.evaluate.report.pareto import Point
@@ -19,6 +19,7 @@ from erase.evaluate.report.records import figure_records
 from erase.evaluate.table import TITLES, number
 
 BASE = "before"
+LEAST = 10  # pairs of which a difference may be called more than chance
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ def entries(comparison: Comparison) -> list[Entry]:
 class Difference:
     """What a run's figure has more than the first run's, paired by prompt and seed.
 
-    `lost` and `gained` count the pairs that were yes in the first run and are no in this one, and the reverse; `p` is
-    McNemar's. None of the three where the images have values between yes and no.
+    `lost` and `gained` count the pairs that were yes in the first run and are no in this one, and the reverse; None of
+    them where the images have values between yes and no. `p` is McNemar's exact one, or there that of permuted signs.
     """
 
     label: str
@@ -95,13 +96,23 @@ class Difference:
     change: Change
     lost: int | None
     gained: int | None
-    p: float | None
+    p: float
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its images are yes or no."""
+        return self.lost is not None
+
+    @property
+    def is_too_few(self) -> bool:
+        """Whether so few pairs say nothing, whatever they show."""
+        return self.change.n < LEAST
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval of the change leaves 0 out, and McNemar's test agrees where there is one."""
+        """Whether there are enough pairs, the interval of the change leaves 0 out, and the exact test agrees."""
         apart = self.change.low > 0 or self.change.high < 0
-        return apart and (self.p is None or self.p <= 0.05)
+        return apart and self.p <= 0.05 and not self.is_too_few
 
     @property
     def is_better(self) -> bool:
@@ -126,7 +137,7 @@ def differences(comparison: Comparison) -> list[Difference]:
 def _difference(label: str, figure: Figure, first: Sequence[float], *, other: Sequence[float]) -> Difference:
     change = mean_change(first, other)
     if {*first, *other} - {0.0, 1.0}:
-        return Difference(label, figure, change, None, None, None)
+        return Difference(label, figure, change, None, None, sign_flips(first, other))
     test = mcnemar([bool(value) for value in first], [bool(value) for value in other])
     return Difference(label, figure, change, test.lost, test.gained, test.p)
 
@@ -149,7 +160,9 @@ def difference_records(comparison: Comparison) -> list[dict[str, Any]]:
             **{key: getattr(one.change, key) for key in ("value", "low", "high", "n")},
             "lost": one.lost,
             "gained": one.gained,
-            "mcnemar_p": one.p,
+            "p": one.p,
+            "test": "McNemar, exact" if one.is_share else "permuted signs",
+            "too_few": one.is_too_few,
         }
         for one in differences(comparison)
     ]

@@ -10,6 +10,7 @@ from erase.evaluate.grid import TITLES, choose
 from erase.evaluate.report import records
 from erase.evaluate.report.comparison import (
     BASE,
+    LEAST,
     Comparison,
     comparison_records,
     difference_records,
@@ -94,6 +95,7 @@ def comparison_html(comparison: Comparison) -> str:
         entries=entries(comparison),
         with_interval=with_interval,
         differences=differences(comparison),
+        least=LEAST,
         titles=SCORES,
         pareto=pareto(plotted) if len(plotted) > 1 else None,
         harm=harm(comparison),

@@ -89,8 +89,24 @@ def test_differences_are_paired_by_row_and_tested_by_mcnemar(tmp_path: Path) -> 
     same = found["ua", "erased"]
     assert (same.change.value, same.change.low, same.change.high, same.lost, same.p) == (0.0, 0.0, 0.0, 0, 1.0)
     clip = found["clip", "kept"]
-    assert clip.p is None
+    assert (clip.lost, clip.gained) == (None, None)
+    assert 0 < clip.p <= 1
     assert clip.change.low <= clip.change.value <= clip.change.high
+
+
+@pytest.mark.parametrize(("copies", "certain"), [(1, False), (3, True)])
+def test_fewer_than_ten_pairs_are_too_few_and_never_more_than_chance(
+    tmp_path: Path, copies: int, certain: bool
+) -> None:
+    rows = [replace(row, seed=row.seed + 10 * copy) for copy in range(copies) for row in square()]
+    runs = {"kept": made(tmp_path, as_asked, rows=rows), "gone": made(tmp_path, erased, rows=rows)}
+    found = {(one.figure.name, one.figure.group): one for one in differences(Comparison(runs))}
+    ua = found["ua", "erased"]
+    assert ua.change.n == 4 * copies
+    assert ua.change.low > 0
+    assert (ua.is_certain, ua.is_too_few) == (certain, not certain)
+    page = write_comparison(Comparison(runs), tmp_path / "page.html")[-1].read_text(encoding="utf-8")
+    assert ("too few" in page) == any(one.is_too_few for one in found.values())
 
 
 def test_differences_are_in_the_files(runs: dict[str, Findings], tmp_path: Path) -> None:
