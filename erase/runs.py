@@ -87,7 +87,7 @@ class Run:
             return None
         if self.model.judge_folder is not None and "clip" not in given:
             return ImageJudge.embedded(self.model.judge_folder)
-        return ImageJudge.of_clip(find_clip(given.get("clip", "")), self.task)
+        return ImageJudge.of_clip(find_clip(given.get("clip", "")), self.task, self.recipe.make_rows())
 
     @cached_property
     def place(self) -> Place:

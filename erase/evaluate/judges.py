@@ -18,7 +18,7 @@ from erase.evaluate.neighbours import choices
 from erase.evaluate.readings import Readings
 from erase.models._text import first_line
 from erase.prompts import Row, fill
-from erase.task import Kind, Task, same
+from erase.task import Kind, Task, folded, same
 
 _log = logging.getLogger(__name__)
 CLIP = "openai/clip-vit-large-patch14"  # where none is given: what the field's CLIP scores are by
@@ -49,14 +49,16 @@ class ImageJudge:
         return ImageJudge(folder / "clip", folder)
 
     @staticmethod
-    def of_clip(clip: Path, task: Task) -> ImageJudge:
-        """A CLIP that chooses among the task's targets, anchors and keeps and other names of their kind.
+    def of_clip(clip: Path, task: Task, rows: Sequence[Row] = ()) -> ImageJudge:
+        """A CLIP that chooses among the task's targets, anchors and keeps, what the rows name, and others of the kind.
 
         Raises ScoreFailed if the folder holds no CLIP.
         """
         check_clip(clip)
         kind = task.targets[0].kind
-        return ImageJudge(clip, None, choices(task), kind, task.domain, f"clip-zero-shot {clip.name} v1")
+        named = [row.labels[task.domain] for row in rows if task.domain in row.labels]
+        labels = tuple({folded(name): name for name in [*choices(task), *named]}.values())
+        return ImageJudge(clip, None, labels, kind, task.domain, f"clip-zero-shot {clip.name} v1")
 
     @property
     def domains(self) -> tuple[str, ...]:
