@@ -4,8 +4,8 @@ python scripts/measure_run.py [--quick]
 
 Every command runs in a process of its own in an empty folder. The last line is one JSON object: seconds of `help`
 (the least of five), `run` (`erase run`) and `unsafe` (`erase run erase-unsafe`); `images`: how many `erase run` drew;
-`judgeless_exit` and `judgeless_ua`: the exit code and UA of the main job on a copy of the model without its judge, judged
-by the judge's CLIP as any other CLIP is, which chooses among the names of styles.
+`judgeless_exit` and `judgeless_ua`: the exit code and UA of the main job on a copy of the model without its judge,
+judged by the judge's CLIP as any other CLIP is, which chooses among the names of styles.
 """
 
 from __future__ import annotations

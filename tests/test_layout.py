@@ -29,7 +29,6 @@ LEVELS = (
     {"edit_file"},
     {"models", "prompts", "changes", "effect"},
     {"columns"},
-    {"names"},
     {"registry"},
     {"task", "documents"},
     {"files", "english"},
