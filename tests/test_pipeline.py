@@ -313,3 +313,12 @@ def test_a_name_of_an_object_and_a_style_is_a_pair(tmp_path: Path, recipe: dict[
     assert target == Target("cat in noto style", anchor="cat in blob style", pair={"object": "cat", "style": "noto"})
     assert "a dog in noto style" in resolved.make_task().prompts
     assert len(resolved.make_task().prompts) == 5
+
+
+def test_every_carried_pipeline_with_a_gate_has_twenty_images_a_figure() -> None:
+    for name in registry.known("pipelines"):
+        pipeline = load_pipeline(name)
+        task = pipeline.make_task()
+        erased = [task.named_by(row.prompt, row.labels) is not None for row in pipeline.make_rows()]
+        kept = [task.domain in row.labels for row in pipeline.make_rows()]
+        assert pipeline.gate is None or min(sum(erased), sum(kept) - sum(erased)) >= 20, name
