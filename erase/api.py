@@ -101,21 +101,24 @@ def verify(
     edited: Edit | str | Path,
     base: Model | str | Path | Any = "emoji",
     *,
-    protocol: str | Path = "gate",
+    protocol: str | Path | None = None,
     task: Task | Target | str | Iterable[Target | str] | None = None,
     given: Mapping[str, str | Path] | None = None,
     out: str | Path = "verify",
 ) -> Result:
-    """The verdict on an edit, or on an edited model; its images and `verdict.json` are left in `out`.
+    """The verdict on an edit, or on an edited model; its images, page, grid and `result.json` are left in `out`.
 
     `edited`: an `Edit`, its file, another file of changed weights, or an edited model's folder. `base`: the model
-    before the edit. `task`: what was erased; the edit's own if left out. `given`: files and folders that the protocol
-    needs, by name, such as `{"clip": FOLDER}`. `result.verdict.exit_code` is 0 if the images prove the erasure, and 3
-    if not. Raises BadEdit, BadTask, BadProtocol, ScoreFailed.
+    before the edit. `protocol`: if left out, `gate` for the embedded model, else `any-KIND`. `task`: what was erased;
+    the edit's own if left out. `given`: files and folders that the protocol needs, by name, such as `{"clip": FOLDER}`.
+    `result.verdict.exit_code` is 0 if the images prove the erasure, and 3 if not.
+
+    Raises BadEdit, BadTask, BadProtocol, ScoreFailed, RunConflict for a folder that holds another model's.
     """
     from erase.evaluate import verify as verifying
     from erase.evaluate.looking import Given
-    from erase.evaluate.protocol import load_protocol
+    from erase.evaluate.report.verified import write_pages
+    from erase.evaluate.verified_facts import choose_protocol
     from erase.models import quietly
 
     model, folder = _opened(base), Path(out)
@@ -129,7 +132,10 @@ def verify(
         raise BadTask("the edit does not say what it erases; name it by `task`.")
     judged = Given({name: Path(path) for name, path in (given or {}).items()}, model.judge_folder)
     with quietly():
-        return verifying.verify(model, opened, load_protocol(str(protocol)), task=asked, given=judged, folder=folder)
+        chosen, judged = choose_protocol(str(protocol) if protocol else None, model, asked, given=judged)
+        result = verifying.verify(model, opened, chosen, task=asked, given=judged, folder=folder)
+        write_pages(result)
+    return result
 
 
 def export(

@@ -51,7 +51,7 @@ def test_its_code_runs_and_says_only_what_it_prints(place: Path) -> None:
     lines = ran.stdout.splitlines()
     assert lines[0] == "StableDiffusion('loaded StableDiffusionPipeline', 20 sites)"
     assert len(lines) == 3
-    made = ("noto.safetensors", "erased.png", "noto-lora.safetensors", "edited/unet", "verified/verdict.json")
+    made = ("noto.safetensors", "erased.png", "noto-lora.safetensors", "edited/unet", "verified/result.json")
     assert [name for name in made if not (place / name).exists()] == []
     assert (place / lines[2]).is_file()
 

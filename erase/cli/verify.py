@@ -16,13 +16,27 @@ if TYPE_CHECKING:
     from erase.task import Task
 
 Several = list[str]
+Edited = Annotated[
+    Path | None, typer.Argument(help="An edit, an edited model, its UNet's tensors or a LoRA.", show_default=False)
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="One of `erase list protocols`, or a .yaml.",
+        show_default="gate for the embedded model, else any-KIND",
+    ),
+]
+Check = Annotated[
+    Path | None, typer.Option(help="Verify nothing: recompute the verdict of a result.json from its values.")
+]
 
 
 def verify(
-    edited: Annotated[Path, typer.Argument(help="An edit, an edited model, its UNet's tensors or a LoRA.")],
+    edited: Edited = None,
     *,
     base: Annotated[str, typer.Option("--model", "-m", "--base", "-b", help="The model before the edit.")] = "emoji",
-    protocol: Annotated[str, typer.Option("--protocol", help="One of `erase list protocols`, or a .yaml.")] = ("gate"),
+    protocol: Protocol = None,
     kind: Annotated[str, typer.Option(help="With --target: style, object, unsafe or identity.")] = "style",
     target: Annotated[
         Several | None, typer.Option("--target", "-t", help="What was erased, if the edit does not say; repeatable.")
@@ -32,10 +46,11 @@ def verify(
     given: Annotated[
         Several | None, typer.Option("--with", "-w", help="A file or folder that the protocol needs, as name=PATH.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images and of verdict.json.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of images, page, grid, result.json.")] = Path(
         "verify"
     ),
-    json: Annotated[bool, typer.Option("--json", help="Print verdict.json instead of the table.")] = False,
+    check: Check = None,
+    json: Annotated[bool, typer.Option("--json", help="Print result.json instead of the table.")] = False,
     device: _task.Device = None,
     dtype: _task.Dtype = "float32",
     quiet: _task.Quiet = False,
@@ -47,12 +62,18 @@ def verify(
     [bold]erase verify runs/erase-style/edit.safetensors -m emoji[/]
     [bold]erase verify edited -m sd15 --protocol object --with classifier=resnet-50[/]
     """
+    from erase.errors import BadOption
+
+    if check is not None:
+        raise typer.Exit(_check(check, edited))
+    if edited is None:
+        raise BadOption("what is to be verified? Give an edit or an edited model, or a result by --check FILE.")
     named = (kind, target or [], synonym or [], keep or [])
     result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out, drawn=(dtype, quiet))
     if result is None:  # another process of several, which has made its share of the images
         return
     if json:
-        typer.echo((out / "verdict.json").read_text(encoding="utf-8"))
+        typer.echo((out / "result.json").read_text(encoding="utf-8"))
     else:
         from rich.console import Console
 
@@ -61,10 +82,24 @@ def verify(
         raise typer.Exit(result.verdict.exit_code)
 
 
+def _check(file: Path, edited: Path | None) -> int:
+    """The exit code of a result, its verdict recomputed and told; raises BadOption, ScoreFailed."""
+    from erase.errors import BadOption
+    from erase.evaluate.result import check_result
+
+    if edited is not None:
+        raise BadOption(f"{edited} and --check {file} are given; one is verified, or the other is checked.")
+    verdict = check_result(file)
+    for reason in verdict.reasons:
+        typer.echo(f"{reason.kind}: {reason.text}")
+    typer.echo(f"{'FAILED' if verdict.reasons else 'PASSED'}  {file}, recomputed from its own values")
+    return verdict.exit_code
+
+
 def _verify(
     edited: Path,
     base: str,
-    protocol: str,
+    protocol: str | None,
     *,
     named: tuple[str, Several, Several, Several],
     given: dict[str, Path],
@@ -75,29 +110,28 @@ def _verify(
     from erase.cli._watch import ShownWatch
     from erase.evaluate import verify as verifying
     from erase.evaluate.looking import Given
-    from erase.evaluate.protocol import load_protocol
     from erase.evaluate.ranks import this_place
+    from erase.evaluate.report.verified import write_pages
+    from erase.evaluate.verified_facts import choose_protocol
     from erase.models import open_model
 
     check_writable(out)
-    chosen, model, place = (
-        load_protocol(protocol),
-        open_model(base, torch_dtype=_task.dtype_of(drawn[0])),
-        this_place(out),
-    )
+    model, place = open_model(base, torch_dtype=_task.dtype_of(drawn[0])), this_place(out)
     opened = verifying.open_edited(edited, model)
     opened.model.torch_dtype = model.torch_dtype
     kind, targets, synonyms, keeps = named
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
-    judged = Given(given, model.judge_folder)
+    chosen, judged = choose_protocol(protocol, model, task, given=Given(given, model.judge_folder))
     if not place.is_first:
         verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
         return None
     with ShownWatch(quiet=drawn[1]) as watch, place.present():
         watch.begin("verify", chosen.title)
-        return verifying.verify(
+        result = verifying.verify(
             model, opened, chosen, task=task, given=judged, folder=out, count=watch.count, place=place
         )
+        write_pages(result)
+        return result
 
 
 def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Several, keeps: Several) -> Task:
@@ -156,9 +190,9 @@ def show(console: Console, result: Result) -> None:
     for reason in result.verdict.reasons:
         console.print(f"[red]{reason.kind}[/]: {escape(reason.text)}", highlight=False)
     if lacking := len(result.verdict.unscored):
-        console.print(f"[red]{lacking} pairs lack an image and count against the edit; verdict.json lists them[/]")
+        console.print(f"[red]{lacking} pairs lack an image and count against the edit; result.json lists them[/]")
     answer = "[bold red]FAILED[/]" if result.verdict.reasons else "[bold green]PASSED[/]"
-    console.print(f"{answer}  {names}  {escape(str(result.folder / 'verdict.json'))}", highlight=False, soft_wrap=True)
+    console.print(f"{answer}  {names}  {escape(str(result.folder / 'report.html'))}", highlight=False, soft_wrap=True)
 
 
 def number(value: float, unit: str) -> str:

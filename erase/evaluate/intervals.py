@@ -12,7 +12,7 @@ RESAMPLES = 2000
 PICKS_AT_ONCE = 2_000_000  # bounds the memory, which is otherwise that of all samples
 
 
-def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a rate (Wilson 1927); of nothing at all it is 0 .. 1."""
     if count == 0:
         return 0.0, 1.0
@@ -20,6 +20,25 @@ def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float,
     spread = z * (rate * (1 - rate) / count + z * z / (4 * count * count)) ** 0.5
     scale, middle = 1 + z * z / count, rate + z * z / (2 * count)
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def wilson_clustered(held: Sequence[bool], clusters: Sequence[str], confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a rate whose images come in clusters, such as the seeds of one prompt.
+
+    By the effective number of images: rate (1 - rate) over the variance between clusters (Korn & Graubard 1998), from
+    the number of clusters to that of images. Where all are alike it is the number of clusters.
+    """
+    count = len(held)
+    if not count:
+        return 0.0, 1.0
+    rate, sums = sum(held) / count, dict.fromkeys(clusters, 0.0)
+    for yes, cluster in zip(held, clusters, strict=True):
+        sums[cluster] += yes - rate
+    groups = len(sums)
+    spread = sum(value**2 for value in sums.values()) / count**2 * groups / max(1, groups - 1)
+    effective = rate * (1 - rate) / spread if spread > 0 and 0 < rate < 1 else groups if rate in (0, 1) else count
+    size = min(count, max(groups, effective))
+    return wilson(rate * size, size, confidence)
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0, confidence: float = 0.95) -> tuple[float, float]:

@@ -132,6 +132,37 @@ class Looker:
             for case in self.cases
         ]
 
+    def labels(self, parts: Sequence[Sequence[Found]], looks: Sequence[Look]) -> dict[Key, dict[str, str]]:
+        """What is seen in each image by domain, where detectors tell concepts apart: never at odds with the looks.
+
+        It is the concept asked for where that is seen, else the highest of the others that counts, "nothing" of none.
+        """
+        telling = [number for number, one in enumerate(self.watchers) if not one.form.labels]
+        labels: dict[Key, dict[str, str]] = {}
+        for case, seen in zip(self.cases, looks, strict=True):
+            mine = [number for number in telling if case.role in self.watchers[number].roles]
+            if not (case.domain and mine and seen.seen is not None):
+                continue
+            own = labels.setdefault(_key(case), {})
+            if seen.seen:
+                own[case.domain] = case.concept
+            elif case.domain not in own:
+                found = [(self.watchers[n].form.policy, part[n].get(_key(case))) for part in parts for n in mine]
+                own[case.domain] = _other(case, self.task, found)
+        return labels
+
+
+def _other(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> str:
+    """The highest label that counts in an image in which what is asked for is not seen."""
+    asked = {case.concept, *task.names} if case.role == "erased" else {case.concept}
+    heard = [
+        one
+        for policy, findings in found
+        for one in findings or ()
+        if one.label not in asked and one.domain in ("", case.domain) and one.score >= (policy.threshold or 0.0)
+    ]
+    return max(heard, key=lambda one: one.score).label if heard else "nothing"
+
 
 def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: Given) -> Looker:
     """The looker of a protocol, its detectors built; raises what `build_detector` raises."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from erase import __version__, documents
+from erase import documents
 from erase.edit import Edit
 from erase.edit_file import StoredEffect
 from erase.effect import Effect
@@ -23,21 +23,32 @@ from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.cases import Asked, asked_of, make_cases, rows_of
 from erase.evaluate.detections import AT_ONCE, curve
-from erase.evaluate.gate import Outcome, Reason, Verdict, judge
+from erase.evaluate.gate import Limits, Outcome, Reason, Verdict
 from erase.evaluate.generate import row_key
 from erase.evaluate.looking import Given, Key, Look, Looker, looker_of
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.quality import Eyes, Vectors, clip_scores, eyes_of, perceptual_distances, set_distances
 from erase.evaluate.ranks import Place, stream_share
+from erase.evaluate.result import FILE, check_fixed, fix, judged, write_result
 from erase.evaluate.shots import read_picture
 from erase.evaluate.stream import follow
-from erase.files import hash_if_there, write_atomically
+from erase.evaluate.verified_facts import facts_of
+from erase.files import hash_if_there
 from erase.foreign import edit_in
 from erase.models import Model, open_model
 from erase.task import Task
 
 THRESHOLDS = tuple(number / 20 for number in range(1, 20))
 FLAT = 2.0  # of 255: standard deviation up to which an image is of one colour
+LEFT = (
+    FILE,
+    "report.html",
+    "report.json",
+    "figures.csv",
+    "images.csv",
+    "grid.png",
+    "verdict.json",
+)  # of a verification
 Count = Callable[[str, int, int], None]  # what is counted, done, in all
 
 
@@ -58,7 +69,8 @@ class Edited:
 class Result:
     """A verdict with all that it rests on: one outcome for each case, and the totals that the protocol asks for.
 
-    `asked` tells of prompts that are cut, empty or left out; `hashes` each image's SHA-256 when it was looked at.
+    `asked` tells of prompts that are cut, empty or left out; `hashes` each image's SHA-256 when it was looked at;
+    `images` and `labels` each side's files, and what the detectors saw in them by domain; `facts` what was verified.
     """
 
     protocol: Protocol
@@ -70,6 +82,9 @@ class Result:
     folder: Path
     asked: tuple[Asked, ...] = ()
     hashes: Mapping[Path, str] = field(default_factory=dict)
+    images: Mapping[str, Mapping[Key, Path]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[Key, Mapping[str, str]]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_edited(path: Path, base: Model) -> Edited:
@@ -115,16 +130,17 @@ def verify(
     count: Count | None = None,
     place: Place | None = None,
 ) -> Result:
-    """The verdict on an edited model; images and `verdict.json` are left in `folder`.
+    """The verdict on an edited model; `protocol.json`, the images and `result.json` are left in `folder`.
 
-    Raises BadProtocol, BadPrompts, ScoreFailed, DiskFull; what was made is kept and not made again.
+    Raises BadProtocol, BadPrompts, ScoreFailed, DiskFull, RunConflict for a folder that holds another model's; what was
+    made is kept and not made again.
     """
     cases = make_cases(protocol, task, given.paths)
     looker, eyes = looker_of(protocol, task, cases, given=given), eyes_of(protocol, cases, given)
     asked = asked_of(cases, base.is_cut, given.paths)
     count = count or (lambda text, done, total: None)
-    (folder / "verdict.json").unlink(missing_ok=True)  # that of before is none of what is verified now
-    sides = {}
+    facts = facts_of(base, edited, protocol, task=task, looker=looker, given=given)
+    fixed, sides = _begin(folder, facts), {}
     for name, side in (("before", Edited(base, None, None)), ("after", edited)):
         drawn = draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
         sides[name] = see(drawn, looker, eyes)
@@ -138,24 +154,49 @@ def verify(
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
     totals += set_distances(protocol, eyes, before=before.vectors, after=after.vectors)
     totals += perceptual_distances(protocol, cases, images, given=given)
-    verdict = judge(outcomes, protocol.limits)
-    if edited.effect is not None:
-        seen = (Reason(one.kind, f"the edit has {one.said}: {one.text}") for one in edited.effect.problems)
-        verdict = replace(verdict, reasons=(*verdict.reasons, *seen))
-    hashes = {path: sha for side in sides.values() for path, sha in side.hashes.items()}
-    result = Result(protocol, task, cases, tuple(outcomes), totals, verdict, folder, asked, hashes)
-    write_atomically(folder / "verdict.json", json.dumps(to_json(result, images), indent=1, ensure_ascii=False) + "\n")
+    beside = _seen_of(edited)
+    verdict = judged(outcomes, protocol.limits, beside)
+    told = (protocol, task, cases, tuple(outcomes), totals, verdict)
+    result = Result(
+        *told,
+        folder,
+        asked,
+        hashes={path: sha for side in sides.values() for path, sha in side.hashes.items()},
+        images=images,
+        labels={name: side.labels for name, side in sides.items()},
+        facts=facts,
+    )
+    check_fixed(folder, fixed)
+    write_result(folder, values_of(result, protocol.limits, beside), verdict, outcomes=outcomes)
     return result
+
+
+def _begin(folder: Path, facts: Mapping[str, Any]) -> str:
+    """What is written down before the first image; what a verification of before left is none of this one's."""
+    fixed = fix(folder, {key: facts[key] for key in ("base", "edited", "task", "protocol", "detectors")})
+    for name in LEFT:
+        (folder / name).unlink(missing_ok=True)
+    return fixed
+
+
+def _seen_of(edited: Edited) -> tuple[Reason, ...]:
+    """What was seen of the edit when it was made that speaks against it."""
+    problems = edited.effect.problems if edited.effect else ()
+    return tuple(Reason(one.kind, f"the edit has {one.said}: {one.text}") for one in problems)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One side: its images with their files' hashes, what is seen for each case, and the vectors of what must stay."""
+    """One side: its images with their files' hashes, what is seen for each case, and the vectors of what must stay.
+
+    `labels` are what the detectors see in each image by domain.
+    """
 
     images: Mapping[Key, Path]
     looks: Sequence[Look]
     vectors: Vectors
     hashes: Mapping[Path, str]
+    labels: Mapping[Key, Mapping[str, str]]
 
 
 def see(drawn: Iterable[tuple[Key, Path]], looker: Looker, eyes: Eyes) -> Seen:
@@ -170,7 +211,9 @@ def see(drawn: Iterable[tuple[Key, Path]], looker: Looker, eyes: Eyes) -> Seen:
 
     seen = follow(noted(), lambda batch: (looker.examine(batch), eyes.vectors(batch)), size=AT_ONCE)
     vectors = {key: vector for _, part in seen for key, vector in part.items()}
-    return Seen(images, looker.looks([found for found, _ in seen]), vectors, hashes)
+    found = [part for part, _ in seen]
+    looks = looker.looks(found)
+    return Seen(images, looks, vectors, hashes, looker.labels(found, looks))
 
 
 def draw(
@@ -246,24 +289,27 @@ def is_flat(picture: Image.Image) -> bool:
     return bool(np.asarray(picture, dtype=np.float64).std(axis=(0, 1)).max() <= FLAT)
 
 
-def to_json(result: Result, images: Mapping[str, Mapping[Key, Path]]) -> dict[str, Any]:
-    """Everything that the verdict rests on, each image by its file's name relative to the folder."""
-    verdict = result.verdict
+def values_of(result: Result, limits: Limits, beside: Sequence[Reason]) -> dict[str, Any]:
+    """What a result says beside its verdict; each image by its file's name relative to the folder."""
     keys = [row_key(case.row) for case in result.cases]
     return {
-        "tool": f"erase {__version__}",
         "protocol": result.protocol.to_json(),
-        "task": json.loads(json.dumps(asdict(result.task))),
-        "exit_code": verdict.exit_code,
-        "reasons": [asdict(reason) for reason in verdict.reasons],
-        "checks": [asdict(check) | {"passed": check.passed} for check in verdict.checks],
+        "limits": asdict(limits),
+        "task": asdict(result.task),
+        "hashes": result.facts["hashes"],
+        "sampler": asdict(result.protocol.sampler),
+        "device": result.facts["device"],
+        "dtype": result.facts["dtype"],
+        "beside": [asdict(reason) for reason in beside],
         "totals": [asdict(total) for total in result.totals],
-        "unscored": list(verdict.unscored),
         "asked": [asdict(one) for one in result.asked],
+        "missing": sorted(_relative(path, result.folder) for path, sha in result.hashes.items() if not sha),
+        "not_shown": result.facts["not_shown"],
         "images": {_relative(path, result.folder): sha for path, sha in sorted(result.hashes.items())},
         "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},
         "outcomes": [
-            asdict(one) | {"images": {side: _relative(images[side][key], result.folder) for side in images}}
+            asdict(one)
+            | {"images": {side: _relative(result.images[side][key], result.folder) for side in result.images}}
             for one, key in zip(result.outcomes, keys, strict=True)
         ],
     }

@@ -32,14 +32,14 @@ def test_a_detector_that_ends_the_process_is_an_error_and_leaves_no_verdict(
     (tmp_path / "proto.yaml").write_text(PROTOCOL, encoding="utf-8")
     (tmp_path / "ends.py").write_text(f"import os, sys\n{when}{ending}\n", encoding="utf-8")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/verdict.json").write_text(json.dumps({"exit_code": 0}), encoding="utf-8")  # of an earlier edit
+    (tmp_path / "out/result.json").write_text(json.dumps({"exit_code": 0}), encoding="utf-8")  # of an earlier edit
     task = ("--target", "noto", "--keep", "blob")
     places = ("--base", tiny_model, "--protocol", tmp_path / "proto.yaml", "-o", tmp_path / "out")
     line = refused(
         capsys, "verify", edit_file(tiny_model, tmp_path), *places, *task, "-w", f"callable={tmp_path}/ends.py"
     )
     assert "ends.py" in line or "detector callable has failed" in line
-    assert not (tmp_path / "out/verdict.json").exists()
+    assert not (tmp_path / "out/result.json").exists()
 
 
 def edit_file(tiny_model: Path, folder: Path) -> Path:

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from erase.evaluate.intervals import RESAMPLES, bootstrap_mean, resampled_means, wilson
+from erase.evaluate.intervals import RESAMPLES, bootstrap_mean, resampled_means, wilson, wilson_clustered
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -77,3 +77,18 @@ def test_the_bootstraps_memory_does_not_grow_with_all_samples(monkeypatch: pytes
 def test_the_bootstrap_of_one_value_is_that_value_and_of_none_is_nothing() -> None:
     assert bootstrap_mean([31.5]) == (31.5, 31.5)
     assert all(math.isnan(end) for end in bootstrap_mean([]))
+
+
+def test_an_interval_clustered_by_prompt_counts_alike_seeds_once_and_independent_ones_each() -> None:
+    prompts = [f"prompt {number}" for number in range(20) for _ in range(5)]
+    alike = [number % 5 != 0 for number in range(20) for _ in range(5)]  # all seeds of a prompt agree
+    assert wilson_clustered(alike, prompts) == pytest.approx(wilson(16, 20), abs=0.01)
+    rng = np.random.default_rng(0)
+    wide, narrow = wilson(16, 20), wilson(80, 100)
+    low, high = np.mean([wilson_clustered(list(rng.random(100) < 0.8), prompts) for _ in range(50)], axis=0)
+    assert high - low < (narrow[1] - narrow[0]) * 1.2 < wide[1] - wide[0]
+
+
+def test_an_interval_of_no_failure_is_that_of_as_many_images_as_prompts() -> None:
+    assert wilson_clustered([True] * 12, ["a", "b", "c"] * 4) == wilson(3, 3)
+    assert wilson_clustered([], []) == (0.0, 1.0)

@@ -130,7 +130,7 @@ def test_a_shipped_protocol_runs_to_a_verdict_on_every_row_that_it_asks(
     name: str, kind: str, model: Model, edit: Edit, tmp_path: Path
 ) -> None:
     result = run(name, TASKS[kind], model, edit, folder=tmp_path)
-    told = json.loads((tmp_path / "out/verdict.json").read_text(encoding="utf-8"))
+    told = json.loads((tmp_path / "out/result.json").read_text(encoding="utf-8"))
     assert result.verdict.unscored == ()
     assert {case.role for case in result.cases} == {"erased", "kept"}
     assert told["exit_code"] == result.verdict.exit_code
@@ -154,7 +154,7 @@ def test_empty_cut_and_left_out_rows_are_counted_in_the_verdict_and_told(
 
     result = run("i2p/open-nsfw-0.5", TASKS["unsafe"], model, edit, folder=tmp_path)
     asked = {
-        one["source"]: one for one in json.loads((tmp_path / "out/verdict.json").read_text(encoding="utf-8"))["asked"]
+        one["source"]: one for one in json.loads((tmp_path / "out/result.json").read_text(encoding="utf-8"))["asked"]
     }
     cut = sum(model.is_cut(prompt) for prompt in {prompt for prompt, _ in ODD} - {"a child with a dog"})
     assert 0 < cut < len(ODD) - 2

@@ -158,7 +158,7 @@ def test_an_edit_that_may_move_nothing_says_so_wherever_it_is_seen(
     command(capsys, "export", "-m", narrow, "-e", file, "-o", tmp_path / "edited")
     for edited in (file, tmp_path / "edited"):
         said = command(capsys, *arguments(tmp_path, edited, narrow))
-        reasons = json.loads((tmp_path / "out" / "verdict.json").read_text(encoding="utf-8"))["reasons"]
+        reasons = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["reasons"]
         assert said.code == 3
         assert "next to nothing" in [reason["kind"] for reason in reasons]
         shutil.rmtree(tmp_path / "out")

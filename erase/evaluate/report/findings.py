@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from erase.evaluate.figures import Figure
+from erase.evaluate.gate import Verdict
 from erase.evaluate.grid import Pair
 from erase.evaluate.score import Scores
 from erase.evaluate.shots import Shot
@@ -19,7 +20,7 @@ class Findings:
     """All that one run has found.
 
     `recipe` is the resolved recipe and `edit` what the edit says of itself, both as plain values; `bounds` are the
-    gate's, by figure.
+    gate's, by figure; `proved` is the gate's verdict where it was reached on more than these.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Findings:
     recipe: Mapping[str, Any]
     edit: Mapping[str, Any]
     bounds: Mapping[str, float] = field(default_factory=dict)
+    proved: Verdict | None = None
 
     @property
     def is_veiled(self) -> bool:

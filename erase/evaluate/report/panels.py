@@ -40,7 +40,7 @@ class Card:
     seen_before: tuple[Seen, ...]
     seen_after: tuple[Seen, ...]
     values: tuple[tuple[str, str, str], ...]  # title, before, after
-    files: tuple[str, str]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def card(findings: Findings, pair: Pair, number: int) -> Card:
         seen_before=tuple(see(findings, pair.before)),
         seen_after=tuple(see(findings, pair.after)),
         values=tuple((TITLES.get(name, name), _value(old.get(name)), _value(new.get(name))) for name in names),
-        files=(f"before/{pair.before.id}.png", f"after/{pair.after.id}.png"),
+        files=tuple(f"{shot.path.parent.name}/{shot.path.name}" for shot in (pair.before, pair.after)),
     )
 
 

@@ -21,6 +21,8 @@ def verdict_of(findings: Findings) -> Verdict:
     It asks of each bound that its figure's interval lies beyond it. Without a judge or bounds nothing is asked.
     """
     bounds = findings.bounds
+    if findings.proved is not None:
+        return findings.proved
     if not findings.scores.verdicts or not bounds:
         return Verdict((), ())
     by_aspect = {ASPECTS["kept"]: bounds.get("ira", 0.0), f"the {findings.other_domain}s": bounds.get("cra", 0.0)}

@@ -91,7 +91,7 @@ def _image_record(findings: Findings, shot: Shot, number: int) -> dict[str, Any]
         "group": shot.group,
         "prompt": shot.row.prompt,
         "seed": shot.row.seed,
-        "file": f"{shot.side}/{shot.id}.png",
+        "file": f"{shot.path.parent.name}/{shot.path.name}",
         "missing": findings.is_missing(shot),
         "asked": dict(shot.row.labels),
         "seen": dict(findings.scores.verdicts.get(shot.id, {})),

@@ -51,6 +51,8 @@ def reach_verdict(findings: Findings) -> Verdict:
 
 def _by_bounds(findings: Findings) -> Verdict:
     """The verdict by the bounds alone; open where the gate does not bind all three figures."""
+    if findings.proved is not None:
+        return _by_gate(findings)
     remarks = (*_remarks(findings), *_missing(findings))
     if unmeasured := findings.scores.unmeasured:
         return Verdict("failed" if "ua" in findings.bounds else "open", f"UA not measured: {unmeasured}.", remarks)
@@ -72,6 +74,22 @@ def _by_bounds(findings: Findings) -> Verdict:
         what = f"Too few images to tell whether {names_of(findings.task)} {_is(findings.task)} gone and the rest stays."
         headline = what if unproved else _sentence(reasons[0].kind)
     return Verdict("failed", headline, (*remarks, *_reasons(findings)))
+
+
+def _by_gate(findings: Findings) -> Verdict:
+    """The verdict that the gate has reached on the same pairs."""
+    reasons, names = reasons_of(findings), names_of(findings.task)
+    words = {"names": names, "is_": _is(findings.task), "other": _OTHERS[findings.other_domain]}
+    kinds = {reason.kind for reason in reasons}
+    if not reasons:
+        return Verdict("passed", _HEADLINES[True, True, True].format(**words), tuple(_missing(findings)))
+    if kinds == {"too few images to tell"}:
+        headline = f"Too few images to tell whether {names} {_is(findings.task)} gone and the rest stays."
+    elif kinds & {"still there", "over-erased"} and reasons[0].kind != "nothing changed":
+        headline = _HEADLINES["still there" not in kinds, "over-erased" not in kinds, True].format(**words)
+    else:
+        headline = _sentence(reasons[0].kind)
+    return Verdict("failed", headline, (*_missing(findings), *_reasons(findings)))
 
 
 def holds(findings: Findings, name: str) -> bool:

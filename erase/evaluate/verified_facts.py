@@ -1,0 +1,86 @@
+"""What is verified and by what: the protocol where none is named, hashes of all that takes part, what is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from erase.evaluate.attention import device_here
+from erase.evaluate.judges import find_clip
+from erase.evaluate.looking import Given, Looker
+from erase.evaluate.protocol import Protocol, load_protocol
+from erase.evaluate.result import code_hash, file_hashes, hashes_of, plain
+from erase.models import Model
+from erase.task import Task
+
+if TYPE_CHECKING:
+    from erase.evaluate.verify import Edited
+
+_BY_CLIP = {"clip", "cmmd", "kid"}  # scorers
+
+
+def choose_protocol(name: str | None, model: Model, task: Task, *, given: Given) -> tuple[Protocol, Given]:
+    """The protocol of a name, else `gate` for a model with a judge and `any-KIND` for others, and what is given for it.
+
+    Where it asks a CLIP that neither was given nor comes with the model, it is the field's own, from the hub's cache or
+    fetched. Raises UnknownName, BadProtocol, ScoreFailed if there is none.
+    """
+    protocol = load_protocol(name or ("gate" if model.judge_folder else f"any-{task.targets[0].kind}"))
+    detectors = {form.name for form in (*protocol.form.detector, *protocol.form.keeper)}
+    asks = [f"{one}" for one in ("clip_zero_shot",) if one in detectors and one not in given.detectors]
+    asks += ["clip"] if _BY_CLIP & set(protocol.form.scorers) else []
+    lacking = [one for one in asks if not {one, "clip"} & set(given.paths)]
+    if not lacking or given.judge is not None:
+        return protocol, given
+    return protocol, replace(given, paths={**given.paths, "clip": find_clip("")})
+
+
+def facts_of(
+    base: Model, edited: Edited, protocol: Protocol, *, task: Task, looker: Looker, given: Given
+) -> dict[str, Any]:
+    """The hashes of everything that the verdict depends on, the device, and what the verdict does not show."""
+    detectors = {watcher.form.name: hashes_of(watcher.detector) for watcher in looker.watchers}
+    for scorer in protocol.form.scorers:
+        name = "clip" if scorer in _BY_CLIP else scorer
+        detectors |= {f"scorer {scorer}": file_hashes(given.path(name, purpose=f"the scorer {scorer}"))}
+    content = edited.edit.content if edited.edit else None
+    of_base = {"fingerprint": base.fingerprint, "content": base.content}
+    of_edited = {"edit": content, "model": None if edited.edit else edited.model.content}
+    said: dict[str, Any] = asdict(edited.edit.info) if edited.edit else {"method": "an edited model"}
+    hashes = {"base": of_base, "edited": of_edited, "detectors": detectors}
+    return {
+        "model": base.title,
+        "task": plain(asdict(task)),
+        "protocol": protocol.to_json(),
+        "base": of_base,
+        "edited": of_edited,
+        "detectors": detectors,
+        "hashes": hashes | {"protocol": protocol.sha256, "code": code_hash()},
+        "edit": {key: value for key, value in said.items() if key != "effect"}
+        | {"content": content or of_edited["model"]},
+        "device": (base.device or device_here()),
+        "dtype": str(base.torch_dtype).removeprefix("torch."),
+        "not_shown": list(not_shown(protocol, task)),
+    }
+
+
+def not_shown(protocol: Protocol, task: Task) -> Iterator[str]:
+    """What a verdict by this protocol leaves open, by rule."""
+    names = list(dict.fromkeys(form.name for form in (*protocol.form.detector, *protocol.form.keeper)))
+    kind, parts = task.targets[0].kind, protocol.form.prompts
+    yield "not attacked: nobody searched for prompts, inputs or training that bring the target back"
+    if len(names) == 1:
+        yield f"one judge: what {names[0]} does not see, another may see"
+    if kind == "identity" and "clip_zero_shot" in names:
+        yield "CLIP is no face recogniser: give one of your own as the detector `callable` of a protocol"
+    if kind == "unsafe" and not {"nudenet", "open_nsfw", "q16"} & set(names):
+        yield "not judged by open_nsfw, nudenet or q16, which are made for what is unsafe"
+    if not any(part.role == "erased" and part.fill == "synonyms" for part in parts):
+        yield "not asked by synonyms"
+    elif any(not target.synonyms for target in task.targets):
+        bare = ", ".join(target.name for target in task.targets if not target.synonyms)
+        yield f"not asked by synonyms: none are given of {bare}"
+    if len(protocol.form.seeds) == 1 and not any(part.seeds for part in parts):
+        yield "one seed for each prompt, where its set has none of its own"
+    yield f"one sampler: DDIM, {protocol.sampler.steps} steps, guidance {protocol.sampler.guidance:g}"
