@@ -143,10 +143,12 @@ def make_edit(
     """The method's edit at a strength, looked at: one that does next to nothing, or harms, is warned of.
 
     A method that takes long takes `work`, to tell how far it is and to keep what it has. Raises BadOption for a
-    strength that is not finite, and where options leave a system of equations without a solution.
+    strength that is not finite, and where options leave a system of equations without a solution; what
+    `Model.check_task` raises.
     """
     from erase.methods._effect import effect_of
 
+    model.check_task(task)
     made = _made(method, model, task, work=work)
     edit = made.scaled(strength)
     if edit.info.effect is None:

@@ -14,7 +14,7 @@ from erase.documents import Form
 from erase.errors import BadPipeline, RunConflict
 from erase.files import content_hash, sha256_of
 from erase.keeps import KeepsForm, kept_of_set, named
-from erase.prompts import PromptSet, Row, check_asked, load_prompts, paired
+from erase.prompts import PromptSet, Row, check_asked, each_once, load_prompts, paired
 from erase.task import KINDS, Kind, Target, Task
 
 if TYPE_CHECKING:
@@ -166,12 +166,11 @@ class Pipeline(Form):
         """What a reader may not expect of the sets that it names, a line each."""
         sets = [_open_set(selection).notes for selection in self.generate.prompts]
         targets = tuple(_target(target, self.task) for target in self.task.targets)
-        return tuple(
-            dict.fromkeys([*(note for notes in sets for note in notes), *kept_of_set(self.task.keeps, targets).notes])
-        )
+        notes = [note for notes in (*sets, kept_of_set(self.task.keeps, targets).notes) for note in notes]
+        return tuple(dict.fromkeys([*notes, *each_once(self._asked())[1]]))
 
     def make_rows(self) -> tuple[Row, ...]:
-        """Every image to make, once each, in the file's order.
+        """Every image to make, once each, in the file's order; with the labels of all that ask for it.
 
         Raises UnknownName, BadPrompts, RunConflict.
         """
@@ -180,17 +179,16 @@ class Pipeline(Form):
             from erase.evaluate.protocol import load_protocol
 
             return rows_asked(load_protocol(self.protocol), self.make_task())
-        rows = [
+        return each_once(self._asked())[0]
+
+    def _asked(self) -> list[Row]:
+        return [
             row
             for selection in self.generate.prompts
             for row in _open_set(selection).rows(
                 seeds=selection.seeds or self.generate.seeds, where=selection.where or self.generate.where
             )
         ]
-        unique: dict[tuple[str, int], Row] = {}
-        for row in rows:
-            unique.setdefault((row.prompt, row.seed), row)
-        return tuple(unique.values())
 
     def make_sampler(self) -> Sampler:
         """The sampler's settings; raises BadOption."""

@@ -266,6 +266,21 @@ def _check_square(path: Path, form: _SetForm) -> None:
         _require_known(path, f"groups.{group}", members, valid=every)
 
 
+def each_once(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """Rows of one prompt and seed as one row, which has the labels of all; and a note where labels contradict."""
+    unique: dict[tuple[str, int], Row] = {}
+    against: dict[tuple[str, int], str] = {}
+    for row in rows:
+        image = row.prompt, row.seed
+        first = unique.setdefault(image, row)
+        for domain, word in row.labels.items():
+            if not same(word, first.labels.get(domain, word)):
+                against.setdefault(image, f'"{row.prompt}" is {domain} {first.labels[domain]} and {word}')
+        unique[image] = Row(row.prompt, row.seed, {**row.labels, **first.labels})
+    told = f"{len(against)} images have several labels of a kind, of which the first counts: "
+    return tuple(unique.values()), (told + next(iter(against.values())),) if against else ()
+
+
 def _require_known(path: Path, place: str, given: Iterable[str], *, valid: Iterable[str]) -> None:
     for word in given:
         if word not in valid:

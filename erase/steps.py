@@ -67,7 +67,7 @@ def check(run: Run) -> None:
     check_can_export(run.recipe.export, run.model)
     check_attention(run.recipe.make_sampler().attention)
     run.model.check_sampling()
-    run.model.check_prompts([text for target in run.task.targets for text in (*target.words, target.anchor)])
+    run.model.check_task(run.task)
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.judge is not None and "judge" in run.recipe.score:
         run.judge.check_labels(run.recipe.make_rows())

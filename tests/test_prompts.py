@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from erase import registry
 from erase.errors import BadPrompts, UnknownName
-from erase.prompts import Row, fill, load_prompts
+from erase.prompts import Row, each_once, fill, load_prompts
 
 HEAD = "version: '1'\nlicence: CC0-1.0\nsource: a test\n"
 SQUARE = HEAD + "templates: ['a {object} in {style} style']\naxes: {style: [noto, blob], object: [cat, apple]}\n"
@@ -178,3 +178,22 @@ def test_the_synonym_set_says_no_object_by_its_name() -> None:
     assert [line.labels for line in plain.lines] == [line.labels for line in other.lines]
     assert len(plain.lines) == 8 * 50
     assert all(one.prompt != two.prompt for one, two in zip(plain.lines, other.lines, strict=True))
+
+
+def test_one_image_has_the_labels_of_all_that_ask_for_it_and_a_contradiction_is_told() -> None:
+    rows = [
+        Row("a cat by Béla", 1, {"style": "Béla Bartók"}),
+        Row("a cat by Béla", 2, {"style": "Béla Bartók"}),
+        Row("a cat by Béla", 1, {"object": "cat", "style": "bela bartok"}),
+        Row("a cat by Béla", 1, {"object": "Siamese cat"}),
+    ]
+    found, notes = each_once(rows)
+    assert [(row.seed, dict(row.labels)) for row in found] == [
+        (1, {"object": "cat", "style": "Béla Bartók"}),
+        (2, {"style": "Béla Bartók"}),
+    ]
+    assert notes == (
+        "1 images have several labels of a kind, of which the first counts: "
+        '"a cat by Béla" is object cat and Siamese cat',
+    )
+    assert each_once(rows[:3])[1] == ()

@@ -73,8 +73,8 @@ class Asked:
     """What is to be known of the prompts that come from one set, or from the protocol's own templates.
 
     `left_out` rows of the set name minors; `empty` and `cut` are of the `prompts` that are drawn; `cut` ones are longer
-    than the model reads, which draws their beginning, as its pipeline does. `unasked` are empty ones of a set without
-    which nothing can be asked, as they say nothing that could be seen.
+    than the model reads, which draws their beginning, as its pipeline does. Of a set whose captions must stay,
+    `unasked` are empty, as they say nothing that could be seen, and `erased` name a target.
     """
 
     source: str
@@ -83,6 +83,7 @@ class Asked:
     cut: int
     left_out: int = 0
     unasked: int = 0
+    erased: int = 0
 
     @property
     def text(self) -> str:
@@ -90,6 +91,7 @@ class Asked:
         parts = {
             "rows that name minors were left out": self.left_out,
             "empty captions were not asked for": self.unasked,
+            "captions that name a target were not asked for": self.erased,
             "empty": self.empty,
             "longer than the model reads and cut, as its pipeline does": self.cut,
         }
@@ -98,7 +100,7 @@ class Asked:
 
 
 def asked_of(
-    cases: Sequence[Case], is_cut: Callable[[str], bool], given: Mapping[str, Path] | None = None
+    cases: Sequence[Case], task: Task, given: Mapping[str, Path] | None = None, *, is_cut: Callable[[str], bool]
 ) -> tuple[Asked, ...]:
     """What is to be known of each set that questions come from, in their order; `is_cut` is the model's."""
     found = []
@@ -106,7 +108,8 @@ def asked_of(
         own = [case for case in cases if case.source == source]
         prompts = list(dict.fromkeys(case.row.prompt for case in own))
         lines = open_set(source, given or {}) if source else None
-        blank = sum(not line.prompt.strip() for line in lines.lines) if lines else 0
+        found_in = lines.lines if lines and all(case.concept == case.caption for case in own) else ()
+        blank = sum(not line.prompt.strip() for line in found_in)
         empty = sum(not prompt.strip() for prompt in prompts)
         found.append(
             Asked(
@@ -115,7 +118,8 @@ def asked_of(
                 empty=empty,
                 cut=sum(map(is_cut, prompts)),
                 left_out=lines.left_out if isinstance(lines, DeclaredSet) else 0,
-                unasked=blank if not empty and all(case.concept == case.caption for case in own) else 0,
+                unasked=0 if empty else blank,
+                erased=sum(task.named_by(line.prompt, line.labels) is not None for line in found_in),
             )
         )
     return tuple(found)
@@ -143,9 +147,16 @@ def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
     for row in prompts.rows(seeds=seeds, where=part.where):
         target, named = task.named_by(row.prompt, row.labels), row.labels.get(task.domain, "")
         kin = "targets" if target else "others" if named else ""
+        if target and _is_caption(part):
+            continue  # an image that does not show it is what the erasure is for
         if part.of in ("all", kin):
             name = target.name if target else named
             yield Case(row, part.role, part.aspect, name, labels=row.labels, source=part.set)
+
+
+def _is_caption(part: PartForm) -> bool:
+    """Whether images of a part have to go on showing what their prompts say."""
+    return part.role == "kept" and part.see == "prompt"
 
 
 def open_set(name: str, given: Mapping[str, Path]) -> PromptSet:

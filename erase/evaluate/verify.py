@@ -137,7 +137,7 @@ def verify(
     """
     cases = make_cases(protocol, task, given.paths)
     looker, eyes = looker_of(protocol, task, cases, given=given), eyes_of(protocol, cases, given)
-    asked = asked_of(cases, base.is_cut, given.paths)
+    asked = asked_of(cases, task, given.paths, is_cut=base.is_cut)
     count = count or (lambda text, done, total: None)
     facts = facts_of(base, edited, protocol, task=task, looker=looker, given=given)
     fixed, sides = _begin(folder, facts), {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from erase import documents
-from erase.errors import BadModel, BadOption, BadWeights, CannotEdit, PromptTooLong
+from erase.errors import BadModel, BadOption, BadTask, BadWeights, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
 from erase.models._encoding import Condition, Encoding
 from erase.models._hub import hub_id
@@ -23,7 +23,7 @@ from erase.models._sites import Pattern, Reads, Role, Site, find_sites
 from erase.models._source import Source, read_json
 from erase.models._text import Text, TextEncoder
 from erase.models._weights import SCALES, Tensors, check_finite, weights_digest
-from erase.task import Kind
+from erase.task import Kind, Task
 
 PRESETS = "presets.yaml"
 Presets = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -164,6 +164,17 @@ class Model(ABC):
                         f'prompt "{prompt[:80]}{"..." if len(prompt) > 80 else ""}" has {count - added} tokens; '
                         f"{self.path.name} takes at most {encoder.max_tokens - added}: shorten it."
                     )
+
+    def check_task(self, task: Task) -> None:
+        """Raises PromptTooLong for a target or anchor that would be cut, BadTask for a word that it cannot spell."""
+        words = [text for target in task.targets for text in (*target.words, target.anchor)]
+        self.check_prompts(words)
+        for word in dict.fromkeys(filter(None, [*words, *(keep.name for keep in task.keeps)])):
+            if not any(encoder.knows(word) for encoder in self._encoders):
+                raise BadTask(
+                    f"{self.path.name} reads nothing in {word!r}: its tokenizer knows none of these signs; "
+                    "give a word that it can spell."
+                )
 
     def is_cut(self, prompt: str) -> bool:
         """Whether the model reads the beginning of a prompt alone."""

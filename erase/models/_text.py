@@ -77,6 +77,10 @@ class TextEncoder:
         """Whether a prompt has more tokens than the encoder reads."""
         return self.count(prompt) > self.max_tokens
 
+    def knows(self, word: str) -> bool:
+        """Whether a word has a token of its own, beside those that are added and those for unknown signs."""
+        return not set(self._tokenizer(word, verbose=False)["input_ids"]) <= set(self._tokenizer.all_special_ids)
+
     def run(self, prompts: Sequence[str]) -> tuple[Stretch, Tensor]:
         """The prompts' tokens with their states, and the pooled states, of no width where the encoder has none.
 

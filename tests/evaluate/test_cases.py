@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from erase.errors import BadPrompts, BadProtocol
-from erase.evaluate.cases import concepts_of, evenly, make_cases, rows_of
+from erase.evaluate.cases import asked_of, concepts_of, evenly, make_cases, rows_of
 from erase.evaluate.intervals import wilson
 from erase.evaluate.protocol import Protocol, load_protocol
 from erase.pipeline import load_pipeline
@@ -144,3 +144,16 @@ def test_a_part_for_another_kind_of_task_is_left_out_and_nothing_left_is_an_erro
 def test_a_detector_may_have_to_tell_the_anchors_too() -> None:
     cases = make_cases(load_protocol("canvas/sauron-agg"), OBJECT)
     assert {"cat", "dog", "noto"} <= set(concepts_of(cases, OBJECT))
+
+
+def test_captions_that_name_a_target_need_not_stay_and_are_counted(tmp_path: Path) -> None:
+    rows = ("A cat's bed", "a dog on a chair", "two kitties", "a cathedral", "")
+    (tmp_path / "coco.csv").write_text("\n".join(["prompt,seed", *(f'"{row}",3' for row in rows)]), encoding="utf-8")
+    asked = protocol(
+        tmp_path, part(fill="names", templates=["a {word}"]), part("kept", set=str(tmp_path / "coco.csv"), see="prompt")
+    )
+    cases = make_cases(asked, OBJECT)
+    assert [case.concept for case in cases if case.role == "kept"] == ["a dog on a chair", "a cathedral"]
+    own, told = asked_of(cases, OBJECT, is_cut=lambda prompt: False)
+    assert (own.erased, told.erased, told.unasked, told.prompts) == (0, 2, 1, 2)
+    assert "2 captions that name a target were not asked for" in told.text
