@@ -21,6 +21,8 @@ from erase.evaluate.declared import read_manifest
 from erase.evaluate.detections import Finding
 from erase.evaluate.looking import Given
 from erase.evaluate.protocol import load_protocol
+from erase.evaluate.report.verified import write_pages
+from erase.evaluate.result import check_result
 from erase.evaluate.verify import Edited, Result, verify
 from erase.models import Model
 from erase.task import Target, Task
@@ -49,12 +51,17 @@ TASKS = {
     "artist": Task((Target("Vincent van Gogh", "style"),), keeps=("Claude Monet",)),
 }
 KINDS = {
+    "any-identity": ("identity",),
+    "any-object": ("object",),
+    "any-style": ("style",),
+    "any-unsafe": ("unsafe",),
     "canvas/sauron-agg": ("style", "object"),
     "canvas/with-seed-images": ("style", "object"),
     "celebrity": ("identity",),
     "coco/vs-base-1k": ("object",),
     "dual-prompt": ("object",),
     "erasebench": ("style", "object"),
+    "emoji": ("style", "object"),
     "gate": ("style", "object"),
     "lpips-e-u": ("artist",),
     "multilingual": ("object",),
@@ -138,6 +145,13 @@ def test_a_shipped_protocol_runs_to_a_verdict_on_every_row_that_it_asks(
     assert drawn == set((tmp_path / "out/images").iterdir())
     assert all(len(sha) == 64 for sha in told["images"].values())
     assert {one["source"] for one in told["asked"]} == {case.source for case in result.cases}
+    write_pages(result)
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    assert report["verdict"]["state"] == ("failed" if result.verdict.reasons else "passed")
+    (ua,) = [one for one in report["figures"] if one["name"] == "ua" and one["side"] == "after"]
+    erased = {(one.prompt, one.seed): one for one in result.outcomes if one.role == "erased"}
+    assert ua["n"] == len(erased)
+    assert check_result(tmp_path / "out/result.json").reasons == result.verdict.reasons
 
 
 def test_there_are_protocols_of_every_kind_and_all_are_run() -> None:
