@@ -80,7 +80,7 @@ def _show_column(described: dict[str, str], *, indent: str) -> None:
     width = max(map(len, described), default=0)
     for name, text in described.items():
         line = f"{indent}{name:<{width}}  {text}".rstrip()
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             line = _wrapped(line, indent=" " * (len(indent) + width + 2), width=shutil.get_terminal_size().columns)
         typer.echo(line)
 

@@ -20,6 +20,7 @@ TITLES = {
     "object_accuracy": "judge's object accuracy",
     "identity_accuracy": "judge's identity accuracy",
 }
+DETAILS = ("style_accuracy", "object_accuracy", "identity_accuracy")  # which the report shows
 SHORT = {"ua": "UA", "ira": "IRA", "cra": "CRA", "clip": "CLIP score", "clip_accuracy": "CLIP accuracy"}
 
 
@@ -31,7 +32,7 @@ def table(scores: Scores) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("better", no_wrap=True)
     for figure in sorted(scores.figures, key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else len(_ORDER)):
-        if figure.side == "after" and figure.name in SHORT:
+        if figure.side == "after" and figure.name not in DETAILS:
             shown.add_row(*_cells(figure, scores.find(figure.name, side="before", group=figure.group)))
     remarks = [f"UA not measured: {scores.unmeasured}"] if scores.unmeasured else []
     if scores.missing:
@@ -52,7 +53,7 @@ _ORDER = tuple(SHORT)
 def _cells(after: Figure, before: Figure | None) -> list[str | Text]:
     group = "" if after.name in ("ua", "ira", "cra", "clip_accuracy") else f", {after.group}"
     return [
-        f"{SHORT[after.name]}{group}",
+        f"{SHORT.get(after.name, after.name)}{group}",
         number(before) if before else "-",
         Text(number(after), style="bold"),
         f"{_plain(after, after.low)} - {_plain(after, after.high)}",

@@ -70,7 +70,7 @@ def test_the_shares_are_those_of_every_weight_and_token(model: Model, method: UC
 
 def test_an_edit_that_maps_targets_onto_anchors_moves_them_all_the_way(model: Model) -> None:
     one = Task((Target("noto", "style", "blob"),), ("twemoji",))
-    effect = effect_of(UCE(lamb=1e-8, preserve_scale=0.0)(model, one), model, one)
+    effect = effect_of(UCE(lamb=1e-8, preserve_scale=0.0, phrasings="own")(model, one), model, one)
     assert effect is not None
     assert effect.moved == pytest.approx(1.0, abs=1e-3)
 

@@ -65,7 +65,13 @@ def test_its_tokenizer_spells_words_it_never_saw(emoji: Model) -> None:
 def test_it_is_small_and_all_of_it_is_safetensors() -> None:
     weights = list(FOLDER.rglob("*.safetensors"))
     assert sum(file.stat().st_size for file in weights) <= 60e6
-    assert {file.suffix for file in FOLDER.rglob("*") if file.is_file()} <= {".safetensors", ".json", ".txt", ".md"}
+    assert {file.suffix for file in FOLDER.rglob("*") if file.is_file()} <= {
+        ".safetensors",
+        ".json",
+        ".txt",
+        ".md",
+        ".yaml",
+    }
 
 
 def test_every_icon_set_is_credited() -> None:
