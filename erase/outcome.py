@@ -68,7 +68,8 @@ def check_gate(run: Run) -> None:
     from erase.evaluate.report.reasons import reasons_of
 
     edit, bounds = load_edit(run), bounds_of(run)
-    failed = read_scores(run).below(bounds) if bounds else []
+    named = run.recipe.gate.bounds if run.recipe.gate else {}
+    failed = read_scores(run).below(named) if named else []
     failed += [f"{reason.kind}: {reason.text}" for reason in reasons_of(findings(run))] if bounds else []
     if edit.info.effect is not None:
         failed += [f"{edit.info.method} has {one.said}: {one.text}" for one in edit.info.effect.problems]

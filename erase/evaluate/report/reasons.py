@@ -29,6 +29,13 @@ def verdict_of(findings: Findings) -> Verdict:
     return judge(list(outcomes(findings)), Limits(gone=bounds.get("ua", 0.0), by_aspect=by_aspect))
 
 
+def kept_shares(findings: Findings) -> dict[str, float]:
+    """IRA and CRA as the gate asks for them: over the images that the base model drew right."""
+    found = {check.name: check.value for check in verdict_of(findings).checks}
+    names = {"ira": f"kept: {ASPECTS['kept']}", "cra": f"kept: the {findings.other_domain}s"}
+    return {name: found[check] for name, check in names.items() if check in found}
+
+
 def reasons_of(findings: Findings) -> tuple[Reason, ...]:
     """Why the gate is closed; none if it is open, without bounds or without a judge."""
     return verdict_of(findings).reasons

@@ -10,7 +10,7 @@ from typing import Literal
 from erase.effect import Effect
 from erase.evaluate.figures import Figure
 from erase.evaluate.report.findings import Findings, before_of
-from erase.evaluate.report.reasons import reasons_of
+from erase.evaluate.report.reasons import kept_shares, reasons_of
 from erase.evaluate.table import number
 from erase.task import Task
 
@@ -93,9 +93,15 @@ def _by_gate(findings: Findings) -> Verdict:
 
 
 def holds(findings: Findings, name: str) -> bool:
-    """Whether a figure of the after side reaches its bound; one that was not measured does not."""
+    """Whether a figure of the after side reaches its bound; one that was not measured does not.
+
+    Of what must stay the gate asks about the images that the base model drew right.
+    """
     figure = findings.scores.find(name)
-    return figure is not None and figure.value >= findings.bounds[name]
+    if figure is None:
+        return False
+    value = kept_shares(findings).get(name, figure.value) if figure.value < findings.bounds[name] else figure.value
+    return value >= findings.bounds[name]
 
 
 def names_of(task: Task) -> str:
@@ -128,9 +134,9 @@ def _remarks(findings: Findings) -> Iterator[str]:
         figure = findings.scores.find(name)
         if figure is None or math.isnan(figure.value):
             yield f"{name.upper()} was not measured; at least {100 * bound:.0f} % is asked."
-        elif figure.value < bound:
+        elif not holds(findings, name):
             yield f"{name.upper()} is {number(figure)}; at least {100 * bound:.0f} % is asked{_was(findings, figure)}."
-        elif figure.low < bound:
+        elif figure.low < bound and name == "ua":
             yield (
                 f"{name.upper()} reaches its bound of {100 * bound:.0f} %, but its interval begins at "
                 f"{100 * figure.low:.1f} %: too few images ({figure.n}) to be sure."

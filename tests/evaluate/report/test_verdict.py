@@ -12,6 +12,7 @@ from PIL import Image
 from erase.evaluate.report.reasons import reasons_of
 from erase.evaluate.report.verdict import names_of, reach_verdict
 from erase.evaluate.score import Scores
+from erase.evaluate.scores.judge import canvas
 from erase.task import Target, Task
 from tests.evaluate.report.made import See, as_asked, erased, harsh, ruined, square
 from tests.evaluate.report.made import made as few
@@ -130,3 +131,18 @@ def test_white_images_are_a_broken_model_whatever_the_judge_says(tmp_path: Path)
 def test_a_run_that_passes_needs_no_reason(tmp_path: Path) -> None:
     assert not [remark for remark in reach_verdict(made(tmp_path, erased)).remarks if "there" in remark]
     assert reasons_of(replace(made(tmp_path, as_asked), scores=Scores(()))) == ()
+
+
+def test_what_the_base_model_drew_wrong_already_is_not_held_against_the_edit(tmp_path: Path) -> None:
+    findings = made(tmp_path)
+    shots = [shot for pair in findings.pairs for shot in (pair.before, pair.after)]
+    seen = {
+        shot.id: findings.scores.verdicts[shot.id]
+        | ({"style": "mono"} if shot.row.labels.get("style") == "twemoji" else {})
+        for shot in shots
+    }
+    scores = Scores(tuple(canvas(findings.task, shots, seen)), seen)
+    assert [figure.value for figure in scores.figures if figure.name == "ira"] == [0.5, 0.5]
+    verdict = reach_verdict(replace(findings, scores=scores))
+    assert verdict.state == "passed"
+    assert not any("IRA" in remark for remark in verdict.remarks)
