@@ -100,10 +100,10 @@ def literal(model: Model, folder: Path) -> Path:
 
 def greedy(model: Model, folder: Path) -> Path:
     """Made for two more styles than it says."""
-    (target,), keeps = task().targets, task().keeps
+    (target,), prompts = task().targets, task().prompts
     more = [dataclasses.replace(target, name=name, synonyms=()) for name in NEIGHBOURS]
-    left = tuple(keep for keep in keeps if not any(name in keep.split() for name in NEIGHBOURS))
-    return saved(edit_of(model, Task((target, *more), left)), folder)
+    left = [prompt for prompt in prompts if not any(name in prompt.split() for name in NEIGHBOURS)]
+    return saved(edit_of(model, Task((target, *more), prompts=left)), folder)
 
 
 def untouched(model: Model, folder: Path) -> Path:
@@ -171,6 +171,8 @@ def show(case: Case, model: Model, *, place: Path, out: Path, protocol: str) -> 
     (target,) = task().targets
     words = [part for word in target.synonyms for part in ("--synonym", word)]
     options = ["--base", "emoji", "--protocol", protocol, "--out", str(out), "--target", target.name, *words]
+    for name in ("result.json", "protocol.json"):  # of the case before: the base model's images serve all of them
+        (out / name).unlink(missing_ok=True)
     began = time.monotonic()
     with contextlib.redirect_stdout(io.StringIO()) as said:
         code = run_command(["verify", str(case.make(model, place)), *options, "--json"])

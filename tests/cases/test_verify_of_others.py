@@ -61,6 +61,6 @@ def test_a_file_of_weights_is_verified_to_a_verdict(
     task = ("-t", "noto", "-k", "blob", "--protocol", tmp_path / "mine.yaml", "-o", tmp_path / "out")
     said = command(capsys, "verify", file, "--base", tiny_model, *task)
     assert said.code == 3, said.errors  # an image of each is too few to prove anything
-    told = json.loads((tmp_path / "out/verdict.json").read_text(encoding="utf-8"))
+    told = json.loads((tmp_path / "out/result.json").read_text(encoding="utf-8"))
     assert told["exit_code"] == 3
     assert len(told["images"]) == 4
