@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from erase.task import Kind, Target, Task, names
+from erase.task import Kind, Task, names
 
 LEAST = 4  # neighbours without which a choice between labels says little
 
@@ -35,11 +35,6 @@ NEIGHBOURS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
-
-
-def neighbours(target: Target) -> tuple[str, ...]:
-    """The package's names of the target's kind that do not name it."""
-    return tuple(name for name in NEIGHBOURS[target.kind] if not names(name, target))
 
 
 def beside(task: Task, count: int = LEAST) -> tuple[str, ...]:

@@ -21,8 +21,6 @@ def verdict_of(findings: Findings) -> Verdict:
     It asks of each bound that its figure's interval lies beyond it. Without a judge or bounds nothing is asked.
     """
     bounds = findings.bounds
-    if findings.proved is not None:
-        return findings.proved
     if not findings.scores.verdicts or not bounds:
         return Verdict((), ())
     by_aspect = {ASPECTS["kept"]: bounds.get("ira", 0.0), f"the {findings.other_domain}s": bounds.get("cra", 0.0)}
@@ -31,14 +29,14 @@ def verdict_of(findings: Findings) -> Verdict:
 
 def kept_shares(findings: Findings) -> dict[str, float]:
     """IRA and CRA as the gate asks for them: over the images that the base model drew right."""
-    found = {check.name: check.value for check in verdict_of(findings).checks}
+    found = {check.name: check.value for check in findings.gate.checks}
     names = {"ira": f"kept: {ASPECTS['kept']}", "cra": f"kept: the {findings.other_domain}s"}
     return {name: found[check] for name, check in names.items() if check in found}
 
 
 def reasons_of(findings: Findings) -> tuple[Reason, ...]:
     """Why the gate is closed; none if it is open, without bounds or without a judge."""
-    return verdict_of(findings).reasons
+    return findings.gate.reasons
 
 
 def outcomes(findings: Findings) -> Iterator[Outcome]:
