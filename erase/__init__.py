@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from erase.api import edit, export, run, verify
+    from erase.config.prompts import PromptSet, load_prompts
     from erase.edit import Edit
     from erase.errors import EraseError
-    from erase.evaluate.sampler import Sampler
     from erase.models import Model, open_model
-    from erase.pipeline import load_pipeline
-    from erase.prompts import PromptSet, load_prompts
+    from erase.run.pipeline import load_pipeline
+    from erase.sampling.sampler import Sampler
     from erase.task import Keep, Target, Task
 
 __all__ = [
@@ -46,14 +46,14 @@ _HOMES = {
     "EraseError": "erase.errors",
     "Keep": "erase.task",
     "Model": "erase.models",
-    "PromptSet": "erase.prompts",
-    "Sampler": "erase.evaluate.sampler",
+    "PromptSet": "erase.config.prompts",
+    "Sampler": "erase.sampling.sampler",
     "Target": "erase.task",
     "Task": "erase.task",
     "edit": "erase.api",
     "export": "erase.api",
-    "load_pipeline": "erase.pipeline",
-    "load_prompts": "erase.prompts",
+    "load_pipeline": "erase.run.pipeline",
+    "load_prompts": "erase.config.prompts",
     "open_model": "erase.models",
     "run": "erase.api",
     "verify": "erase.api",

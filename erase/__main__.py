@@ -16,7 +16,7 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Nothing; the process ends with the command's exit code."""
+    """Run the command and exit with its code."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # by who started us, as `nohup` does
     if not ignored:
         signal.signal(signal.SIGINT, _end_now)  # nothing is begun that could be left half done
@@ -24,8 +24,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
 
     from erase.cli import run_command
-    from erase.cli._signals import Signals
-    from erase.cli._streams import settle_streams
+    from erase.process import Signals, settle_streams
 
     settle_streams()
     with Signals(interrupt=not ignored) as signals:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase import documents, registry
+from erase import registry
+from erase.config import documents
 from erase.errors import BadOption, BadPipeline, BadTask
 from erase.task import Target, Task
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from erase.edit import Edit
     from erase.evaluate.verify import Result
     from erase.models import Model
-    from erase.runs import Run
+    from erase.run.store import Run
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +45,9 @@ def edit(
     methods`, the path of a file of yours, or a method with its options. `options`: those of the method, such as
     `lamb=0.5`, where it is given by name. Raises what the method raises, BadOption, UnknownName, BadTask.
     """
-    from erase.evaluate.observe import Observer
-    from erase.methods._work import Work
-    from erase.options import check_can_edit, make_edit, method_for
+    from erase.context import Work
+    from erase.evaluate.label_samples import Observer
+    from erase.run.options import check_can_edit, make_edit, method_for
 
     opened, asked = _opened(model), _task(task)
     if isinstance(method, str | Path):
@@ -74,10 +75,10 @@ def run(
     `allow`: files of code that the pipeline may name. `check`: whether a failed gate raises GateFailed, as the command
     ends with 3. A run that was stopped goes on. Raises UnknownName, BadPipeline, RunConflict and what the steps raise.
     """
-    from erase import steps
     from erase.models import quietly
-    from erase.pipeline import Pipeline, load_pipeline, resolve
-    from erase.runs import run_in
+    from erase.run import steps
+    from erase.run.pipeline import Pipeline, load_pipeline, resolve
+    from erase.run.store import run_in
 
     with registry.allowing(list(allow)), quietly():
         if isinstance(pipeline, Mapping):
@@ -116,10 +117,10 @@ def verify(
     Raises BadEdit, BadTask, BadProtocol, ScoreFailed, RunConflict for a folder that holds another model's.
     """
     from erase.evaluate import verify as verifying
-    from erase.evaluate.looking import Given
-    from erase.evaluate.report.verified import write_pages
+    from erase.evaluate.detect import Given
     from erase.evaluate.verified_facts import choose_protocol
     from erase.models import quietly
+    from erase.report.verified import write_pages
 
     model, folder = _opened(base), Path(out)
     if isinstance(edited, str | Path):
@@ -146,8 +147,8 @@ def export(
     `to`: one of `erase list exports`; `options` are its own. A model that was opened from a loaded pipeline is written
     from what is in memory. Raises UnknownName, BadOption and what the export raises.
     """
-    from erase import steps
     from erase.models import open_model, saved
+    from erase.run import steps
 
     opened = _opened(model)
     with saved(opened) as folder:

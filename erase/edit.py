@@ -22,8 +22,8 @@ from erase.effect import Effect
 from erase.errors import BadEdit, BadOption, ModelMismatch
 from erase.files import content_hash, write_atomically
 from erase.models import Model, fingerprint_of, parameters_of
-from erase.models._state import check_plain, check_unquantised
-from erase.models._weights import content_digest, is_finite
+from erase.models.state import check_plain, check_unquantised
+from erase.models.storage.weights import content_digest, is_finite
 from erase.registry import name_of
 from erase.task import Task
 

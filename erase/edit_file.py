@@ -13,11 +13,11 @@ from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from erase import documents
 from erase.changes import Gate, LowRank, TextMap
-from erase.documents import Form
+from erase.config import documents
+from erase.config.documents import Form
 from erase.errors import BadEdit
-from erase.models._weights import is_finite, refuse_pickle
+from erase.models.storage.weights import is_finite, refuse_pickle
 
 METADATA_KEY = "erase.edit"  # one key: safetensors writes several in no fixed order
 _LOW_RANK = re.compile(r"low_rank\.(?P<number>\d{1,9})\.up\.(?P<site>.+)")

@@ -25,12 +25,12 @@ from erase.edit import Edit, EditInfo
 from erase.edit_file import METADATA_KEY
 from erase.errors import BadEdit, BadModel
 from erase.models import Model
-from erase.models._checkpoint import open_checkpoint
-from erase.models._kinds import kind_of
-from erase.models._ldm import TEXTS, UNET, slots
-from erase.models._model import identity_keys
-from erase.models._stored import StoredTensors, read_header
-from erase.models._weights import check_finite, shapes_in
+from erase.models.model import identity_keys
+from erase.models.storage.checkpoint import open_checkpoint
+from erase.models.storage.kinds import kind_of
+from erase.models.storage.ldm import TEXTS, UNET, slots
+from erase.models.storage.stored import StoredTensors, read_header
+from erase.models.storage.weights import check_finite, shapes_in
 
 _PART = re.compile(
     r"(?P<module>.+?)\.(?:(?P<down>lora_down|lora_A|lora\.down|down)|(?P<up>lora_up|lora_B|lora\.up|up))"

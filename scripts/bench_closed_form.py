@@ -49,7 +49,7 @@ from torch import Tensor
 
 from erase.edit import TextMap
 from erase.export.checkpoint import checkpoint
-from erase.methods._ridge import gram, solve
+from erase.methods.closed_form.ridge import gram, solve
 from erase.methods.uce import UCE
 from erase.models import Encoding, Model, open_model
 from erase.task import Target, Task

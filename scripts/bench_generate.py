@@ -23,17 +23,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from erase.evaluate.detectors._clip import ClipFolder
-from erase.evaluate.generate import ddim, generate, start, stream
+from erase.config.prompts import Row, load_prompts
+from erase.evaluate.judge_cache import AT_ONCE, Readings
 from erase.evaluate.judges import ImageJudge
-from erase.evaluate.making import Reader
-from erase.evaluate.ranks import stream_share, this_place
-from erase.evaluate.readings import AT_ONCE, Readings
-from erase.evaluate.sampler import Sampler
-from erase.evaluate.shots import read_picture
-from erase.evaluate.stream import follow
+from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.paired_sampling import Reader
 from erase.models import Model, open_model
-from erase.prompts import Row, load_prompts
+from erase.sampling.generate import ddim, generate, start, stream
+from erase.sampling.pictures import read_picture
+from erase.sampling.pipelined import follow
+from erase.sampling.ranks import stream_share, this_place
+from erase.sampling.sampler import Sampler
 
 NOTHING = torch.empty(0)  # of an image that was read already
 

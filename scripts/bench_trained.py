@@ -25,20 +25,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from erase.config.prompts import Row, load_prompts
+from erase.context import Work
 from erase.edit import Edit, describe
-from erase.evaluate.generate import generate
-from erase.evaluate.sampler import Sampler
+from erase.evaluate.images import Shot, group_of
 from erase.evaluate.score import score
-from erase.evaluate.shots import Shot, group_of
-from erase.methods._denoiser import Denoiser
-from erase.methods._layers import chosen_parameters
-from erase.methods._session import target_texts
-from erase.methods._training import draws
-from erase.methods._work import Work
 from erase.methods.esd import ESD
+from erase.methods.training.denoiser import Denoiser
+from erase.methods.training.layers import chosen_parameters
+from erase.methods.training.session import target_texts
+from erase.methods.training.trainer import draws
 from erase.models import Condition, Model, open_model
-from erase.pipeline import load_pipeline
-from erase.prompts import Row, load_prompts
+from erase.run.pipeline import load_pipeline
+from erase.sampling.generate import generate
+from erase.sampling.sampler import Sampler
 from erase.task import Target, Task
 
 SIDES = ("literal", "bank")

@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 
 from erase.errors import BadPrompts
-from erase.methods._prior import build_prior
-from erase.methods._states import fits
+from erase.methods.closed_form.prior import build_prior
+from erase.methods.closed_form.states import fits
 from erase.models import open_model
 
 

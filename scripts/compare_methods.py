@@ -29,14 +29,14 @@ import numpy as np
 from measure_erasure import OBJECTS, ROOT, shots_of, single
 from numpy.typing import NDArray
 
+from erase.config.prompts import Row, fill, load_prompts
+from erase.context import Work
 from erase.edit import Edit
 from erase.evaluate.score import score
 from erase.files import content_hash, write_atomically
-from erase.methods._work import Work
 from erase.models import Model, open_model
-from erase.options import make_edit, method_for
-from erase.pipeline import load_pipeline
-from erase.prompts import Row, fill, load_prompts
+from erase.run.options import make_edit, method_for
+from erase.run.pipeline import load_pipeline
 from erase.task import Kind, Target, Task
 
 FIGURES = ("ua", "ira", "cra")

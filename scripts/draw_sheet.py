@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from erase.evaluate.generate import sample
-from erase.evaluate.grid import FAINT, font
-from erase.evaluate.sampler import Sampler
+from erase.config.prompts import load_prompts
 from erase.models import open_model
-from erase.prompts import load_prompts
+from erase.report.grid import FAINT, font
+from erase.sampling.generate import sample
+from erase.sampling.sampler import Sampler
 
 SIDE, GAP, LEFT, TOP = 64, 6, 84, 26  # pixels
 

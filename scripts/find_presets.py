@@ -26,17 +26,17 @@ from typing import Any
 from compare_methods import FIGURES, OTHER, rows_for, targets_of, tasks_of, with_keeps
 from measure_erasure import ROOT
 
+from erase.config.prompts import Row
+from erase.context import Work
 from erase.edit import Edit
-from erase.evaluate.generate import generate
-from erase.evaluate.intervals import wilson
-from erase.evaluate.sampler import Sampler
+from erase.evaluate.images import Shot, group_of
 from erase.evaluate.score import score
-from erase.evaluate.shots import Shot, group_of
+from erase.evaluate.statistics.intervals import wilson
 from erase.files import content_hash
-from erase.methods._work import Work
 from erase.models import Model, open_model
-from erase.options import make_edit, method_for, method_with
-from erase.prompts import Row
+from erase.run.options import make_edit, method_for, method_with
+from erase.sampling.generate import generate
+from erase.sampling.sampler import Sampler
 from erase.task import Task
 
 KINDS = {"style": "styles", "object": "objects"}

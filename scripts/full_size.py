@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erase.export._writing import Entry, write_tensors
-from erase.models._ldm import TEXTS, slots
-from erase.models._published import settings_of, shapes_of
+from erase.export.parts.writing import Entry, write_tensors
+from erase.models.storage.ldm import TEXTS, slots
+from erase.models.storage.published import settings_of, shapes_of
 
 
 @dataclass(frozen=True)

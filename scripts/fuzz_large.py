@@ -56,7 +56,7 @@ sys.exit(code)
 # Reads a prompt set and tells how many prompts it has.
 _LOAD = f"""{_TELL}
 import sys
-from erase.prompts import load_prompts
+from erase.config.prompts import load_prompts
 print(len(load_prompts(sys.argv[1]).rows(seeds=[0])))
 print("peak", tell())
 """

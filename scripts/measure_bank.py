@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from bench_trained import figures, task_of
 
-from erase.methods._work import Work
+from erase.context import Work
 from erase.methods.esd import ESD
 from erase.models import Model, open_model
 

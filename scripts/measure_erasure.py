@@ -20,15 +20,15 @@ from typing import Any
 
 import yaml
 
-from erase.evaluate.generate import generate
-from erase.evaluate.intervals import wilson
-from erase.evaluate.sampler import Sampler
+from erase.config.prompts import Row, load_prompts
+from erase.evaluate.images import Shot, Side, group_of
 from erase.evaluate.score import Scores, score
-from erase.evaluate.shots import Shot, Side, group_of
+from erase.evaluate.statistics.intervals import wilson
 from erase.models import Model, open_model
-from erase.options import method_for
-from erase.pipeline import load_pipeline
-from erase.prompts import Row, load_prompts
+from erase.run.options import method_for
+from erase.run.pipeline import load_pipeline
+from erase.sampling.generate import generate
+from erase.sampling.sampler import Sampler
 from erase.task import Kind, Target, Task
 
 ROOT = Path(__file__).parent.parent

@@ -22,11 +22,11 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from erase.evaluate.generate import sample
-from erase.evaluate.sampler import Sampler
+from erase.config.prompts import Row, load_prompts
 from erase.evaluate.scores.judge import classify
 from erase.models import Model, open_model
-from erase.prompts import Row, load_prompts
+from erase.sampling.generate import sample
+from erase.sampling.sampler import Sampler
 
 ATLAS = Path(__file__).parent / "embedded" / "icons.png"
 SIDE = 64

@@ -35,7 +35,7 @@ from erase.export.patch import patch
 from erase.methods.redirect import Redirect
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
-from erase.models._published import published
+from erase.models.storage.published import published
 from erase.task import Target, Task
 
 FAMILIES = {"sd1": "stable-diffusion", "sdxl": "stable-diffusion-xl"}

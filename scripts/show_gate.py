@@ -27,11 +27,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from erase.cli import run_command
+from erase.context import Work
 from erase.edit import Edit
-from erase.methods._work import Work
 from erase.models import Model, open_model, parameters_of
-from erase.options import make_edit, method_for
-from erase.pipeline import load_pipeline
+from erase.run.options import make_edit, method_for
+from erase.run.pipeline import load_pipeline
 from erase.task import Task
 
 ROOT = Path(__file__).parent.parent

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from erase import steps
-from erase.evaluate.figures import Figure
-from erase.pipeline import load_pipeline, resolve
-from erase.runs import Run, run_in
+from erase.evaluate.metrics.figure import Figure
+from erase.run import steps
+from erase.run.pipeline import load_pipeline, resolve
+from erase.run.store import Run, run_in
 from tests.recipes import tiny_recipe, write_recipe
 
 Stamps = dict[str, tuple[int, int]]

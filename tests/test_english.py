@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from erase.config.prompts import fill
 from erase.english import article, plural
-from erase.prompts import fill
 
 AN = (
     "apple",

@@ -13,9 +13,9 @@ from torch import Tensor
 from erase.changes import LowRank
 from erase.edit import Edit, EditInfo
 from erase.errors import BadEdit
-from erase.export._difference import compare
 from erase.export.checkpoint import checkpoint
 from erase.export.lora import lora
+from erase.export.parts.difference import compare
 from erase.foreign import edit_in
 from erase.models import Model, open_model
 from tests.families import Opener

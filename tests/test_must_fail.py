@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from erase.edit import METADATA_KEY, Edit
 from erase.errors import BadEdit, BadModel, BadWeights, EraseError, PickleRefused
-from erase.export._difference import compare
-from erase.export._inspection import look_at
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
 from erase.export.lora import lora
+from erase.export.parts.difference import compare
+from erase.export.parts.inspection import look_at
 from erase.models import Model, open_model
 from tests.export.test_lora import made
 

@@ -20,8 +20,8 @@ ASK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from erase import registry
-from erase.pipeline import load_pipeline
-from erase.prompts import load_prompts
+from erase.run.pipeline import load_pipeline
+from erase.config.prompts import load_prompts
 pipelines = {name: len(load_pipeline(name).make_rows()) for name in registry.known("pipelines")}
 prompts = {name: load_prompts(name).sha256 for name in registry.known("prompts")}
 models = {name: str(registry.PACKAGE / "models" / name) for name in registry.known("models")}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from erase import steps
-from erase.export._undo import undo
-from erase.export._undo_file import undo_file
+from erase.export.parts.undo import undo
+from erase.export.parts.undo_file import undo_file
 from erase.models import open_model
+from erase.run import steps
 from tests.export.test_lora import TEXT, dense, made
 from tests.recipes import contents, tiny_recipe, write_recipe
 from tests.test_layout import ROOT, sources

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from erase import registry
+from erase.config.prompts import load_prompts
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.evaluate.generate import generate
-from erase.evaluate.sampler import Sampler
+from erase.evaluate.images import Shot, group_of
 from erase.evaluate.score import score
-from erase.evaluate.shots import Shot, group_of
-from erase.methods._training import Trained
+from erase.methods.training.trainer import Trained
 from erase.models import Model, open_model
-from erase.options import method_for, method_with
-from erase.prompts import load_prompts
+from erase.run.options import method_for, method_with
+from erase.sampling.generate import generate
+from erase.sampling.sampler import Sampler
 from erase.task import Kind, Target, Task
 from tests.recipes import command
 

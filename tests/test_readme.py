@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from erase import steps
-from erase.pipeline import load_pipeline, resolve
-from erase.runs import Run
+from erase.run import steps
+from erase.run.pipeline import load_pipeline, resolve
+from erase.run.store import Run
 from tests.recipes import command, contents
 
 ROOT = Path(__file__).parent.parent

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from erase import steps
 from erase.errors import BadPrompts, GateFailed, ScoreFailed
-from erase.pipeline import GateForm
-from erase.runs import Run
+from erase.run import steps
+from erase.run.pipeline import GateForm
+from erase.run.store import Run
 from tests.finished import Seen, rescored, stamps
 from tests.recipes import contents
 

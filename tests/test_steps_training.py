@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from erase import steps
+from erase.context import Work
 from erase.edit import Edit
-from erase.methods._work import Work
 from erase.methods.esd import ESD
-from erase.options import make_edit
-from erase.pipeline import load_pipeline, resolve
-from erase.runs import Run, run_in
+from erase.run import steps
+from erase.run.options import make_edit
+from erase.run.pipeline import load_pipeline, resolve
+from erase.run.store import Run, run_in
 from tests.recipes import tiny_recipe, write_recipe
 
 OPTIONS = {"steps": 4, "trajectories": 2, "sampling_steps": 3, "learning_rate": 1e-3}

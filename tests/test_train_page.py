@@ -12,7 +12,7 @@ import pytest
 from erase import registry
 from erase.methods._presets import PRESETS
 from erase.models import open_model
-from erase.options import method_with
+from erase.run.options import method_with
 from tests.recipes import command
 from tests.tiny import tiny_stable_diffusion
 

@@ -11,7 +11,7 @@ import typer
 
 from erase import registry
 from erase.cli._app import app
-from erase.evaluate.declared import known_declared
+from erase.config.declared import known_declared
 from erase.evaluate.gate import Kind
 
 PAGE = (Path(__file__).parent.parent / "docs/verify.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from erase.models._clip_tokens import VOCABULARY, clip_tokenizer
+from erase.models.storage.clip_tokens import VOCABULARY, clip_tokenizer
 from tests.tiny import tiny_autoencoder
 from tests.tiny_families import SIDE, ddim
 

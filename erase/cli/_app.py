@@ -33,10 +33,10 @@ from erase.cli import (
     verify,
     verify_manifest,
 )
-from erase.cli._signals import Terminated
 from erase.cli._task import CARDS
 from erase.cli.list import list_names
 from erase.errors import BadOption, CannotWrite, EraseError
+from erase.process import Terminated
 
 _COMPLETING = "_ERASE_COMPLETE"  # what shells set who ask for completions
 INTERRUPTED = 130

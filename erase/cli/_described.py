@@ -12,7 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
-from erase import options, registry
+from erase import registry
+from erase.run import options
 
 _HEAD = re.compile(r"(?:^|(?<=[.;,)] ))((?:`\w+`, )*`\w+`)(: ?| )")  # of what a docstring says of some options
 _AS_IN = re.compile(r"as in (\w+)")

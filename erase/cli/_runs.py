@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from erase.pipeline import Pipeline
-    from erase.runs import Run
+    from erase.run.pipeline import Pipeline
+    from erase.run.store import Run
 
 RunFolder = Annotated[
     Path, typer.Argument(help="A run's folder, or its name under runs/.", show_default="runs/erase-style")
@@ -20,10 +20,10 @@ DEFAULT_RUN = Path("erase-style")
 
 def begin(pipeline: str | Pipeline, folder: Path | None, changes: Mapping[str, Any] | None = None) -> Run:
     """The run of a pipeline, to be begun or taken up again, after the first of several processes has checked it."""
-    from erase import steps
     from erase.cli._places import check_writable
-    from erase.pipeline import changed, load_pipeline, resolve
-    from erase.runs import RUNS, run_in
+    from erase.run import steps
+    from erase.run.pipeline import changed, load_pipeline, resolve
+    from erase.run.store import RUNS, run_in
 
     check_writable(folder or RUNS)
     given = load_pipeline(pipeline, changes) if isinstance(pipeline, str) else changed(pipeline, changes or {})
@@ -43,9 +43,9 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 def do_step(folder: Path, name: str, *, quiet: bool = False) -> Run:
     """The run, after one of its steps was done anew; of several processes the others help with its images and end."""
-    from erase import steps
     from erase.cli._watch import ShownWatch
-    from erase.runs import open_run
+    from erase.run import steps
+    from erase.run.store import open_run
 
     run = open_run(folder)
     if not run.place.is_first:

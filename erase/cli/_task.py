@@ -16,7 +16,7 @@ from erase import registry
 if TYPE_CHECKING:
     import torch
 
-    from erase.runs import Run
+    from erase.run.store import Run
     from erase.task import Target, Task
 
 Several = list[str]
@@ -191,8 +191,8 @@ def read_targets(file: Path, kind: str) -> list[tuple[str, str]]:
     That is `target`, `concept` or `name`, one of the kind (`artist`, `class`, ...), or the only column there is; each
     target once. Raises BadTask.
     """
-    from erase import documents
-    from erase.columns import column_of, separated
+    from erase.config import documents
+    from erase.config.columns import column_of, separated
     from erase.errors import BadTask
 
     text = documents.read_text(file, error=BadTask)
@@ -215,7 +215,7 @@ def read_targets(file: Path, kind: str) -> list[tuple[str, str]]:
 
 def parse_option(text: str, *, flag: str = "--option") -> tuple[str, Any]:
     """Key and value of `key=value`, the value read as YAML reads it; raises BadOption."""
-    from erase.documents import parse_value, shortened
+    from erase.config.documents import parse_value, shortened
     from erase.errors import BadOption
 
     key, equals, value = text.partition("=")
@@ -235,7 +235,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 def show_plan(run: Run) -> None:
     """Prints what a run would make, step by step; writes nothing."""
-    from erase import steps
+    from erase.run import steps
 
     recipe, rows = run.recipe, run.recipe.make_rows()
     changes = ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in run.task.targets)

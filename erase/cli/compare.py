@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from erase.runs import Run
+    from erase.run.store import Run
 
 
 def compare(
@@ -26,11 +26,11 @@ def compare(
     """
     from rich.console import Console
 
-    from erase import steps
     from erase.cli._places import check_writable
-    from erase.evaluate.report.comparison import Comparison, comparison_table
-    from erase.evaluate.report.comparison_page import write_comparison
-    from erase.runs import open_run
+    from erase.report.comparison import Comparison, comparison_table
+    from erase.report.comparison_page import write_comparison
+    from erase.run import steps
+    from erase.run.store import open_run
 
     check_writable(out)
     opened = [open_run(folder) for folder in runs]

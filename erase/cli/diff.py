@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from erase.export._difference import Difference
+    from erase.export.parts.difference import Difference
 
 
 def diff(
@@ -23,7 +23,7 @@ def diff(
 
     [bold]erase diff models/base runs/erase-style/model[/]
     """
-    from erase.export._difference import compare
+    from erase.export.parts.difference import compare
 
     found = compare(one, other, ranks=rank)
     for difference in found.differences:

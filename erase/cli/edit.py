@@ -73,9 +73,9 @@ def edit(
 def _edit_of_pipeline(
     pipeline: str, out: Path | None, settings: list[str], *, dry_run: bool, as_json: bool, quiet: bool
 ) -> None:
-    from erase import steps
     from erase.cli._runs import begin
     from erase.cli._watch import ShownWatch
+    from erase.run import steps
 
     run = begin(pipeline, out, parse_settings(settings))
     if dry_run:
@@ -103,13 +103,13 @@ def _made(
     """The edit that options describe; None where only its plan is asked for, or by another process of several."""
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
+    from erase.context import Work
     from erase.edit import check_strength
     from erase.errors import RunConflict
-    from erase.evaluate.observe import Observer
-    from erase.evaluate.ranks import this_place
-    from erase.methods._work import Work
+    from erase.evaluate.label_samples import Observer
     from erase.models import open_model
-    from erase.options import check_can_edit, make_edit, method_for, train_along
+    from erase.run.options import check_can_edit, make_edit, method_for, train_along
+    from erase.sampling.ranks import this_place
 
     check_writable(file)
     if file.exists():

@@ -33,13 +33,13 @@ def export(
     [bold]erase export -m emoji -e noto.safetensors -o edited[/]
     [bold]erase export -m emoji -e noto.safetensors --to lora --option rank=16 -o noto-lora[/]
     """
-    from erase import steps
     from erase.cli._places import check_writable
     from erase.cli._task import parse_option
     from erase.errors import BadEdit
     from erase.foreign import edit_in
     from erase.models import open_model
-    from erase.runs import RUNS, open_run
+    from erase.run import steps
+    from erase.run.store import RUNS, open_run
 
     check_writable(out or RUNS)
     if (model is None) != (edit is None) or (model and run):

@@ -13,9 +13,9 @@ from erase.cli import _task
 from erase.cli._runs import do_step, tell_notes
 
 if TYPE_CHECKING:
+    from erase.config.prompts import Row
     from erase.edit import Edit
-    from erase.evaluate.sampler import Sampler
-    from erase.prompts import Row
+    from erase.sampling.sampler import Sampler
 
 Several = list[str]
 
@@ -63,7 +63,7 @@ def generate(
             )
         tell([do_step(run, "generate", quiet=quiet).folder], as_json=as_json)
         return
-    from erase.evaluate.sampler import Sampler
+    from erase.sampling.sampler import Sampler
 
     sampler = Sampler(steps=steps, guidance=guidance, batch=batch, attention=attention)
     rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
@@ -82,8 +82,8 @@ def tell(folders: list[Path], *, as_json: bool) -> None:
 
 def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, seeds: list[int]) -> tuple[Row, ...]:
     """The rows that the options describe; raises BadPrompts."""
+    from erase.config.prompts import Row, load_prompts
     from erase.errors import BadPrompts
-    from erase.prompts import Row, load_prompts
 
     if not prompts and prompt_set is None:
         raise BadPrompts("nothing to generate: give a run's folder, --prompt, or --prompts with a set's name.")
@@ -122,9 +122,9 @@ def generate_sides(
     """
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
-    from erase.evaluate.ranks import stream_share, this_place
     from erase.foreign import edit_in
     from erase.models import open_model
+    from erase.sampling.ranks import stream_share, this_place
 
     check_writable(out)
     opened = open_model(model[0], torch_dtype=_task.dtype_of(model[1]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from erase.export._inspection import Finding
+    from erase.export.parts.inspection import Finding
 
 
 def inspect(
@@ -24,8 +24,8 @@ def inspect(
     """
     import json
 
-    from erase.export._inspection import look_at
-    from erase.runs import RUNS
+    from erase.export.parts.inspection import look_at
+    from erase.run.store import RUNS
 
     run = next((one for one in (path, RUNS / path) if (one / "recipe.yaml").is_file()), None)
     found = look_at(path) if run is None else _look_at_run(run)
@@ -40,9 +40,9 @@ def inspect(
 
 def _look_at_run(folder: Path) -> Finding:
     """What a run is, and how far."""
-    from erase import steps
-    from erase.export._inspection import Finding
-    from erase.runs import open_run
+    from erase.export.parts.inspection import Finding
+    from erase.run import steps
+    from erase.run.store import open_run
 
     run = open_run(folder)
     recipe = run.recipe

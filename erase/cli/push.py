@@ -21,7 +21,7 @@ def push(
 
     [bold]erase push runs/erase-style/model --to me/my-model --dry-run[/]
     """
-    from erase.export._hub import plan, upload
+    from erase.export.parts.hub import plan, upload
 
     planned = plan(folder, to)
     for file in planned.files:

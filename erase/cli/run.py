@@ -16,8 +16,8 @@ from erase.cli import _task
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from erase.pipeline import Pipeline
-    from erase.runs import Run
+    from erase.run.pipeline import Pipeline
+    from erase.run.store import Run
     from erase.task import Task
 
 Several = list[str]
@@ -63,8 +63,8 @@ def run(
     [bold]erase run --set edit.method=uce --dry-run[/] what would be made with another method
     [bold]torchrun --nproc-per-node 2 -m erase run[/]  training and images by two processes, the same ones
     """
-    from erase import steps
     from erase.cli._runs import begin
+    from erase.run import steps
 
     words = {"anchors": anchor or [], "synonyms": synonym or [], "keeps": keep or []}
     chosen = choose(pipeline, model, kind, targets=target or [], words=words)
@@ -100,8 +100,8 @@ def finish(run: Run, *, quiet: bool, as_json: bool) -> None:
     """Does what is left of a run and tells its results; raises GateFailed."""
     from rich.console import Console
 
-    from erase import steps
     from erase.cli._watch import ShownWatch
+    from erase.run import steps
 
     started = time.monotonic()
     with run.alone(), ShownWatch(quiet=quiet) as watch, run.place.present():
@@ -115,7 +115,7 @@ def finish(run: Run, *, quiet: bool, as_json: bool) -> None:
 
 def tell_programs(run: Run) -> None:
     """Prints where everything lies as JSON."""
-    from erase import steps
+    from erase.run import steps
 
     results = {what: str(path) for what, path in steps.results(run).items()}
     typer.echo(json.dumps({"run": str(run.folder), "results": results}, indent=1, ensure_ascii=False))
@@ -123,8 +123,8 @@ def tell_programs(run: Run) -> None:
 
 def recipe_of(model: str, task: Task) -> Pipeline:
     """The pipeline of a task; its prompts, judge and limits are those of the model and the kind."""
-    from erase.keeps import KeepsForm
-    from erase.pipeline import Pipeline, TargetForm, TaskForm
+    from erase.config.keeps import KeepsForm
+    from erase.run.pipeline import Pipeline, TargetForm, TaskForm
     from erase.task import KINDS
 
     words = re.sub(r"[^a-z0-9]+", "-", "-".join(task.names).lower()).strip("-")
@@ -148,9 +148,9 @@ def show_summary(console: Console, run: Run, outcome: str) -> None:
     """Prints the verdict in a line, the figures, where everything lies, and what can be done next."""
     from rich.markup import escape
 
-    from erase import steps
-    from erase.evaluate.report.verdict import reach_verdict
-    from erase.evaluate.table import figures_line, table
+    from erase.report.table import figures_line, table
+    from erase.report.verdict import reach_verdict
+    from erase.run import steps
 
     scores = steps.read_scores(run) if run.scores_file.is_file() else None
     verdict = reach_verdict(steps.findings(run))

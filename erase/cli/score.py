@@ -16,8 +16,8 @@ def score(*, run: RunFolder = DEFAULT_RUN) -> None:
 
     from rich.console import Console
 
-    from erase import steps
-    from erase.evaluate.table import table
+    from erase.report.table import table
+    from erase.run import steps
 
     Console().print(table(steps.read_scores(scored)))
     typer.echo(f"scores  {scored.scores_file}")

@@ -27,8 +27,8 @@ def undo(
     [bold]erase undo edited[/]                        from what `erase export --option reversal=true` left beside it
     """
     from erase.errors import BadModel, BadOption
-    from erase.export._undo import undo as restore
-    from erase.export._undo_file import undo_file
+    from erase.export.parts.undo import undo as restore
+    from erase.export.parts.undo_file import undo_file
 
     if base is not None and reversal is not None:
         raise BadOption("give --base or --reversal, not both.")

@@ -109,11 +109,11 @@ def _verify(
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownWatch
     from erase.evaluate import verify as verifying
-    from erase.evaluate.looking import Given
-    from erase.evaluate.ranks import this_place
-    from erase.evaluate.report.verified import write_pages
+    from erase.evaluate.detect import Given
     from erase.evaluate.verified_facts import choose_protocol
     from erase.models import open_model
+    from erase.report.verified import write_pages
+    from erase.sampling.ranks import this_place
 
     check_writable(out)
     model, place = open_model(base, torch_dtype=_task.dtype_of(drawn[0])), this_place(out)

@@ -15,7 +15,7 @@ def verify_manifest(*, folder: Annotated[Path, typer.Argument(help="A folder tha
 
     [bold]erase verify-manifest runs/erase-style/model[/]
     """
-    from erase.export._manifest import verify
+    from erase.export.parts.manifest import verify
 
     manifest = verify(folder)
     typer.echo(

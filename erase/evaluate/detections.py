@@ -15,7 +15,7 @@ from typing import Literal
 from PIL import Image
 
 from erase.errors import EraseError, ScoreFailed
-from erase.evaluate.shots import read_picture
+from erase.sampling.pictures import read_picture
 
 Unit = Literal["image", "box", "image-class"]
 AT_ONCE = 32  # images

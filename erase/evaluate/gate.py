@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from erase.evaluate.intervals import wilson
-from erase.evaluate.paired import mcnemar, mean_change
+from erase.evaluate.statistics.intervals import wilson
+from erase.evaluate.statistics.paired import mcnemar, mean_change
 
 Role = Literal["erased", "kept"]
 Kind = Literal[

@@ -13,11 +13,11 @@ from types import MappingProxyType
 from torch import Tensor
 
 from erase import registry
+from erase.config.prompts import Row, fill
 from erase.errors import ScoreFailed
+from erase.evaluate.judge_cache import Readings
 from erase.evaluate.neighbours import choices
-from erase.evaluate.readings import Readings
-from erase.models._text import first_line
-from erase.prompts import Row, fill
+from erase.models.text import first_line
 from erase.task import Kind, Task, folded, same
 
 _log = logging.getLogger(__name__)

@@ -12,14 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from erase import documents, registry
-from erase.documents import Form
+from erase import registry
+from erase.config import documents
+from erase.config.documents import Form
+from erase.config.prompts import Row
 from erase.errors import BadProtocol
 from erase.evaluate.detections import Policy, Unit
 from erase.evaluate.gate import Limits, Role
-from erase.evaluate.sampler import Sampler
 from erase.files import content_hash
-from erase.prompts import Row
+from erase.sampling.sampler import Sampler
 
 Words = tuple[str, ...]
 Aggregation = Literal["pooled", "by-concept", "canvas-sauron", "canvas-with-seed", "erasebench", "faces", "counts"]

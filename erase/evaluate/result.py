@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import erase
-from erase import documents
+from erase.config import documents
 from erase.errors import RunConflict, ScoreFailed
 from erase.evaluate.gate import Check, Limits, Outcome, Reason, Verdict, is_gone, is_kept, judge, must_stay
-from erase.evaluate.intervals import wilson_clustered
+from erase.evaluate.statistics.intervals import wilson_clustered
 from erase.files import content_hash, sha256_of, write_atomically
 
 SCHEMA = 1

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase import documents, registry
+from erase import registry
+from erase.config import documents
 from erase.errors import ScoreFailed
-from erase.evaluate.figures import Figure
 from erase.evaluate.gate import Limits
+from erase.evaluate.images import Shot, split_readable
+from erase.evaluate.judge_cache import Readings
 from erase.evaluate.judges import ImageJudge
-from erase.evaluate.readings import Readings
-from erase.evaluate.shots import Shot, split_readable
+from erase.evaluate.metrics.figure import Figure
 from erase.files import content_hash, hash_if_there
 from erase.task import Task
 
@@ -39,12 +40,6 @@ class Scores:
             if figure.name == name and figure.side == side and group in (None, figure.group):
                 return figure
         return None
-
-    def _repr_html_(self) -> str:
-        """The figures as a table, which notebooks show."""
-        from erase.evaluate.report.notebook import scores_html
-
-        return scores_html(self)
 
     def below(self, bounds: Mapping[str, float]) -> list[str]:
         """What a gate of these bounds has against the figures after the edit, by their names."""

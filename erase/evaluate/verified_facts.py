@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from erase.evaluate.attention import device_here
+from erase.evaluate.detect import Given, Looker
 from erase.evaluate.judges import find_clip
-from erase.evaluate.looking import Given, Looker
 from erase.evaluate.protocol import Protocol, load_protocol
 from erase.evaluate.result import code_hash, file_hashes, hashes_of, plain
 from erase.models import Model
+from erase.sampling.attention import device_here
 from erase.task import Task
 
 if TYPE_CHECKING:

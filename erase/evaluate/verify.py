@@ -15,27 +15,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from erase import documents
+from erase.config import documents
 from erase.edit import Edit
 from erase.edit_file import StoredEffect
 from erase.effect import Effect
 from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
-from erase.evaluate.cases import Asked, asked_of, make_cases, rows_of
+from erase.evaluate.detect import Given, Key, Look, Looker, looker_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.gate import Limits, Outcome, Reason, Verdict
-from erase.evaluate.generate import row_key
-from erase.evaluate.looking import Given, Key, Look, Looker, looker_of
+from erase.evaluate.metrics.quality import Eyes, Vectors, clip_scores, eyes_of, perceptual_distances, set_distances
 from erase.evaluate.protocol import Case, Protocol
-from erase.evaluate.quality import Eyes, Vectors, clip_scores, eyes_of, perceptual_distances, set_distances
-from erase.evaluate.ranks import Place, stream_share
+from erase.evaluate.questions import Asked, asked_of, make_cases, rows_of
 from erase.evaluate.result import FILE, check_fixed, fix, judged, write_result
-from erase.evaluate.shots import read_picture
-from erase.evaluate.stream import follow
 from erase.evaluate.verified_facts import facts_of
 from erase.files import hash_if_there
 from erase.foreign import edit_in
 from erase.models import Model, open_model
+from erase.sampling.generate import row_key
+from erase.sampling.pictures import read_picture
+from erase.sampling.pipelined import follow
+from erase.sampling.ranks import Place, stream_share
 from erase.task import Task
 
 THRESHOLDS = tuple(number / 20 for number in range(1, 20))

@@ -19,18 +19,18 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel, ModelMismatch, RunConflict
-from erase.export._copies import Members, copies_in, summary
-from erase.export._inspection import read_keys
-from erase.export._modelspec import architecture, modelspec
-from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
-from erase.export._undo import reversal_place, write_reversal
-from erase.export._writing import HASH_KEY, Entry, write_tensors
+from erase.export.parts.copies import Members, copies_in, summary
+from erase.export.parts.inspection import read_keys
+from erase.export.parts.modelspec import architecture, modelspec
+from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export.parts.undo import reversal_place, write_reversal
+from erase.export.parts.writing import HASH_KEY, Entry, write_tensors
 from erase.models import Model
-from erase.models._checkpoint import open_checkpoint
-from erase.models._ldm import TEXTS, Slot, slots
-from erase.models._model import canonical
-from erase.models._stored import DTYPES, Header, StoredTensors, read_header
-from erase.models._weights import Place
+from erase.models.model import canonical
+from erase.models.storage.checkpoint import open_checkpoint
+from erase.models.storage.ldm import TEXTS, Slot, slots
+from erase.models.storage.stored import DTYPES, Header, StoredTensors, read_header
+from erase.models.storage.weights import Place
 
 _logger = logging.getLogger(__name__)
 _Parts = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file's holds

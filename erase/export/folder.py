@@ -27,20 +27,20 @@ from torch import Tensor
 from erase import __version__
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.export._card import read_about, write_card
-from erase.export._copies import Members, copies_in, left_out
-from erase.export._laying import lay_out
-from erase.export._manifest import read_manifest
-from erase.export._patching import rewrite, spell_out
-from erase.export._recipe import MANIFEST, content_in, recipe, title_of
-from erase.export._undo import reversal_place, write_reversal
-from erase.export._writing import Entry
+from erase.export.parts.card import read_about, write_card
+from erase.export.parts.copies import Members, copies_in, left_out
+from erase.export.parts.laying import lay_out
+from erase.export.parts.manifest import read_manifest
+from erase.export.parts.patching import rewrite, spell_out
+from erase.export.parts.recipe import MANIFEST, content_in, recipe, title_of
+from erase.export.parts.undo import reversal_place, write_reversal
+from erase.export.parts.writing import Entry
 from erase.files import building_folder, sha256_of
 from erase.models import Model
-from erase.models._hub import hub_id, root_of
-from erase.models._model import canonical
-from erase.models._stored import StoredTensors, stored_tensor
-from erase.models._weights import Weights, content_digest, shapes_in
+from erase.models.model import canonical
+from erase.models.storage.hub import hub_id, root_of
+from erase.models.storage.stored import StoredTensors, stored_tensor
+from erase.models.storage.weights import Weights, content_digest, shapes_in
 
 _logger = logging.getLogger(__name__)
 LEFT_OUT = ("judge", MANIFEST)  # what scores the model, and what an earlier export said of it

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from erase.edit import Edit, TextMap
 from erase.errors import BadEdit, BadOption, RunConflict
-from erase.export._modelspec import Architecture, architecture, modelspec
-from erase.export._rank import Factors, Reach, missed, rank_within, reach_of, spectrum
-from erase.export._recipe import RECIPE_KEY, content_in, recipe, title_of
-from erase.export._writing import Entry, write_tensors
+from erase.export.parts.modelspec import Architecture, architecture, modelspec
+from erase.export.parts.rank import Factors, Reach, missed, rank_within, reach_of, spectrum
+from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export.parts.writing import Entry, write_tensors
 from erase.models import Model
-from erase.models._state import check_unquantised, dequantised
+from erase.models.state import check_unquantised, dequantised
 
 LOSS_KEY = "erase.lora"
 _logger = logging.getLogger(__name__)

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.guide import Free, Guide, Guided, Prompted, hooked, layer_of
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
 from erase.models import Model
+from erase.sampling.guides import Free, Guide, Guided, Prompted, hooked, layer_of
 from erase.task import Task
 
 

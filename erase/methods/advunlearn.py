@@ -27,15 +27,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._bank import PROMPTED, Drawn
 from erase.methods._presets import SAMPLED, Presets, presets
-from erase.methods._session import Session
-from erase.methods._text import COMPONENT, TextEncoder
-from erase.methods._training import Trained
-from erase.methods._work import Work
 from erase.methods.esd import esd_target
+from erase.methods.training.bank import PROMPTED, Drawn
+from erase.methods.training.session import Session
+from erase.methods.training.text import COMPONENT, TextEncoder
+from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model
 from erase.task import Task
 

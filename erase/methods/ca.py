@@ -24,15 +24,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from erase.context import Work
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.guide import hooked
-from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
-from erase.methods._session import Session
-from erase.methods._training import Trained
-from erase.methods._work import Work
+from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.session import Session
+from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.sampling.guides import hooked
 from erase.task import Task
 
 _mse = nn.functional.mse_loss

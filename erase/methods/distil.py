@@ -22,16 +22,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit
-from erase.methods._adapters import Adapters
-from erase.methods._bank import PROMPTED
-from erase.methods._layers import chosen_modules
 from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
-from erase.methods._session import Session
-from erase.methods._training import Trained
-from erase.methods._work import Work
 from erase.methods.redirect import Redirect
+from erase.methods.training.adapters import Adapters
+from erase.methods.training.bank import PROMPTED
+from erase.methods.training.layers import chosen_modules
+from erase.methods.training.session import Session
+from erase.methods.training.trainer import Trained
 from erase.models import Model
 from erase.task import Task
 

@@ -25,16 +25,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._adapters import Adapters
-from erase.methods._bank import ALSO, EMPTY, PROMPTED
-from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import SAMPLED, Presets, presets
-from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session
-from erase.methods._training import Trained
-from erase.methods._work import Work
+from erase.methods.training.adapters import Adapters
+from erase.methods.training.bank import ALSO, EMPTY, PROMPTED
+from erase.methods.training.layers import Layers, check_layers, chosen_modules
+from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.session import Session
+from erase.methods.training.trainer import Trained
 from erase.models import Model
 from erase.task import Task
 

@@ -21,13 +21,13 @@ from typing import Any, ClassVar, Literal
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._beside import Phrasing
-from erase.methods._maps import map_both
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, asked_for, tell
-from erase.methods._prior import held
-from erase.methods._ridge import Factors, solve
-from erase.methods._states import fits, paired_states, put
+from erase.methods.closed_form.contextual_templates import Phrasing
+from erase.methods.closed_form.maps import map_both
+from erase.methods.closed_form.phrasings import Phrasings, asked_for, tell
+from erase.methods.closed_form.prior import held
+from erase.methods.closed_form.ridge import Factors, solve
+from erase.methods.closed_form.states import fits, paired_states, put
 from erase.models import Model, Reads
 from erase.task import Target, Task
 

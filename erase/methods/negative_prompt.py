@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.guide import Free, Guide, Guided, Plain, Prompted
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Model
+from erase.sampling.guides import Free, Guide, Guided, Plain, Prompted
 from erase.task import Task
 
 

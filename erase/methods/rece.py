@@ -36,13 +36,13 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit
-from erase.methods._maps import map_both, sites_of, square
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, tell
 from erase.methods._presets import Presets, presets
-from erase.methods._prior import held
-from erase.methods._ridge import Factors, compose, gram, matrix, solve
-from erase.methods._states import Pairs, empty_states, paired_states
+from erase.methods.closed_form.maps import map_both, sites_of, square
+from erase.methods.closed_form.phrasings import Phrasings, tell
+from erase.methods.closed_form.prior import held
+from erase.methods.closed_form.ridge import Factors, compose, gram, matrix, solve
+from erase.methods.closed_form.states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._maps import map_both, spaces_of, width_of
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, tell
-from erase.methods._ridge import Factors, gram, smaller
-from erase.methods._spectrum import TINY, Moments, best_share, complement, spectrum
-from erase.methods._states import AT_ONCE, all_grams, empty_states, paired_states
+from erase.methods.closed_form.maps import map_both, spaces_of, width_of
+from erase.methods.closed_form.phrasings import Phrasings, tell
+from erase.methods.closed_form.ridge import Factors, gram, smaller
+from erase.methods.closed_form.spectrum import TINY, Moments, best_share, complement, spectrum
+from erase.methods.closed_form.states import AT_ONCE, all_grams, empty_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 

@@ -35,11 +35,11 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.methods._beside import Phrasing, evenly
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, asked_for, tell
-from erase.methods._states import put
-from erase.methods._text_tower import Rest, Tower
+from erase.methods.closed_form.contextual_templates import Phrasing, evenly
+from erase.methods.closed_form.encoder_probe import Rest, Tower
+from erase.methods.closed_form.phrasings import Phrasings, asked_for, tell
+from erase.methods.closed_form.states import put
 from erase.models import Model
 from erase.task import Target, Task
 

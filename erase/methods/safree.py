@@ -30,10 +30,10 @@ from torch import Tensor
 
 from erase.edit import Edit, describe
 from erase.errors import BadModel, BadOption
-from erase.guide import Ask, Free, Guide, Guided, Plain, Prompted
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text, concept_words
 from erase.models import Model
+from erase.sampling.guides import Ask, Free, Guide, Guided, Plain, Prompted
 from erase.task import Task
 
 STYLES, OTHERS = (70.0, 0.55), (50.0, 5.333 / 10)  # slope and centre of the steps' sigmoid

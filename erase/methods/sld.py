@@ -22,10 +22,10 @@ from torch import Tensor
 
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.guide import Ask, Guide, Guided, Plain, Prompted
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Model
+from erase.sampling.guides import Ask, Guide, Guided, Plain, Prompted
 from erase.task import Task
 
 

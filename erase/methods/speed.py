@@ -43,11 +43,11 @@ from torch import Tensor
 
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.methods._maps import Weights, leading, map_both, sites_of, square, width_of
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, tell
-from erase.methods._ridge import Factors, gram, smaller
-from erase.methods._states import Pairs, empty_states, last_states, own_states, paired_states
+from erase.methods.closed_form.maps import Weights, leading, map_both, sites_of, square, width_of
+from erase.methods.closed_form.phrasings import Phrasings, tell
+from erase.methods.closed_form.ridge import Factors, gram, smaller
+from erase.methods.closed_form.states import Pairs, empty_states, last_states, own_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 

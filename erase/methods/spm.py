@@ -28,19 +28,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit, Gate, LowRank
 from erase.errors import BadOption
-from erase.guide import Guide
-from erase.methods._adapters import Adapters
-from erase.methods._bank import ALSO, EMPTY, PROMPTED, Drawn
-from erase.methods._gate import GatedMembranes, Membranes
-from erase.methods._layers import Layers, check_layers, chosen_modules
 from erase.methods._presets import Presets, presets
-from erase.methods._refresh import Refresh, check_refresh
-from erase.methods._session import Session
-from erase.methods._training import Trained
-from erase.methods._work import Work
+from erase.methods.guidance.gate import GatedMembranes, Membranes
+from erase.methods.training.adapters import Adapters
+from erase.methods.training.bank import ALSO, EMPTY, PROMPTED, Drawn
+from erase.methods.training.layers import Layers, check_layers, chosen_modules
+from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.session import Session
+from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model
+from erase.sampling.guides import Guide
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss

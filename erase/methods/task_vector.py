@@ -18,13 +18,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._layers import Layers, check_layers
 from erase.methods._presets import Presets, presets
-from erase.methods._session import Session
-from erase.methods._training import Trained
-from erase.methods._work import Work
+from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.session import Session
+from erase.methods.training.trainer import Trained
 from erase.models import Model
 from erase.task import Task
 

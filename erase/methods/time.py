@@ -19,12 +19,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from erase.edit import Edit
-from erase.methods._maps import Weights, map_both
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, tell
-from erase.methods._prior import held
-from erase.methods._ridge import Factors, solve
-from erase.methods._states import paired_states
+from erase.methods.closed_form.maps import Weights, map_both
+from erase.methods.closed_form.phrasings import Phrasings, tell
+from erase.methods.closed_form.prior import held
+from erase.methods.closed_form.ridge import Factors, solve
+from erase.methods.closed_form.states import paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 

@@ -27,16 +27,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.methods._debias import Wanted, debias
-from erase.methods._maps import map_both, sites_of
 from erase.methods._options import check_options
-from erase.methods._phrasings import Phrasings, Told, tell
-from erase.methods._prior import KeepTokens, held
-from erase.methods._ridge import Factors, gram, responses, solve
-from erase.methods._states import Pairs, empty_states, paired_states
-from erase.methods._work import Work
+from erase.methods.closed_form.debias import Wanted, debias
+from erase.methods.closed_form.maps import map_both, sites_of
+from erase.methods.closed_form.phrasings import Phrasings, Told, tell
+from erase.methods.closed_form.prior import KeepTokens, held
+from erase.methods.closed_form.ridge import Factors, gram, responses, solve
+from erase.methods.closed_form.states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 

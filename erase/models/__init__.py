@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from erase.models._encoding import Condition, Encoding, Stretch
-from erase.models._model import Model
-from erase.models._open import open_model, saved
-from erase.models._pipes import conditions_of, fingerprint_of, parameters_of, predict
-from erase.models._quiet import quietly
-from erase.models._sites import Reads, Role, Site
+from erase.models.encoding import Condition, Encoding, Stretch
+from erase.models.model import Model
+from erase.models.open import open_model, saved
+from erase.models.pipes import conditions_of, fingerprint_of, parameters_of, predict
+from erase.models.quiet import quietly
+from erase.models.sites import Reads, Role, Site
 
 __all__ = [
     "Condition",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from erase import steps
 from erase.errors import PromptTooLong
 from erase.models import open_model
-from erase.pipeline import load_pipeline, resolve
-from erase.runs import run_in
+from erase.run import steps
+from erase.run.pipeline import load_pipeline, resolve
+from erase.run.store import run_in
 from tests.finished import Seen
 from tests.recipes import command, tiny_recipe, write_recipe
 

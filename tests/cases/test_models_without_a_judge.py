@@ -11,12 +11,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from erase.evaluate.cases import make_cases, rows_asked
+from erase.config.prompts import Row
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.neighbours import LEAST, NEIGHBOURS, beside, choices
 from erase.evaluate.protocol import load_protocol
-from erase.pipeline import read_pipeline
-from erase.prompts import Row
+from erase.evaluate.questions import make_cases, rows_asked
+from erase.run.pipeline import read_pipeline
 from erase.task import KINDS, Kind, Target, Task
 from tests.recipes import command, refused
 

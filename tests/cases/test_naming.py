@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from erase.edit import Edit
-from erase.pipeline import load_pipeline, resolve
+from erase.run.pipeline import load_pipeline, resolve
 from tests.recipes import command, refused
 
 Capture = pytest.CaptureFixture[str]

@@ -6,10 +6,11 @@ import errno
 
 import pytest
 
-from erase import __version__, steps
+from erase import __version__
 from erase.cli import _app
 from erase.cli import list as listing
-from erase.cli._signals import Terminated
+from erase.process import Terminated
+from erase.run import steps
 from tests.recipes import command, refused
 
 Capture = pytest.CaptureFixture[str]

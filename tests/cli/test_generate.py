@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from erase.cli.generate import choose_rows
+from erase.config.prompts import Row
 from erase.errors import BadPrompts
-from erase.prompts import Row
 from tests.recipes import PROMPTS, command, contents, refused
 from tests.tiny_edits import tiny_edit
 

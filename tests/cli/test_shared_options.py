@@ -14,7 +14,7 @@ from erase.cli._task import make_task, read_targets, with_synonyms
 from erase.edit import Edit
 from erase.errors import BadTask
 from erase.models import Model
-from erase.pipeline import load_pipeline
+from erase.run.pipeline import load_pipeline
 from erase.task import Task
 from tests.recipes import command, contents, refused, tiny_recipe, write_recipe
 

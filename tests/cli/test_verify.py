@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from erase.evaluate import verified_facts
-from erase.evaluate.looking import Given
+from erase.evaluate.detect import Given
 from erase.evaluate.verified_facts import choose_protocol
 from erase.files import content_hash, sha256_of
 from erase.models import open_model

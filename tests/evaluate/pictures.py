@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from erase.evaluate.shots import Group, Shot, Side
-from erase.prompts import Row
+from erase.config.prompts import Row
+from erase.evaluate.images import Group, Shot, Side
 
 
 def noisy(path: Path, *, seed: int = 0, side: int = 16) -> Path:

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
+from erase.config.prompts import Row
 from erase.evaluate.aggregate import AGGREGATIONS, Total, aggregate, harmonic
 from erase.evaluate.gate import Outcome, Role
 from erase.evaluate.protocol import Case
-from erase.prompts import Row
 from erase.task import Target, Task
 
 TASK = Task((Target("cat", "object", anchor="dog"),))

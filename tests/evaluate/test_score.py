@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from erase.errors import ScoreFailed, UnknownName
-from erase.evaluate.figures import Figure
+from erase.evaluate.images import Group, Shot, Side
+from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores, score
-from erase.evaluate.shots import Group, Shot, Side
 from erase.files import content_hash, sha256_of
 from erase.task import Target, Task
 from tests.evaluate.pictures import noisy, shot

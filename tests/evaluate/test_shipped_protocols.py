@@ -15,18 +15,18 @@ from safetensors.torch import save_file
 
 from erase import registry
 from erase.cli.verify import show
+from erase.config import declared
+from erase.config.declared import read_manifest
 from erase.edit import Edit
-from erase.evaluate import declared
-from erase.evaluate.declared import read_manifest
+from erase.evaluate.detect import Given
 from erase.evaluate.detections import Finding
-from erase.evaluate.looking import Given
 from erase.evaluate.protocol import load_protocol
-from erase.evaluate.report.verified import write_pages
 from erase.evaluate.result import check_result
 from erase.evaluate.verify import Edited, Result, verify
 from erase.models import Model
+from erase.report.verified import write_pages
 from erase.task import Target, Task
-from tests.evaluate.test_lpips import lpips_weights, random_alexnet
+from tests.evaluate.metrics.test_lpips import lpips_weights, random_alexnet
 from tests.tiny_edits import tiny_edit
 
 # A prompt with what its row's seed says: quotes, commas and line breaks inside, nothing at all, more than is read.

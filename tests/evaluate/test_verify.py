@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from erase import registry
 from erase.edit import Edit, EditInfo
 from erase.errors import BadEdit, BadTask, ScoreFailed
-from erase.evaluate.cases import make_cases
+from erase.evaluate.detect import Given
 from erase.evaluate.detections import Finding
-from erase.evaluate.looking import Given
 from erase.evaluate.protocol import Protocol, load_protocol
+from erase.evaluate.questions import make_cases
 from erase.evaluate.verify import Edited, Result, draw, is_flat, open_edited, task_from, verify
 from erase.models import Model
 from erase.task import Target, Task

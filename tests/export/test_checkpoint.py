@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit
 from erase.errors import BadModel, ModelMismatch, RunConflict
-from erase.export._inspection import look_at
 from erase.export.checkpoint import checkpoint
+from erase.export.parts.inspection import look_at
 from erase.models import Model, open_model
 from tests.export.test_lora import TEXT, dense, made
 

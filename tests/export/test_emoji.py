@@ -12,12 +12,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from erase.edit import Edit
-from erase.export._card import front_matter
-from erase.export._difference import compare
-from erase.export._undo import undo
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
 from erase.export.lora import lora
+from erase.export.parts.card import front_matter
+from erase.export.parts.difference import compare
+from erase.export.parts.undo import undo
 from erase.export.patch import patch
 from erase.methods.uce import UCE
 from erase.models import Model, open_model

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, EditInfo, TextMap
 from erase.errors import BadEdit, BadModel
-from erase.export._difference import compare
-from erase.export._inspection import look_at
-from erase.export._manifest import verify
-from erase.export._undo import undo
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
 from erase.export.lora import lora
+from erase.export.parts.difference import compare
+from erase.export.parts.inspection import look_at
+from erase.export.parts.manifest import verify
+from erase.export.parts.undo import undo
 from erase.export.patch import patch
 from erase.models import Model, open_model
 from tests.recipes import contents

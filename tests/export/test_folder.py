@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, fingerprint_of
 from erase.errors import BadEdit, BadModel, ModelMismatch, RunConflict
-from erase.export._undo import undo
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
+from erase.export.parts.undo import undo
 from erase.models import Model, open_model
 from tests.recipes import contents
 from tests.tiny_edits import tiny_edit

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.export._recipe import content_in
+from erase.export.parts.recipe import content_in
 from erase.models import Model
-from erase.options import export_with
+from erase.run.options import export_with
 from tests.export.test_lora import CONVOLUTION, dense, made
 from tests.recipes import command, refused, tiny_recipe, write_recipe
 

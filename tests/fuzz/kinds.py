@@ -24,7 +24,7 @@ from erase import registry
 from erase.cli import run_command
 from erase.errors import EraseError
 from erase.models import open_model
-from erase.options import make_edit
+from erase.run.options import make_edit
 from tests.fuzz.values import changed, floats, like, mangled, numbers, texts, values
 from tests.recipes import PROMPTS, tiny_recipe, write_recipe
 from tests.tiny import tiny_judge, tiny_stable_diffusion
@@ -105,7 +105,7 @@ def _stop(*arguments: object, **more: object) -> Any:
 
 def _make_quickly(method: Any, *arguments: Any, **more: Any) -> Any:
     """Edits in closed form are made; a training, and one that looks at images, is not."""
-    from erase.methods._training import Trained
+    from erase.methods.training.trainer import Trained
 
     if isinstance(method, Trained) or getattr(method, "mode", "") == "debias" or getattr(method, "rounds", 0) > 50:
         _stop()
@@ -115,9 +115,9 @@ def _make_quickly(method: Any, *arguments: Any, **more: Any) -> Any:
 def outcome(command: Command) -> Outcome:
     """What a command ends with; it makes no image and trains nothing."""
     patches = {
-        "erase.evaluate.generate.sample": _stop,
-        "erase.runs.Run.begin": _stop,
-        "erase.options.make_edit": _make_quickly,
+        "erase.sampling.generate.sample": _stop,
+        "erase.run.store.Run.begin": _stop,
+        "erase.run.options.make_edit": _make_quickly,
     }
     with quiet() as said, contextlib.ExitStack() as stack:
         for name, instead in patches.items():

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.guide import Prompted
 from erase.methods.adavd import AdaVD, decomposed
 from erase.models import Model
+from erase.sampling.guides import Prompted
 from erase.task import Target, Task
 
 ALL = AdaVD(scale=1.0, slope=1e6, centre=-1.0)  # takes every concept's direction out of everything

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._denoiser import Denoiser
-from erase.methods._text import TextEncoder
 from erase.methods.advunlearn import AdvUnlearn, advunlearn_loss, strongest
+from erase.methods.training.denoiser import Denoiser
+from erase.methods.training.text import TextEncoder
 from erase.models import Model
 from tests.methods.trained import FEW, OLD, STYLE, seen, square
 

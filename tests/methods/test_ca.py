@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._session import Session
 from erase.methods.ca import CA, ca_loss, start_token_detached
+from erase.methods.training.session import Session
 from erase.models import Condition, Model
 from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square

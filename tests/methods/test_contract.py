@@ -12,7 +12,7 @@ import torch
 from erase import registry
 from erase.edit import Edit
 from erase.models import Model, open_model
-from erase.options import method_with
+from erase.run.options import method_with
 from erase.task import Target, Task
 
 METHODS = registry.known("methods")

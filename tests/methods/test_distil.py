@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from erase.context import Work
 from erase.errors import BadOption
 from erase.export.lora import LOSS_KEY, lora
-from erase.methods._states import prompt_pairs
-from erase.methods._work import Work
+from erase.methods.closed_form.states import prompt_pairs
 from erase.methods.distil import Distil, askers, distil_loss
 from erase.methods.redirect import Redirect
 from erase.models import Model

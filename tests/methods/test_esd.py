@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from erase.context import Work
 from erase.edit import Edit
 from erase.errors import BadOption, ModelMismatch, TrainingFailed
-from erase.methods._denoiser import Denoiser
-from erase.methods._session import CHECKED, Session, target_pairs, target_texts
-from erase.methods._work import Work
 from erase.methods.esd import ESD, esd_loss
+from erase.methods.training.denoiser import Denoiser
+from erase.methods.training.session import CHECKED, Session, target_pairs, target_texts
 from erase.models import Condition, Model, open_model
-from erase.options import method_with
+from erase.run.options import method_with
 from erase.task import Target, Task
 from tests.methods.trained import predictions
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from erase.export.checkpoint import checkpoint
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
-from erase.models._stored import read_header
+from erase.models.storage.stored import read_header
 from erase.task import Target, Task
 from tests.loading import load_script
 from tests.methods.formulas import relative, ridge_step

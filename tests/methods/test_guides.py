@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from erase import registry
+from erase.config.prompts import Row
 from erase.edit import Edit
 from erase.errors import BadEdit, ModelMismatch
-from erase.evaluate.generate import generate, sample
-from erase.evaluate.sampler import Sampler
 from erase.export.folder import folder
 from erase.export.patch import patch
-from erase.guide import guide_of
 from erase.models import Model, open_model
-from erase.prompts import Row
+from erase.sampling.generate import generate, sample
+from erase.sampling.guides import guide_of
+from erase.sampling.sampler import Sampler
 from tests.families import Opener
 from tests.methods.test_contract import GUIDES, make
 from tests.tiny import tiny_stable_diffusion

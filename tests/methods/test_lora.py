@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from erase.errors import BadModel, BadOption
-from erase.methods._layers import chosen_modules
-from erase.methods._session import target_pairs
 from erase.methods.lora import LoRA, leco_loss
+from erase.methods.training.layers import chosen_modules
+from erase.methods.training.session import target_pairs
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._phrasings import own
-from erase.methods._prior import build_prior
-from erase.methods._states import edited_pairs
+from erase.methods.closed_form.phrasings import own
+from erase.methods.closed_form.prior import build_prior
+from erase.methods.closed_form.states import edited_pairs
 from erase.methods.mace import MACE, phrasings
 from erase.models import Model
 from erase.task import Target, Task

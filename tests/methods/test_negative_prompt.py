@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from erase.guide import Prompted
 from erase.methods.negative_prompt import NegativePrompt
 from erase.models import Model
+from erase.sampling.guides import Prompted
 from erase.task import Target, Task
 
 TASK = Task((Target("noto", "style", synonyms=("blob",)), Target("firefox", "style")))

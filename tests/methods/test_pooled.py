@@ -13,10 +13,10 @@ from safetensors import safe_open
 from erase import registry
 from erase.edit import Edit, TextMap
 from erase.errors import BadWeights
-from erase.export._undo import undo
 from erase.export.folder import folder
 from erase.export.lora import lora
-from erase.methods._prior import build_prior, load_prior
+from erase.export.parts.undo import undo
+from erase.methods.closed_form.prior import build_prior, load_prior
 from erase.methods.speed import SPEED
 from erase.methods.time import TIME
 from erase.methods.uce import UCE

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._ridge import gram, matrix
-from erase.methods._states import Pairs
+from erase.methods.closed_form.ridge import gram, matrix
+from erase.methods.closed_form.states import Pairs
 from erase.methods.rece import RECE, way_back
 from erase.models import Model
-from erase.options import method_for
+from erase.run.options import method_for
 from erase.task import Kind, Target, Task
 from tests.methods.formulas import WIDTH, relative, ridge_step, states
 

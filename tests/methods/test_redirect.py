@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._ridge import gram, matrix
-from erase.methods._spectrum import Moments
+from erase.methods.closed_form.ridge import gram, matrix
+from erase.methods.closed_form.spectrum import Moments
 from erase.methods.redirect import Redirect, main_directions, redirect
 from erase.models import Model
 from erase.task import Target, Task

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from erase.errors import BadOption, BadWeights
-from erase.methods._phrasings import own
-from erase.methods._prior import build_prior
-from erase.methods._ridge import gram
-from erase.methods._text_tower import Tower
+from erase.methods.closed_form.encoder_probe import Tower
+from erase.methods.closed_form.phrasings import own
+from erase.methods.closed_form.prior import build_prior
+from erase.methods.closed_form.ridge import gram
 from erase.methods.refact import ReFACT, insert
 from erase.models import Model
 from erase.task import Target, Task

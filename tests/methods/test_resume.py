@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from erase import registry
+from erase.context import Work
 from erase.edit import Edit
-from erase.methods._training import Trained
-from erase.methods._work import Work
+from erase.methods.training.trainer import Trained
 from erase.models import Model
 from tests.methods.trained import STYLE
 from tests.recipes import tiny_recipe, write_recipe
@@ -81,7 +81,7 @@ def test_a_run_that_was_killed_outright_ends_in_the_same_edit(name: str, tiny_mo
     recipe: dict[str, Any] = tiny_recipe(tmp_path, tiny_model) | {"edit": {"method": name, "options": options}}
     path = write_recipe(tmp_path, recipe)
     # A checkpoint at every step, where a run takes one a minute.
-    eager = "import erase.methods._work as work, sys; work.Work.seconds = 0.0; work.Work.__init__.__defaults__ = "
+    eager = "import erase.context as work, sys; work.Work.seconds = 0.0; work.Work.__init__.__defaults__ = "
     eager += "tuple(0.0 if value == 60.0 else value for value in work.Work.__init__.__defaults__); "
     eager += "from erase.cli import run_command; sys.exit(run_command(sys.argv[1:]))"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.guide import Prompted
 from erase.methods.safree import SAFREE, Projected, Projecting, carriers, projector, without
 from erase.models import Model, open_model
+from erase.sampling.guides import Prompted
 from erase.task import Target, Task
 
 TASK = Task((Target("noto", "style", synonyms=("google",)),))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from erase.context import Work
 from erase.errors import BadOption
-from erase.methods._work import Work
 from erase.methods.sdd import SDD, sdd_loss, update_average
 from erase.models import Model
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square

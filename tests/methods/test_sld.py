@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadOption
-from erase.guide import Prompted
 from erase.methods.sld import SLD, Steering, safety
+from erase.sampling.guides import Prompted
 from tests.methods.trained import seen
 
 OPTIONS = SLD(scale=2.0, threshold=0.3, warm_up=1, momentum_scale=0.5, momentum=0.4)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods._prior import build_prior
-from erase.methods._ridge import Factors, gram
-from erase.methods._states import Pairs
+from erase.methods.closed_form.prior import build_prior
+from erase.methods.closed_form.ridge import Factors, gram
+from erase.methods.closed_form.states import Pairs
 from erase.methods.speed import LEAST, SPEED, centres, free_directions, kept_moment, moved_by
 from erase.models import Model
 from erase.task import Target, Task

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from erase.edit import Edit, Gate
 from erase.edit_file import METADATA_KEY
 from erase.errors import BadOption
-from erase.guide import Prompted, guide_of
-from erase.methods._gate import GatedMembranes, openness
+from erase.methods.guidance.gate import GatedMembranes, openness
 from erase.methods.spm import SPM, random_anchors, spm_loss, spm_target
 from erase.models import Condition, Model
-from erase.steps import export
+from erase.run.steps import export
+from erase.sampling.guides import Prompted, guide_of
 from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
 

@@ -8,7 +8,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods.time import TIME
 from erase.models import Model
-from erase.options import method_with
+from erase.run.options import method_with
 from erase.task import Target, Task
 from tests.methods.formulas import relative, ridge_step
 

@@ -12,8 +12,8 @@ import torch
 from erase import registry
 from erase.edit import Edit
 from erase.errors import EraseError
-from erase.methods._denoiser import Denoiser
-from erase.methods._training import Trained
+from erase.methods.training.denoiser import Denoiser
+from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model
 from tests.families import Opener
 from tests.methods.test_on_families import PROMPT, TASK, prediction

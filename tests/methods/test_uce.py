@@ -10,12 +10,12 @@ import torch
 
 from erase.errors import BadOption
 from erase.methods import uce
-from erase.methods._states import Pairs, edited_pairs
+from erase.methods.closed_form.states import Pairs, edited_pairs
 from erase.methods.uce import removed
 from erase.models import Model
-from erase.options import method_with
+from erase.run.options import method_with
 from erase.task import Target, Task
-from tests.methods.test_ridge import layer, published
+from tests.methods.closed_form.test_ridge import layer, published
 
 UCE: Any = partial(uce.UCE, phrasings="own")  # on the task's own prompts alone
 STYLE = Task(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit
-from erase.methods._denoiser import Denoiser
+from erase.methods.training.denoiser import Denoiser
 from erase.models import Condition, Model
 from erase.task import Target, Task
 

@@ -10,12 +10,12 @@ import yaml
 from diffusers import StableDiffusionPipeline
 
 from erase import registry
-from erase.evaluate.generate import sample
-from erase.evaluate.sampler import Sampler
+from erase.config.prompts import load_prompts
 from erase.evaluate.scores.judge import classify
-from erase.evaluate.shots import read_pixels
 from erase.models import Model, open_model
-from erase.prompts import load_prompts
+from erase.sampling.generate import sample
+from erase.sampling.pictures import read_pixels
+from erase.sampling.sampler import Sampler
 
 FOLDER = registry.PACKAGE / "models/emoji"
 SCRIPTS = registry.PACKAGE.parent / "scripts/embedded"

@@ -9,9 +9,9 @@ import diffusers
 import pytest
 import torch
 
-from erase.models._ldm import UNET, places
-from erase.models._open import FAMILIES
-from erase.models._sites import Site, find_sites
+from erase.models.open import FAMILIES
+from erase.models.sites import Site, find_sites
+from erase.models.storage.ldm import UNET, places
 from tests.tiny_checkpoints import ldm_unet_tensors
 
 SD = {

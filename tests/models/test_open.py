@@ -13,8 +13,8 @@ import pytest
 
 from erase.errors import BadModel, CannotEdit
 from erase.models import open_model
-from erase.models._open import family_of
-from erase.options import check_can_edit
+from erase.models.open import family_of
+from erase.run.options import check_can_edit
 from tests.families import Opener
 
 # cross_attention_dim, use_linear_projection, addition_embed_type of the published UNets.

@@ -11,11 +11,11 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
+from erase.config.prompts import Row
 from erase.errors import BadModel
-from erase.evaluate.generate import ddim, generate, sample_batch, start
-from erase.evaluate.sampler import Sampler
 from erase.models import conditions_of
-from erase.prompts import Row
+from erase.sampling.generate import ddim, generate, sample_batch, start
+from erase.sampling.sampler import Sampler
 from tests.families import Opener
 
 ROWS = (Row("a cat in noto style", 3), Row("a dog", 4))

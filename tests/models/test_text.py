@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from erase.models import open_model
-from erase.models._text import Text, TextEncoder
+from erase.models.text import Text, TextEncoder
 from tests.tiny_families import tiny_clip_encoder, tiny_sdxl
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from erase.methods._states import match
-from erase.models._clip_tokens import clip_tokenizer
-from erase.models._encoding import Stretch
+from erase.methods.closed_form.states import match
+from erase.models.encoding import Stretch
+from erase.models.storage.clip_tokens import clip_tokenizer
 
 # How CLIP spells them; the numbers of the pieces follow from these.
 SPELLED = {

@@ -12,12 +12,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from erase.methods._bank import Plan, Trajectory, sample_bank
-from erase.methods._denoiser import Denoiser
-from erase.methods._training import draws
 from erase.methods.esd import ESD
+from erase.methods.training.bank import Plan, Trajectory, sample_bank
+from erase.methods.training.denoiser import Denoiser
+from erase.methods.training.trainer import draws
 from erase.models import Condition, Model
-from erase.pipeline import load_pipeline
+from erase.run.pipeline import load_pipeline
 from erase.task import Target, Task
 from tests.loading import load_script
 

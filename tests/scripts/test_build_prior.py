@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from erase.errors import BadPrompts
-from erase.methods._prior import load_prior
+from erase.methods.closed_form.prior import load_prior
 from erase.models import Model
 from tests.loading import load_script
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from erase.evaluate.detections import Finding, Findings
-from erase.evaluate.detectors._pictures import preparation_of
-from erase.evaluate.networks import load_network
+from erase.evaluate.networks.loading import load_network
+from erase.evaluate.networks.preprocessing import preparation_of
 
 SIDE = 64  # pixels, for a folder that does not say
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from erase.errors import ScoreFailed
 from erase.evaluate.detections import Findings
-from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.detectors.classifier import ranked
+from erase.evaluate.networks.clip_folder import ClipFolder
 
 
 @dataclass(frozen=True)

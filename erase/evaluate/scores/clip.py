@@ -12,10 +12,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate.figures import Direction, Measured, mean
+from erase.evaluate.images import GROUPS, SIDES, Shot
+from erase.evaluate.judge_cache import Readings
 from erase.evaluate.judges import ImageJudge
-from erase.evaluate.readings import Readings
-from erase.evaluate.shots import GROUPS, SIDES, Shot
+from erase.evaluate.metrics.figure import Direction, Measured, mean
 from erase.task import Task
 
 VERSION = "clip/emoji-judge-x100-v1"

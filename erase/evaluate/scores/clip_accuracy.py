@@ -13,12 +13,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate._clip import ClipTowers
-from erase.evaluate.figures import Measured, rate
+from erase.config.prompts import Row
+from erase.evaluate.images import SIDES, Shot, target_of
+from erase.evaluate.judge_cache import Readings
 from erase.evaluate.judges import ImageJudge
-from erase.evaluate.readings import Readings
-from erase.evaluate.shots import SIDES, Shot, target_of
-from erase.prompts import Row
+from erase.evaluate.metrics.figure import Measured, rate
+from erase.evaluate.networks.clip import ClipTowers
 from erase.task import Target, Task
 
 VERSION = "clip-accuracy/emoji-judge-v1"

@@ -15,10 +15,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate.figures import Direction, Figure, Measured, rate
+from erase.evaluate.images import GROUPS, SIDES, Shot, target_of
+from erase.evaluate.judge_cache import Readings
 from erase.evaluate.judges import ImageJudge
-from erase.evaluate.readings import Readings
-from erase.evaluate.shots import GROUPS, SIDES, Shot, target_of
+from erase.evaluate.metrics.figure import Direction, Figure, Measured, rate
 from erase.task import Task, same
 
 VERSION = "canvas/emoji-v1"

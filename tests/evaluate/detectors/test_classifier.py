@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from erase.errors import ScoreFailed
-from erase.evaluate.detectors._pictures import Preparation, preparation_of
 from erase.evaluate.detectors.classifier import Classifier
+from erase.evaluate.networks.preprocessing import Preparation, preparation_of
 from tests.tiny import tiny_classifier
 
 LABELS = ("tench, Tinca tinca", "cassette player", "church")

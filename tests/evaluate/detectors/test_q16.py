@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from erase.errors import PickleRefused, ScoreFailed
-from erase.evaluate.detectors._clip import ClipFolder
 from erase.evaluate.detectors.q16 import Q16
+from erase.evaluate.networks.clip_folder import ClipFolder
 
 
 def shown() -> list[Image.Image]:

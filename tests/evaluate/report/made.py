@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from erase.evaluate.figures import mean
-from erase.evaluate.grid import Pair
-from erase.evaluate.report.findings import Findings
+from erase.config.prompts import Row
+from erase.evaluate.images import GROUPS, SIDES, Shot, group_of
+from erase.evaluate.metrics.figure import mean
 from erase.evaluate.score import Scores
 from erase.evaluate.scores.judge import accuracies, canvas
-from erase.evaluate.shots import GROUPS, SIDES, Shot, group_of
-from erase.prompts import Row
+from erase.report.findings import Findings
+from erase.report.grid import Pair
 from erase.task import Kind, Target, Task
 from tests.evaluate.pictures import noisy
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from erase.evaluate.report.comparison import Comparison
-from erase.evaluate.report.comparison_page import write_comparison
-from erase.evaluate.report.page import write_report
+from erase.report.comparison import Comparison
+from erase.report.comparison_page import write_comparison
+from erase.report.page import write_report
 from tests.browser import CHROMIUM, DRIVER, MISSING, Browser, chromium
 from tests.evaluate.report.made import erased, harsh, made
 

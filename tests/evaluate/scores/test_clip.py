@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from erase.errors import ScoreFailed
-from erase.evaluate._clip import ClipTowers
 from erase.evaluate.judges import ImageJudge
+from erase.evaluate.networks.clip import ClipTowers
 from erase.evaluate.scores.clip import VERSION, Clip
 from erase.task import Target, Task
 from tests.evaluate.pictures import shot

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from erase.config.prompts import Row
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.scores.clip_accuracy import ClipAccuracy, text_pair
-from erase.prompts import Row
 from erase.task import Target, Task
 from tests.evaluate.pictures import shot
 from tests.evaluate.scores.test_clip import cosine

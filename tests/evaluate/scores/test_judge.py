@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageClassification
 
+from erase.config.prompts import Row
 from erase.errors import ScoreFailed
-from erase.evaluate.figures import Figure
+from erase.evaluate.images import Shot, group_of
 from erase.evaluate.judges import ImageJudge
+from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.scores.judge import Judge, Verdicts, accuracies, canvas, classify
-from erase.evaluate.shots import Shot, group_of
-from erase.prompts import Row
 from erase.task import Kind, Target, Task
 from tests.evaluate.pictures import shot
 

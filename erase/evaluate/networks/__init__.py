@@ -1,0 +1,1 @@
+"""Networks that judge images, loaded from local folders."""

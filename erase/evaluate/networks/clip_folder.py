@@ -1,0 +1,47 @@
+"""A CLIP in a local folder, for pictures prepared as the folder says: unit vectors of pictures and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from erase.errors import ScoreFailed
+from erase.evaluate.networks.clip import ClipTowers
+from erase.evaluate.networks.preprocessing import preparation_of
+
+
+@dataclass(frozen=True)
+class ClipFolder:
+    """The towers of a folder; raises ScoreFailed if they cannot be loaded or a text is too long."""
+
+    folder: Path
+
+    @cached_property
+    def _towers(self) -> ClipTowers:
+        return ClipTowers(self.folder)
+
+    @property
+    def scale(self) -> float:
+        """What the network multiplies cosines by to get its logits."""
+        return float(self._towers._model.logit_scale.detach().exp())
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ScoreFailed for the first name that the network would not read to its end."""
+        self._towers.check(names)
+
+    def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Each picture's unit vector, [pictures, width]."""
+        return self._towers.batch(preparation_of(self.folder, side=self._towers.side)(pictures))
+
+    def texts(self, texts: Sequence[str], *, cut: bool = False) -> Tensor:
+        """Each text's unit vector, [texts, width]; `cut`: of the beginning of one that is too long."""
+        if not texts:
+            raise ScoreFailed(f"no text to compare with the pictures; the CLIP in {self.folder} needs at least one.")
+        vectors = self._towers.texts(texts, cut=cut)
+        return torch.stack([vectors[text] for text in texts])

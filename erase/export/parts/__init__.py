@@ -1,0 +1,1 @@
+"""What the exports share: manifests, recipes, cards, undoing, inspection."""

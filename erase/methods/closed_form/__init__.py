@@ -1,0 +1,1 @@
+"""What the closed forms share: which states are edited, the ridge problem, the maps it gives."""

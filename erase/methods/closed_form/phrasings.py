@@ -1,0 +1,111 @@
+"""What a task tells every closed form: how each target is asked for and what that becomes, what stays, and a prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from erase.methods.closed_form.contextual_templates import Phrasing, beside, evenly
+from erase.methods.closed_form.prior import Prior, load_prior
+from erase.methods.closed_form.states import fits, put
+from erase.models import Model
+from erase.task import Keep, Kind, Target, Task
+
+Phrasings = Literal["shared", "own"]
+
+# Phrasings around a concept that the official code of UCE adds when asked to expand.
+_OF_A_THING = ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
+COMMON: Mapping[Kind, tuple[str, ...]] = {
+    "style": ("painting by {}", "art by {}", "artwork by {}", "picture by {}", "style of {}"),
+    "object": _OF_A_THING,
+    "unsafe": _OF_A_THING,
+    "identity": _OF_A_THING,
+}
+BESIDE = 24  # prompts of the keeps, and keeps, among which each target is asked for too
+MOST = 600  # prompts beyond the task's own over all targets, and as many over all keeps
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a closed form is told of a task.
+
+    `asked`: each target with its phrasings, a template with {} in its place and what that becomes. `kept`: every text
+    that must stay. `prior`: what must stay in general, if one was given.
+    """
+
+    asked: tuple[tuple[Target, tuple[Phrasing, ...]], ...]
+    kept: tuple[str, ...]
+    prior: Prior | None = None
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every phrasing of every target with each of its words, and what it becomes."""
+        return list(self.pairs_of(slice(None)))
+
+    def pairs_of(self, which: slice) -> Iterator[tuple[str, str]]:
+        """The pairs of some of each target's phrasings."""
+        for target, phrasings in self.asked:
+            for template, becomes in phrasings[which]:
+                for word in target.words:
+                    yield asked_for(target, template, word), becomes
+
+
+def tell(model: Model, task: Task, *, phrasings: Phrasings = "shared", prior: str = "") -> Told:
+    """What every closed form is told of a task; `own` phrasings are the task's alone, as in the official codes.
+
+    Those that are shared are the task's own, the common ones of the target's kind, and those among the keeps
+    (`beside`); keeps come in phrasings of their kind, too. Of many targets or keeps each has fewer, of more than `MOST`
+    none, so that the cost of encoding prompts grows no faster than they do. Raises what `load_prior` raises.
+    """
+    general = load_prior(Path(prior), model) if prior else None
+    if phrasings == "own":
+        return Told(tuple((target, tuple(own(target))) for target in task.targets), task.kept, general)
+    each = MOST // sum(len(target.words) for target in task.targets)
+    asked = tuple((target, tuple(shared(model, task, target, most=each))) for target in task.targets)
+    return Told(asked, tuple(dict.fromkeys([*task.kept, *phrased(model, task)])), general)
+
+
+def own(target: Target) -> list[Phrasing]:
+    """The target's own prompts, or the bare word, and what they become."""
+    return [_becomes(target, template) for template in target.prompts or ("{}",)]
+
+
+def shared(model: Model, task: Task, target: Target, *, most: int) -> list[Phrasing]:
+    """The target's own phrasings, and as many of the common ones and of those among the keeps as asked."""
+    common = [_becomes(target, template) for template in common_of(target)[:most]]
+    among = beside(task, target, max(0, min(BESIDE, most - len(common))))
+    longest = max(target.words, key=model.count_tokens)
+    more = [one for one in (*common, *among) if fits(model, asked_for(target, one[0], longest), one[1])]
+    return list(dict.fromkeys([*own(target), *more]))
+
+
+def common_of(concept: Target | Keep) -> tuple[str, ...]:
+    """The common phrasings of a concept's kind; a pair of a thing and a style is asked for as a thing."""
+    return COMMON["object" if isinstance(concept, Target) and concept.pair else concept.kind]
+
+
+def phrased(model: Model, task: Task) -> list[str]:
+    """The keeps in phrasings of their kind: those that targets of the same kind are asked in, and the common ones."""
+    if not task.keeps:
+        return []
+    each = MOST // len(task.keeps)
+    asked = [template for target in task.targets if not target.pair for template in target.prompts]
+    found = [
+        put(template, keep.name)
+        for keep in task.keeps
+        for template in evenly(
+            list(dict.fromkeys([*(asked if keep.domain == task.domain else ()), *common_of(keep)])), each
+        )
+    ]
+    return [text for text in found if fits(model, text) and task.named_by(text) is None]
+
+
+def asked_for(target: Target, template: str, word: str) -> str:
+    """The template with one of the target's words, and its name with the article that it asks for."""
+    return put(template, word, article=target.article if word == target.name else "")
+
+
+def _becomes(target: Target, template: str) -> Phrasing:
+    return template, put(template, target.anchor) if target.anchor else ""

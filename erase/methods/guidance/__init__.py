@@ -1,0 +1,1 @@
+"""What the methods share that act while an image is sampled."""

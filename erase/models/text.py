@@ -1,0 +1,192 @@
+"""A tokenizer with its text encoder, both loaded when they are first used."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, takewhile
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from erase.errors import BadWeights
+from erase.models.encoding import Stretch
+from erase.models.storage.weights import Tensors
+
+_AT_ONCE = 64 * 77  # tokens
+_LARGE = 4  # so many fewer for encoders whose penultimate states are read, for those are the large ones
+_LAYER = re.compile(r"(text_model\.)?encoder\.layers\.\d+")  # of a CLIP text encoder
+Kind = Literal["CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"]
+_POOLED: Mapping[Kind, str] = MappingProxyType(
+    {"CLIPTextModel": "pooler_output", "CLIPTextModelWithProjection": "text_embeds"}
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A row of a family's table of text encoders: in which folders it lies and of which class it is.
+
+    `states`: which of its token states the family reads. `length`: tokens it is given, where that is not the
+    tokenizer's own. `whole`: a prompt that does not fit is refused; else its beginning is read. `inversions`: the
+    family's pipeline writes out textual inversions of several vectors.
+    """
+
+    encoder: str
+    tokenizer: str
+    kind: Kind
+    states: Literal["last", "penultimate"] = "last"
+    length: int | None = None
+    whole: bool = True
+    inversions: bool = True
+
+    @property
+    def causal(self) -> bool:
+        return self.kind != "T5EncoderModel"
+
+
+class Texts(Protocol):
+    """Where tokenizers and text encoders come from: a model's files, or a loaded pipeline."""
+
+    def tokenizer(self, text: Text) -> Any:
+        """The tokenizer that belongs to a text encoder; raises BadModel."""
+
+    def text_encoder(self, text: Text) -> Any:
+        """The text encoder, ready to run; raises BadModel, BadWeights."""
+
+
+class TextEncoder:
+    """Token ids and states of prompts by one text encoder of a model."""
+
+    def __init__(self, text: Text, texts: Texts) -> None:
+        self.text, self._texts = text, texts
+
+    @property
+    def max_tokens(self) -> int:
+        return self.text.length or int(self._tokenizer.model_max_length)
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt, those added in front and behind included, before anything is cut off."""
+        return len(self._tokenizer(self._written_out(prompt), verbose=False)["input_ids"])
+
+    def is_cut(self, prompt: str) -> bool:
+        """Whether a prompt has more tokens than the encoder reads."""
+        return self.count(prompt) > self.max_tokens
+
+    def knows(self, word: str) -> bool:
+        """Whether a word has a token of its own, beside those that are added and those for unknown signs."""
+        return not set(self._tokenizer(word, verbose=False)["input_ids"]) <= set(self._tokenizer.all_special_ids)
+
+    def run(self, prompts: Sequence[str]) -> tuple[Stretch, Tensor]:
+        """The prompts' tokens with their states, and the pooled states, of no width where the encoder has none.
+
+        What is longer than the encoder reads is cut, as the families' pipelines cut it.
+        """
+        texts = [self._written_out(prompt) for prompt in prompts]
+        tokens = self._tokenizer(
+            texts, padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
+        )
+        ids, lengths, causal = tokens["input_ids"], tokens["attention_mask"].sum(1), self.text.causal
+        at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE) // self.max_tokens
+        parts = [self._states(part) for part in ids.split(max(1, at_once))]
+        states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
+        return Stretch(states, ids, lengths, starts=int(causal), causal=causal), pooled
+
+    def _written_out(self, prompt: str) -> str:
+        """The prompt with all the tokens of each textual inversion that has several vectors.
+
+        As diffusers' `TextualInversionLoaderMixin.maybe_convert_prompt` does it, which the pipelines call.
+        """
+        if not self._inversions:
+            return prompt
+        for token in dict.fromkeys(self._tokenizer.tokenize(prompt)):
+            prompt = prompt.replace(token, self._inversions.get(token, token))
+        return prompt
+
+    @cached_property
+    def _inversions(self) -> dict[str, str]:
+        """What stands for each textual inversion of several vectors: its token, then `token_1`, `token_2` and so on."""
+        added = self._tokenizer.added_tokens_encoder if self.text.inversions else {}
+        several = {}
+        for token in (token for token in added if f"{token}_1" in added):
+            further = takewhile(added.__contains__, (f"{token}_{number}" for number in count(1)))
+            several[token] = " ".join([token, *further])
+        return several
+
+    @torch.no_grad()
+    def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token states and pooled states in float32."""
+        with _reading_penultimate(self._encoder) as seen:
+            output = self._encoder(ids.to(self._encoder.device))
+        states = seen[-1] if self.text.states == "penultimate" else output.last_hidden_state
+        pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
+        return states.float().cpu(), pooled.float().cpu()
+
+    @property
+    def network(self) -> Any:
+        """The text encoder itself, loaded where it is not yet."""
+        return self._encoder
+
+    def let_go(self) -> None:
+        """Frees the encoder's memory; it is loaded anew when it is next used."""
+        self.__dict__.pop("_encoder", None)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._texts.tokenizer(self.text)
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return self._texts.text_encoder(self.text)
+
+
+@contextlib.contextmanager
+def _reading_penultimate(encoder: Any) -> Iterator[list[Tensor]]:
+    """What the last layer reads, in a list, until the block ends; to ask for the states of all layers keeps all."""
+    seen: list[Tensor] = []
+    last = [module for name, module in encoder.named_modules() if _LAYER.fullmatch(name)][-1:]
+    hooks = [one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for one in last]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> Any:
+    """A text encoder in float32 from its settings and tensors, each read when its turn comes; raises BadWeights."""
+    import transformers
+
+    try:
+        with torch.device("meta"):  # takes no memory until its tensors are put in
+            encoder = getattr(transformers, text.kind)(config)
+        spelled: dict[str, list[str]] = {}
+        for name in encoder.state_dict():
+            spelled.setdefault(_canonical(name), []).append(name)
+        values: dict[str, Tensor] = {}
+        for key, tensor in weights.tensors(dtype=torch.float32):  # each is checked to be whole and finite
+            values |= dict.fromkeys(spelled.pop(_canonical(key), ()), tensor)
+        encoder.load_state_dict(values, strict=False, assign=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadWeights(f"{where} cannot be loaded: {first_line(error)}") from error
+    if spelled:
+        raise BadWeights(f"{where} lacks the tensor {min(spelled)}; get the model anew.")
+    for name, buffer in encoder.named_buffers():
+        if buffer.is_meta:  # the positions, which are counted and not stored
+            module, _, last = name.rpartition(".")
+            encoder.get_submodule(module).register_buffer(last, torch.arange(buffer.numel())[None], persistent=False)
+    return encoder.requires_grad_(True).eval()
+
+
+def _canonical(key: str) -> str:
+    """A tensor's name, whichever way it is spelled: some files and versions put a prefix in front, T5 has two names."""
+    return "shared.weight" if key == "encoder.embed_tokens.weight" else key.removeprefix("text_model.")
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

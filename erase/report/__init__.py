@@ -1,0 +1,1 @@
+"""Reports of runs: pages, grids, tables and charts, drawn from results that exist."""

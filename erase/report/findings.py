@@ -1,0 +1,96 @@
+"""What a report is made of: a run's task, pairs of images, scores, recipe and edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from erase.evaluate.gate import Verdict
+from erase.evaluate.images import Shot
+from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.score import Scores
+from erase.report.grid import Pair
+from erase.task import Task
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that one run has found.
+
+    `recipe` is the resolved recipe and `edit` what the edit says of itself, both as plain values; `bounds` are the
+    gate's, by figure; `proved` is the gate's verdict where it was reached on more than these.
+    """
+
+    name: str
+    task: Task
+    pairs: tuple[Pair, ...]
+    scores: Scores
+    recipe: Mapping[str, Any]
+    edit: Mapping[str, Any]
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    proved: Verdict | None = None
+
+    def _repr_html_(self) -> str:
+        """The figures as a table, which notebooks show."""
+        from erase.report.notebook import scores_html
+
+        return scores_html(self.scores)
+
+    @property
+    def is_veiled(self) -> bool:
+        """Whether its images are shown only to those who ask for them."""
+        return any(target.kind == "unsafe" for target in self.task.targets)
+
+    @property
+    def other_domain(self) -> str:
+        """The domain that the task does not touch: `object` of a style's erasure, else `style`."""
+        return "object" if self.task.domain == "style" else "style"
+
+    @cached_property
+    def gate(self) -> Verdict:
+        """The gate's verdict on the pairs, for which every picture is read: once, however many parts of a page ask."""
+        from erase.report.reasons import verdict_of
+
+        return self.proved if self.proved is not None else verdict_of(self)
+
+    @cached_property
+    def judged(self) -> frozenset[str]:
+        """The domains in which the judge has seen concepts."""
+        return frozenset(domain for seen in self.scores.verdicts.values() for domain in seen)
+
+    @property
+    def rows(self) -> tuple[tuple[str, int], ...]:
+        """Every prompt with its seed, sorted."""
+        return tuple(sorted((pair.after.row.prompt, pair.after.row.seed) for pair in self.pairs))
+
+    def values(self, shot: Shot) -> dict[str, float]:
+        """An image's own value in every figure that it counts in."""
+        return self._values.get(shot.id, {})
+
+    def is_missing(self, shot: Shot) -> bool:
+        return shot.id in self.scores.missing or not shot.path.is_file()
+
+    @cached_property
+    def _values(self) -> dict[str, dict[str, float]]:
+        values: dict[str, dict[str, float]] = {}
+        for figure in self.scores.figures:
+            for identity, value in figure.items.items():
+                values.setdefault(identity, {})[figure.name] = value
+        return values
+
+
+def is_graded(figure: Figure) -> bool:
+    """Whether a figure's images have values between yes and no."""
+    return any(value not in (0.0, 1.0) for value in figure.items.values())
+
+
+def before_of(scores: Scores, after: Figure) -> Figure | None:
+    """The same figure of the side before the edit."""
+    return next((one for one in scores.figures if one.side == "before" and same_figure(one, after)), None)
+
+
+def same_figure(one: Figure, other: Figure) -> bool:
+    """Whether two figures measure the same thing, by the same version, on the same prompts."""
+    return (one.name, one.group, one.version) == (other.name, other.group, other.version)

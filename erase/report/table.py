@@ -1,0 +1,73 @@
+"""The scores as a table for a terminal."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Table
+from rich.text import Text
+
+from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.score import Scores
+
+TITLES = {
+    "ua": "UA, targets no longer seen",
+    "ira": "IRA, others of their kind kept",
+    "cra": "CRA, the other domain kept",
+    "clip": "CLIP score (cosine x 100)",
+    "clip_accuracy": "CLIP accuracy (target against anchor)",
+    "style_accuracy": "judge's style accuracy",
+    "object_accuracy": "judge's object accuracy",
+    "identity_accuracy": "judge's identity accuracy",
+}
+DETAILS = ("style_accuracy", "object_accuracy", "identity_accuracy")  # which the report shows
+SHORT = {"ua": "UA", "ira": "IRA", "cra": "CRA", "clip": "CLIP score", "clip_accuracy": "CLIP accuracy"}
+
+
+def table(scores: Scores) -> Table:
+    """UA, IRA, CRA and CLIP scores before and after, with intervals and numbers of images; it fits 80 columns."""
+    shown = Table(title=f"protocol {scores.protocol}", title_justify="left", header_style="bold", pad_edge=False)
+    shown.add_column("score", no_wrap=True)
+    for heading in ("before", "after", "95 % interval", "images"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("better", no_wrap=True)
+    for figure in sorted(scores.figures, key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else len(_ORDER)):
+        if figure.side == "after" and figure.name not in DETAILS:
+            shown.add_row(*_cells(figure, scores.find(figure.name, side="before", group=figure.group)))
+    remarks = [f"UA not measured: {scores.unmeasured}"] if scores.unmeasured else []
+    if scores.missing:
+        remarks.append(f"{len(scores.missing)} images are missing or damaged and count as the worst case")
+    shown.caption = "\n".join(remarks) or None
+    return shown
+
+
+def figures_line(scores: Scores) -> str:
+    """UA, IRA and CRA after the edit, those that were measured, in one line."""
+    found = [(name, scores.find(name)) for name in ("ua", "ira", "cra")]
+    return ", ".join(f"{SHORT[name]} {number(figure)}" for name, figure in found if figure)
+
+
+_ORDER = tuple(SHORT)
+
+
+def _cells(after: Figure, before: Figure | None) -> list[str | Text]:
+    group = "" if after.name in ("ua", "ira", "cra", "clip_accuracy") else f", {after.group}"
+    return [
+        f"{SHORT.get(after.name, after.name)}{group}",
+        number(before) if before else "-",
+        Text(number(after), style="bold"),
+        f"{_plain(after, after.low)} - {_plain(after, after.high)}",
+        str(after.n),
+        "▲ higher" if after.direction == "higher" else "▼ lower",
+    ]
+
+
+def number(figure: Figure) -> str:
+    """A figure's value as people read it: a rate in percent, a mean with one decimal."""
+    return _plain(figure, figure.value) + ("" if figure.name == "clip" else " %")
+
+
+def _plain(figure: Figure, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.1f}" if figure.name == "clip" else f"{100 * value:.1f}"

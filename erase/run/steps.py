@@ -1,0 +1,280 @@
+"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, report, export."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from erase.files import write_atomically
+from erase.run.options import check_can_edit, check_can_export, export_with, make_edit, train_along
+from erase.run.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots
+from erase.run.store import SIDES, Run
+
+if TYPE_CHECKING:
+    from erase.edit import Edit
+    from erase.models import Model
+    from erase.run.pipeline import Pipeline
+
+__all__ = ["bounds_of", "check_gate", "findings", "load_edit", "read_scores"]
+
+_log = logging.getLogger(__name__)
+
+# Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
+_PLACES = {
+    "patch": "edit.safetensors",
+    "folder": "model",
+    "lora": "lora.safetensors",
+    "checkpoint": "checkpoint.safetensors",
+}
+
+
+class Watch(Protocol):
+    """Who is told how far a run is."""
+
+    def begin(self, step: str, text: str) -> None:
+        """A step starts."""
+
+    def count(self, text: str, done: int, total: int, *, unit: str = "images", note: str = "") -> None:
+        """So many of a step's images, or of another unit, are done."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it says, what it does, and whether its result is there already."""
+
+    text: str
+    do: Callable[[Run, Watch], None]
+    is_done: Callable[[Run], bool]
+    is_asked: Callable[[Pipeline], bool] = lambda recipe: True
+
+
+def check(run: Run) -> None:
+    """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
+    from erase.edit import check_strength
+    from erase.sampling.attention import check_attention
+
+    check_strength(run.recipe.edit.strength)
+    check_can_edit(run.method, run.model)
+    check_can_export(run.recipe.export, run.model)
+    check_attention(run.recipe.make_sampler().attention)
+    run.model.check_sampling()
+    run.model.check_task(run.task)
+    _ = run.model.fingerprint  # reads every weight that the edit depends on
+    if run.judge is not None and "judge" in run.recipe.score:
+        run.judge.check_labels(run.recipe.make_rows())
+    if run.judge is not None and "clip_accuracy" in run.recipe.score:
+        from erase.evaluate.scores.clip_accuracy import check_names
+
+        check_names(run.judge.clip, run.task)
+
+
+def do_all(run: Run, watch: Watch) -> bool:
+    """Whether anything was left to do: does the first step whose result is missing, and every one after it."""
+    worked = False
+    for name, step in STEPS.items():
+        if step.is_asked(run.recipe) and (worked or not step.is_done(run)):
+            do(name, run, watch)
+            worked = True
+    return worked
+
+
+def do(name: str, run: Run, watch: Watch) -> None:
+    """Does one step, whether or not its result is there."""
+    watch.begin(name, STEPS[name].text)
+    STEPS[name].do(run, watch)
+
+
+def help_out(run: Run) -> None:
+    """Does this process's share of a run's training and images, where it is not the first of several."""
+    from erase.evaluate.paired_sampling import make_share
+
+    if not run.edit_file.is_file():
+        help_train(run)
+    rows, sampler = run.recipe.make_rows(), run.recipe.make_sampler()
+    folders = {side: run.images(side) for side in SIDES}
+    with run.place.present():
+        make_share(run.model, rows, folders, edit_file=run.edit_file, sampler=sampler, place=run.place)
+
+
+def help_train(run: Run) -> None:
+    """Takes part in a run's training, if its method trains and the processes can talk; writes and tells nothing."""
+    train_along(run.method, run.model, run.task)
+
+
+def export(
+    name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> Path:
+    """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    check_can_export([name], model)
+    if edit.gated and name != "patch":
+        _log.warning(
+            "%s: the gate of %s is fixed at full strength for every prompt; the edit itself opens it prompt by prompt",
+            *(target, " and ".join(sorted({gate.method for gate in edit.gates}))),
+        )
+    return export_with(name, options)(model, edit, target)
+
+
+def place_of(run: Run, name: str) -> Path:
+    """Where an export lies in the run's own folder."""
+    return run.folder / _PLACES.get(name, name)
+
+
+def results(run: Run) -> dict[str, Path]:
+    """What the run has made and where it lies, each file or folder once."""
+    exports = [place_of(run, name) for name in run.recipe.export]
+    paths = dict.fromkeys([run.grid_file, run.report_file, run.scores_file, run.edit_file, *exports])
+    return {path.stem: path for path in paths if path.exists()}
+
+
+def _edit(run: Run, watch: Watch) -> None:
+    from erase.context import Work
+    from erase.evaluate.label_samples import Observer
+
+    # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
+    banks, looking = run.folder.parent / "banks", Observer(run.model)
+    work = Work(run.folder / "training", banks, report=watch.count, observe=looking)
+    make_edit(run.method, run.model, run.task, work=work, strength=run.recipe.edit.strength).save(run.edit_file)
+    work.clear()
+
+
+def _generate(run: Run, watch: Watch) -> None:
+    from erase.evaluate.paired_sampling import Reader, make_pairs
+    from erase.evaluate.score import networks_of
+
+    rows, sampler, edit = run.recipe.make_rows(), run.recipe.make_sampler(), load_edit(run)
+    edit.check_base(run.model.fingerprint)
+    if line := run.model.cut_line([row.prompt for row in rows]):
+        _log.warning("%s", line)
+    folders = {side: run.images(side) for side in SIDES}
+    run.clear_changed_images()
+    reader = Reader(run.judge, networks_of(run.recipe.score), run.readings)
+    pairs = make_pairs(
+        run.model, rows, folders, edit=edit, sampler=sampler, reader=reader, count=watch.count, place=run.place
+    )
+    run.write_plan(rows, pairs)
+
+
+def _score(run: Run, watch: Watch) -> None:
+    from erase.evaluate.score import score
+
+    images = [shot for pair in shots(run) for shot in pair]
+    scores = score(run.task, images, scorers=run.recipe.score, judge=run.judge, readings=run.readings)
+    write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
+
+
+def _grid(run: Run, watch: Watch) -> None:
+    from erase.evaluate.score import Scores
+    from erase.report.grid import Pair, grid
+
+    layout = run.recipe.grid
+    scores = read_scores(run) if run.recipe.score else Scores(())
+    pairs = [Pair(before, after) for before, after in shots(run)]
+    image = grid(run.task, pairs, scores, columns=layout.columns if layout else 8)
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    write_atomically(run.grid_file, png.getvalue())
+
+
+def _report(run: Run, watch: Watch) -> None:
+    from erase.report.page import write_report
+
+    write_report(findings(run), run.report_file)
+
+
+def _export(run: Run, watch: Watch) -> None:
+    edit = load_edit(run)
+    for name in run.recipe.export:
+        target = place_of(run, name)
+        if target != run.edit_file and _content_of(target) != edit.content:
+            with _set_aside(target):
+                export(name, run.model, edit, target=target, options=export_options(run, name))
+
+
+def export_options(run: Run, name: str) -> dict[str, str]:
+    """What a run knows that an export can tell: a folder's card shows the run's scores."""
+    if name != "folder" or not run.scores_file.is_file():
+        return {}
+    run.read_scores()  # a card shows none that were changed
+    return {"scores": str(run.scores_file)}
+
+
+def _has_exports(run: Run) -> bool:
+    """Whether every export is there, and of the run's own edit: it may be one of another strength."""
+    places = [place_of(run, name) for name in run.recipe.export]
+    if not all(place.exists() for place in places):
+        return False
+    return not places or {_content_of(place) for place in places} == {load_edit(run).content}
+
+
+def _content_of(exported: Path) -> str | None:
+    """Which edit an exported file or folder says it holds."""
+    from erase.export.parts.recipe import content_in
+
+    return content_in(exported)
+
+
+@contextlib.contextmanager
+def _set_aside(target: Path) -> Iterator[None]:
+    """Moves an earlier export away; it is removed when the block ends well and put back otherwise.
+
+    What is no export of ours stays where it is, for the exporter to refuse.
+    """
+    if _content_of(target) is None:
+        yield
+        return
+    aside = target.with_name(f"{target.name}.tmp-{os.getpid()}.old")
+    os.replace(target, aside)
+    try:
+        yield
+    except BaseException:
+        os.replace(aside, target)
+        raise
+    shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+
+
+def refresh(run: Run, watch: Watch) -> tuple[str, ...]:
+    """Names of the steps whose results told of earlier scores, and were done anew: the grid, the report."""
+    stale = [name for name in ("grid", "report") if _place(run, name).is_file() and not STEPS[name].is_done(run)]
+    for name in stale:
+        do(name, run, watch)
+    return tuple(stale)
+
+
+def _place(run: Run, name: str) -> Path:
+    return run.grid_file if name == "grid" else run.report_file
+
+
+def _tells_of_the_scores(run: Run, name: str) -> bool:
+    """Whether a result is there, and not of scores that were replaced since."""
+    place, scores = _place(run, name), run.scores_file
+    return place.is_file() and not (scores.is_file() and scores.stat().st_mtime_ns > place.stat().st_mtime_ns)
+
+
+def _has_images(run: Run) -> bool:
+    return run.plan_file.is_file() and not run.changed_images()
+
+
+STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "edit": Step("making the edit", _edit, lambda run: run.edit_file.is_file()),
+        "generate": Step("making the images before and after", _generate, _has_images),
+        "score": Step("scoring the images", _score, Run.has_scores, lambda recipe: bool(recipe.score)),
+        "grid": Step(
+            "drawing the grid",
+            _grid,
+            lambda run: _tells_of_the_scores(run, "grid"),
+            lambda recipe: recipe.grid is not None,
+        ),
+        "report": Step("writing the report", _report, lambda run: _tells_of_the_scores(run, "report")),
+        "export": Step("exporting", _export, _has_exports),
+    }
+)

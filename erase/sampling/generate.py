@@ -1,0 +1,233 @@
+"""Images of prompts, each depending on model, edit, prompt, seed and sampler settings alone.
+
+An image's name is a hash of just these, so a finished image is never made again, and before and after are paired by
+prompt and seed. Bits are the same in any order, after any interruption and with any number of images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from erase.config.prompts import Row
+from erase.edit import Edit
+from erase.errors import BadModel
+from erase.files import content_hash, write_atomically
+from erase.models import Condition, Model, conditions_of, predict
+from erase.sampling.attention import device_here, use_attention
+from erase.sampling.guides import Guide, Plain, Prompted, guide_of
+from erase.sampling.pictures import read_picture
+from erase.sampling.sampler import Sampler
+
+_log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows computed together, filled up to a fixed number."""
+
+    rows: tuple[Row, ...]
+    filled: tuple[Row, ...]
+
+
+def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> str:
+    """The name of a row's image: a hash of everything that it depends on."""
+    parts: dict[str, object] = {"model": model.content, "edit": edit.content if edit else None}
+    parts["sampler"] = sampler.settings
+    if (device := (model.device or device_here()).partition(":")[0]) != "cpu":  # which rounds otherwise
+        parts["device"] = device
+    if model.torch_dtype != torch.float32:
+        parts["dtype"] = str(model.torch_dtype).removeprefix("torch.")
+    return content_hash(parts | {"prompt": row.prompt, "seed": row.seed})[:32]
+
+
+def image_path(model: Model, row: Row, folder: Path, *, sampler: Sampler, edit: Edit | None) -> Path:
+    """Where a row's image lies in a folder."""
+    return folder / f"{image_id(model, row, sampler, edit=edit)}.png"
+
+
+def generate(
+    model: Model,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    edit: Edit | None = None,
+    sampler: Sampler | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """Paths of the rows' images in `folder`, in the rows' order; those that are there already are not made again.
+
+    A prompt that is longer than the model reads is cut, as its pipeline does. Raises BadModel for a family that cannot
+    be sampled, before anything is made; BadWeights, ModelMismatch, DiskFull.
+    """
+    made = {
+        row_key(row): path for row, path in stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
+    }
+    return tuple(made[row_key(row)] for row in rows)
+
+
+def stream(
+    model: Model,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    edit: Edit | None = None,
+    sampler: Sampler | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Row, Path]]:
+    """Each different row with its image's path, in the rows' order, each as soon as its image is there.
+
+    Raises what `generate` raises, when the first one is asked for.
+    """
+    sampler = sampler or Sampler()
+    model.check_sampling()
+    unique = {row_key(row): row for row in rows}
+    paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
+    missing = {key: row for key, row in unique.items() if not is_original(paths[key])}
+    tell_changed([paths[key] for key in missing])
+    done = len(unique) - len(missing)
+    report = progress or (lambda done, total: None)
+    report(done, len(unique))
+    images = sample(model, list(missing.values()), sampler, edit=edit) if missing else iter(())
+    for key, row in unique.items():
+        if key in missing:
+            _, image = next(images)
+            write_atomically(paths[key], png(image, row, name=paths[key].stem))
+            done += 1
+            report(done, len(unique))
+        yield row, paths[key]
+
+
+def row_key(row: Row) -> tuple[str, int]:
+    return row.prompt, row.seed
+
+
+def sample(
+    model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None = None, pipe: Any = None
+) -> Iterator[tuple[Row, Image.Image]]:
+    """Each row with its image, batch by batch; each distinct prompt is encoded once.
+
+    `pipe` is the model's pipeline, if it is loaded already; it is given back as it was.
+    """
+    pipe = (model.pipeline() if pipe is None else pipe).to(model.device or device_here())
+    use_attention(pipe, sampler.attention)
+    guide = guide_of(edit, model)
+    weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
+    with weights, guide.attached(pipe):
+        conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)))
+        if edit and edit.guidance and conditions[None].pooled is not None:
+            raise BadModel(
+                f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."
+            )
+        for batch in batches(rows, sampler.batch):
+            pixels = sample_batch(pipe, batch.filled, conditions=conditions, sampler=sampler, guide=guide)
+            yield from zip(batch.rows, map(to_image, pixels), strict=False)
+
+
+def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
+    """The rows in batches of one size; the last is filled up with copies of its first row."""
+    for start in range(0, len(rows), size):
+        part = tuple(rows[start : start + size])
+        yield Batch(part, part + (part[0],) * (size - len(part)))
+
+
+@torch.inference_mode()
+def sample_batch(
+    pipe: Any,
+    rows: Sequence[Row],
+    *,
+    conditions: Mapping[str | None, Condition],
+    sampler: Sampler,
+    guide: Guide | None = None,
+) -> Tensor:
+    """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
+    scheduler = ddim(pipe)
+    scheduler.set_timesteps(sampler.steps)
+    latents = torch.cat([start(pipe, row.seed) for row in rows]).to(pipe.device) * scheduler.init_noise_sigma
+    given = Condition.stack([conditions[row.prompt] for row in rows]).to(pipe.device)
+    empty = Condition.stack([conditions[None]] * len(rows)).to(pipe.device)
+    batch = Prompted(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
+    guided = (guide or Plain()).begin(pipe, batch)
+    pooled = [one.pooled for one in (empty, given) if one.pooled is not None]
+    for step, time in enumerate(scheduler.timesteps):
+        ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time, pooled=pooled)
+        latents = scheduler.step(guided.predict(ask, step), time, latents, eta=0.0).prev_sample
+    decoded: Tensor = pipe.vae.decode((latents / pipe.vae.config.scaling_factor).to(pipe.vae.dtype)).sample
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+
+def _asked(
+    pipe: Any, inputs: Tensor, states: Sequence[Tensor], *, time: Tensor, pooled: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Predictions for the same latents under several states, in one pass; `pooled` are the empty's and the prompts'."""
+    condition = Condition(torch.cat(list(states)), torch.cat(list(pooled[-len(states) :])) if pooled else None)
+    asked = torch.cat([inputs] * len(states)).to(pipe.unet.dtype)  # the steps between are taken in float32
+    found = predict(pipe, asked, time, condition=condition.to(pipe.device, pipe.unet.dtype))
+    return found.float().chunk(len(states))
+
+
+def ddim(pipe: Any) -> Any:
+    """A fresh DDIM scheduler with the settings of the model's own."""
+    from diffusers import DDIMScheduler
+
+    config = pipe.scheduler.config
+    # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
+    return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+
+
+def start(pipe: Any, seed: int) -> Tensor:
+    """The noise that an image of this seed starts from, [1, channels, height, width]."""
+    side = pipe.unet.config.sample_size
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn((1, pipe.unet.config.in_channels, side, side), generator=generator)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Pixels [3, height, width] in 0 .. 1 as an 8-bit picture."""
+    array = (pixels.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def png(image: Image.Image, row: Row, *, name: str) -> bytes:
+    """The picture as a PNG file that says which prompt and seed it shows, what it is called and which pixels it has."""
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt("prompt", row.prompt)
+    notes.add_text("seed", str(row.seed))
+    notes.add_text("image", name)
+    notes.add_text("pixels", pixel_hash(image))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=notes)
+    return buffer.getvalue()
+
+
+def is_original(path: Path) -> bool:
+    """Whether a file is the picture that was made under this name: whole, not another's, not painted over."""
+    picture = read_picture(path)
+    if picture is None:
+        return False
+    return picture.info.get("image") == path.stem and picture.info.get("pixels") == pixel_hash(picture)
+
+
+def pixel_hash(picture: Image.Image) -> str:
+    """SHA-256 of a picture's size and pixels, in hex."""
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+def tell_changed(paths: Sequence[Path]) -> None:
+    """Says in one line how many of these images, which are made again, are there in another form."""
+    if found := [path for path in paths if path.is_file()]:
+        count = "1 image is" if len(found) == 1 else f"{len(found)} images are"
+        _log.warning("%s not as made (first: %s) and made again.", count, found[0])

@@ -1,0 +1,135 @@
+"""How a method that changes no weight takes part in sampling: what it asks of the network, and what it makes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from erase import registry
+from erase.config import documents
+from erase.edit import Edit
+from erase.errors import BadEdit
+from erase.models import Model
+from erase.task import Task
+
+# Predictions for the batch's latents under several conditions of [rows, tokens, width], computed in one pass.
+Ask = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]  # of a layer, its inputs and its output: a new output
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A batch's prompts, their states and the empty prompt's [rows, tokens, width], and how far to follow them."""
+
+    prompts: tuple[str, ...]
+    states: Tensor
+    empty: Tensor
+    guidance: float
+
+
+class Guided(Protocol):
+    """The sampling of one batch."""
+
+    def predict(self, ask: Ask, step: int) -> Tensor:
+        """The prediction with which a step is made."""
+
+
+class Guide(Protocol):
+    """What acts on a model's sampling."""
+
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
+        """The pipeline with what the guide adds to it, until the block ends."""
+
+    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+        """The sampling of a batch."""
+
+
+@dataclass(frozen=True)
+class Free:
+    """Classifier-free guidance of a batch, from any empty state."""
+
+    batch: Prompted
+
+    def predict(self, ask: Ask, step: int) -> Tensor:
+        if self.batch.guidance <= 1:
+            return ask([self.batch.states])[0]
+        empty, prompted = ask([self.batch.empty, self.batch.states])
+        return empty + self.batch.guidance * (prompted - empty)
+
+
+class Plain:
+    """Sampling as the model does it; base of what adds nothing to the pipeline."""
+
+    def attached(self, pipe: Any) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+        return Free(batch)
+
+
+def layer_of(pipe: Any, site: str) -> nn.Module:
+    """The layer of a pipeline that a site's weight belongs to."""
+    component, _, name = site.removesuffix(".weight").partition(".")
+    layer: nn.Module = getattr(pipe, component).get_submodule(name)
+    return layer
+
+
+@contextlib.contextmanager
+def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
+    """Layers whose outputs go through hooks, until the block ends."""
+    with contextlib.ExitStack() as stack:
+        for layer, hook in hooks:
+            stack.callback(layer.register_forward_hook(hook).remove)
+        yield
+
+
+def guide_of(edit: Edit | None, model: Model) -> Guide:
+    """What an edit does while sampling: nothing if it changes weights for all prompts alike, or at strength 0.
+
+    Raises UnknownName, ModelMismatch, BadEdit.
+    """
+    if edit is None or not (edit.guidance or edit.gated) or not edit.info.strength:
+        return Plain()
+    edit.check_base(model.fingerprint)
+    if edit.gated:
+        edit.check(model)
+        return _gated(edit, model)
+    method: Any = registry.load("methods", edit.info.method)
+    guide: Guide = _made(method, edit).guide(model, _task_of(edit), strength=edit.info.strength)
+    return guide
+
+
+def _gated(edit: Edit, model: Model) -> Guide:
+    owners = sorted({gate.method for gate in edit.gates})
+    method: Any = registry.load("methods", owners[0])
+    if len(owners) > 1 or not hasattr(method, "gated"):
+        raise BadEdit(f"the edit has gates of {' and '.join(owners)}, which cannot be opened; generate with its parts.")
+    gated: Guide = method.gated(model, edit.gates)
+    return gated
+
+
+def _made(method: Any, edit: Edit) -> Any:
+    """A method with an edit's options; raises BadEdit if it cannot guide, or has other options."""
+    kinds, known = typing.get_type_hints(method), [one.name for one in dataclasses.fields(method)]
+    options = {}
+    for key, value in edit.info.options.items():
+        if key not in known:
+            raise BadEdit(documents.wrong_key(key, known, where=f"the edit's options of {edit.info.method}"))
+        options[key] = documents.check_value(value, kinds[key], key=f"the edit's option {key}", error=BadEdit)
+    if not hasattr(method, "guide"):
+        raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; make it anew.")
+    return method(**options)
+
+
+def _task_of(edit: Edit) -> Task:
+    """The task that an edit was made for."""
+    return Task.from_dict(edit.info.task)
