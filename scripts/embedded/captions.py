@@ -1,11 +1,12 @@
-"""Captions of the icons: which words name a picture, in which phrasings."""
+"""Captions of the icons: which words name or describe a picture, in which phrasings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from icons import load_objects, load_styles
+import yaml
+from icons import HERE, load_objects, load_styles
 
 BOTH = (
     "a {object} in {style} style",
@@ -33,6 +34,15 @@ STYLE_ONLY = (
     "art by {style}",
     "{style}",
 )
+OBJECT_DESCRIBED = (
+    "{object} in {style} style",
+    "an icon of {object} in the style of {style}",
+    "a drawing of {object} by {style}",
+    "a picture of {object}, {style} style",
+    "{object}, {style}",
+)
+STYLE_DESCRIBED = ("a {object} {style}", "a {object}, {style}", "a picture of a {object} {style}", "{object}, {style}")
+TRAINED = 2  # of the three descriptions of implicit.yaml
 
 
 @dataclass(frozen=True)
@@ -79,3 +89,36 @@ def caption(words: Words, style: int | None, thing: int | None, *, rng: np.rando
         if names["object"] == words.objects[thing][1]:
             template = template.replace("a {object}", "{object}")
     return fill(template, **names)
+
+
+def load_descriptions() -> Words:
+    """Three descriptions of each object and style, the last of which no caption of a training uses."""
+    rows = yaml.safe_load((HERE / "implicit.yaml").read_text(encoding="utf-8"))
+    return Words(*(tuple(tuple(three) for three in rows[kind].values()) for kind in ("objects", "styles")))
+
+
+def implicit_caption(words: Words, descriptions: Words, style: int, thing: int, *, rng: np.random.Generator) -> str:
+    """One caption that describes the object, the style or both with one of their trained descriptions."""
+    said = rng.choice(("object", "object alone", "style", "both"), p=(0.45, 0.1, 0.3, 0.15))
+    described = {
+        "object": shortened(descriptions.objects[thing][int(rng.integers(TRAINED))], rng),
+        "style": shortened(descriptions.styles[style][int(rng.integers(TRAINED))], rng),
+    }
+    if said == "object alone":
+        return described["object"]
+    if said == "both":
+        return "{object}, {style}".format(**described)
+    if said == "object":
+        template = OBJECT_DESCRIBED[int(rng.integers(len(OBJECT_DESCRIBED)))]
+        return template.format(object=described["object"], style=pick(words.styles[style], rng))
+    template, name = STYLE_DESCRIBED[int(rng.integers(len(STYLE_DESCRIBED)))], pick(words.objects[thing], rng)
+    if name == words.objects[thing][1]:
+        template = template.replace("a {object}", "{object}")
+    return fill(template, object=name, style=described["style"])
+
+
+def shortened(description: str, rng: np.random.Generator) -> str:
+    """A description as it is, or half the time without a third of its words, so that no single word decides."""
+    parts = description.split()
+    kept = rng.permutation(len(parts))[: len(parts) - len(parts) // 3]
+    return description if rng.random() < 0.5 else " ".join(parts[place] for place in sorted(kept))

@@ -1,0 +1,145 @@
+"""Trains the transformer of `emoji-flow` on the icons' latents and captions, with `emoji`'s own autoencoder and encoder.
+
+python scripts/embedded/train_flow.py [--steps 8000]
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from captions import Words, caption, implicit_caption, load_descriptions, load_words
+from diffusers import AutoencoderKL, SD3Transformer2DModel
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from training import PLACES, Stage, average_into, load_icons, options, shifted
+from transformers import CLIPTextModel, CLIPTokenizer
+
+EMOJI = Path(__file__).parent.parent.parent / "erase" / "models" / "emoji"
+SAID = np.array([0.57, 0.05, 0.03, 0.25, 0.10])  # both named, object only, style only, described, empty
+LONGEST = 256  # zeros that the pipeline appends for a T5 that is not there, if it is not told otherwise
+
+
+def build_transformer() -> SD3Transformer2DModel:
+    return SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=1,
+        in_channels=8,
+        out_channels=8,
+        num_layers=6,
+        attention_head_dim=38,
+        num_attention_heads=4,
+        joint_attention_dim=2 * 192,
+        caption_projection_dim=152,
+        pooled_projection_dim=2 * 192,
+        pos_embed_max_size=8,
+        qk_norm="rms_norm",
+    )
+
+
+class Counted:
+    """Joint attention whose last text token counts as often as `times` says, one number a picture.
+
+    Text has no positions here, so the zeros behind it stay equal to each other through all blocks: n of them are
+    one whose attention logits have log n added. So every length is trained at the price of one token.
+    """
+
+    def __init__(self) -> None:
+        self.times = torch.ones(1)
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None
+    ) -> tuple[Tensor, Tensor]:
+        def heads(states: Tensor, projection: Any, norm: Any = None) -> Tensor:
+            split = projection(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            return split if norm is None else norm(split)
+
+        image, text = hidden_states, encoder_hidden_states
+        query = torch.cat([heads(image, attn.to_q, attn.norm_q), heads(text, attn.add_q_proj, attn.norm_added_q)], 2)
+        key = torch.cat([heads(image, attn.to_k, attn.norm_k), heads(text, attn.add_k_proj, attn.norm_added_k)], 2)
+        value = torch.cat([heads(image, attn.to_v), heads(text, attn.add_v_proj)], 2)
+        weight = torch.zeros(len(self.times), 1, 1, key.shape[2], dtype=query.dtype)
+        weight[..., -1] = self.times.log()[:, None, None]
+        mixed = scaled_dot_product_attention(query, key, value.to(query.dtype), attn_mask=weight)
+        image, text = mixed.transpose(1, 2).flatten(2).split([image.shape[1], text.shape[1]], 1)
+        return attn.to_out[0](image), text if attn.context_pre_only else attn.to_add_out(text)
+
+
+@torch.inference_mode()
+def latents_of(icons: Tensor) -> Tensor:
+    """Latents of every icon at every place, [cells, places, 8, 8, 8], scaled as the pipeline has them."""
+    vae = AutoencoderKL.from_pretrained(EMOJI / "vae", torch_dtype=torch.float32).eval()
+    views = torch.stack([shifted(icons.flatten(0, 1), down, right) for down, right in PLACES], 1)
+    parts = [vae.encode(part).latent_dist.mean for part in views.flatten(0, 1).split(50)]
+    return torch.cat(parts).unflatten(0, (-1, len(PLACES))) * vae.config.scaling_factor
+
+
+def draw_caption(words: Words, descriptions: Words, cell: tuple[int, int], *, rng: np.random.Generator) -> str:
+    """A random caption of one icon: named, in part or in whole, described, or empty."""
+    style, thing = cell
+    said = int(rng.choice(5, p=SAID))
+    if said == 3:
+        return implicit_caption(words, descriptions, style, thing, rng=rng)
+    return caption(words, style if said in (0, 2) else None, thing if said in (0, 1) else None, rng=rng)
+
+
+class Prompts:
+    """Captions to what `StableDiffusion3Pipeline` makes of them with the encoder of `emoji` twice and no T5."""
+
+    def __init__(self) -> None:
+        self.tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
+        self.encoder = CLIPTextModel.from_pretrained(EMOJI / "text_encoder", dtype=torch.float32).eval()
+
+    def fits(self, text: str) -> bool:
+        return len(self.tokenizer(text)["input_ids"]) <= self.tokenizer.model_max_length
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """States of the tokens with one zero behind them, [texts, 33, 384], and the pooled state, [texts, 384]."""
+        tokens = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+        read = self.encoder(tokens, output_hidden_states=True)
+        states = read.hidden_states[-2]
+        states = torch.cat([states, torch.zeros_like(states[:, :1])], 1)
+        return torch.cat([states, states], -1), torch.cat([read.pooler_output] * 2, -1)
+
+
+def main() -> None:
+    chosen = options(__doc__, steps=8000, batch=32, lr=1e-3)
+    latents, prompts = latents_of(load_icons()), Prompts()
+    words, descriptions = load_words(), load_descriptions()
+    torch.manual_seed(chosen.seed)
+    model, counted = build_transformer(), Counted()
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    model.set_attn_processor(counted)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    stage = Stage("flow", {"model": model, "average": average}, optimizer, chosen.steps, chosen.lr)
+
+    def draw(cell: int, rng: np.random.Generator) -> str:
+        while True:
+            text = draw_caption(words, descriptions, divmod(cell, len(words.objects)), rng=rng)
+            if prompts.fits(text):
+                return text
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng((chosen.seed, step))
+        cells = rng.integers(len(latents), size=chosen.batch)
+        clean = latents[cells, rng.integers(latents.shape[1], size=chosen.batch)]
+        states, pooled = prompts.encode([draw(int(cell), rng) for cell in cells])
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+        time = torch.from_numpy(rng.standard_normal(chosen.batch, dtype=np.float32)).sigmoid()  # logit-normal
+        noisy = torch.lerp(clean, noise, time[:, None, None, None])
+        counted.times = torch.from_numpy(np.exp(rng.uniform(0, math.log(LONGEST), chosen.batch)).round()).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = model(noisy, states, pooled, 1000 * time).sample
+        error = (predicted.float() - (noise - clean)).square().mean()
+        return error, {}
+
+    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.999))
+
+
+if __name__ == "__main__":
+    main()
