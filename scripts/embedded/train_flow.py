@@ -1,4 +1,4 @@
-"""Trains the transformer of `emoji-flow` on the icons' latents and captions, with `emoji`'s own autoencoder and encoder.
+"""Trains the transformer of `emoji-flow` on the icons' latents and captions; the rest of it is `emoji`'s own.
 
 python scripts/embedded/train_flow.py [--steps 8000]
 """
