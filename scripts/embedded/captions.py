@@ -97,8 +97,9 @@ def load_descriptions() -> Words:
     return Words(*(tuple(tuple(three) for three in rows[kind].values()) for kind in ("objects", "styles")))
 
 
-def implicit_caption(words: Words, descriptions: Words, style: int, thing: int, *, rng: np.random.Generator) -> str:
+def implicit_caption(words: Words, descriptions: Words, cell: tuple[int, int], *, rng: np.random.Generator) -> str:
     """One caption that describes the object, the style or both with one of their trained descriptions."""
+    style, thing = cell
     said = rng.choice(("object", "object alone", "style", "both"), p=(0.45, 0.1, 0.3, 0.15))
     described = {
         "object": shortened(descriptions.objects[thing][int(rng.integers(TRAINED))], rng),

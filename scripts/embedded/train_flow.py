@@ -52,7 +52,7 @@ class Counted:
         self.times = torch.ones(1)
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: None = None
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any
     ) -> tuple[Tensor, Tensor]:
         def heads(states: Tensor, projection: Any, norm: Any = None) -> Tensor:
             split = projection(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -83,7 +83,7 @@ def draw_caption(words: Words, descriptions: Words, cell: tuple[int, int], *, rn
     style, thing = cell
     said = int(rng.choice(5, p=SAID))
     if said == 3:
-        return implicit_caption(words, descriptions, style, thing, rng=rng)
+        return implicit_caption(words, descriptions, cell, rng=rng)
     return caption(words, style if said in (0, 2) else None, thing if said in (0, 1) else None, rng=rng)
 
 

@@ -93,7 +93,7 @@ def test_a_held_back_description_is_made_of_trained_words_but_is_never_a_caption
         assert set(group[2].split()) <= set(trained.replace(",", "").split()), group
     rng, held = np.random.default_rng(0), [group[2] for group in (*descriptions.objects, *descriptions.styles)]
     drawn = [
-        captions.implicit_caption(words, descriptions, 3, thing, rng=rng) for thing in range(50) for _ in range(40)
+        captions.implicit_caption(words, descriptions, (3, thing), rng=rng) for thing in range(50) for _ in range(40)
     ]
     assert not [text for text in drawn if any(description in text for description in held)]
     first, style = descriptions.objects[0][0], descriptions.styles[3][0]
