@@ -45,7 +45,7 @@ def edit(
     methods`, the path of a file of yours, or a method with its options. `options`: those of the method, such as
     `lamb=0.5`, where it is given by name. Raises what the method raises, BadOption, UnknownName, BadTask.
     """
-    from erase.context import Work
+    from erase.context import RunContext
     from erase.evaluate.label_samples import Observer
     from erase.run.options import check_can_edit, make_edit, method_for
 
@@ -59,7 +59,7 @@ def edit(
     else:
         chosen = method
     check_can_edit(chosen, opened)
-    return make_edit(chosen, opened, asked, work=Work(observe=Observer(opened)), strength=strength)
+    return make_edit(chosen, opened, asked, work=RunContext(observe=Observer(opened)), strength=strength)
 
 
 def run(

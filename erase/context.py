@@ -32,7 +32,7 @@ def in_silence(text: str, done: int, total: int, *, unit: str = "images", note: 
 
 
 @dataclass(frozen=True)
-class Work:
+class RunContext:
     """Where a method works.
 
     `folder` takes checkpoints, the losses and their curve, `banks` the banks that later runs of any method on the same

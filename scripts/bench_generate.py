@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from erase.config.prompts import Row, load_prompts
-from erase.evaluate.judge_cache import AT_ONCE, Readings
+from erase.evaluate.judge_cache import AT_ONCE, JudgeCache
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.networks.clip_folder import ClipFolder
 from erase.evaluate.paired_sampling import Reader
@@ -32,7 +32,7 @@ from erase.models import Model, open_model
 from erase.sampling.generate import ddim, generate, start, stream
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
-from erase.sampling.ranks import stream_share, this_place
+from erase.sampling.ranks import stream_share, this_rank
 from erase.sampling.sampler import Sampler
 
 NOTHING = torch.empty(0)  # of an image that was read already
@@ -61,7 +61,7 @@ def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler
 
 def ours(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
     """The loop of `erase run`: batches of one size, each prompt encoded once, images read while the next are made."""
-    readings = Readings()
+    readings = JudgeCache()
     reader = Reader(ImageJudge.embedded(judge_of(model)), ("clip",), readings)
     made: list[Path] = []
 
@@ -135,7 +135,7 @@ def worker(options: argparse.Namespace) -> None:
     """One process's share, begun when the others are warm too."""
     torch.set_num_threads(1)
     model, rows, sampler = inputs(options)
-    place = this_place(Path(options.worker))
+    place = this_rank(Path(options.worker))
     with place.present():
         generate(model, rows[:1], Path(options.worker) / f"warm-{place.rank}", sampler=sampler)
         print("warm", flush=True)

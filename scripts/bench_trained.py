@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from erase.config.prompts import Row, load_prompts
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit, describe
-from erase.evaluate.images import Shot, group_of
+from erase.evaluate.images import ScoredImage, group_of
 from erase.evaluate.score import score
 from erase.methods.esd import ESD
 from erase.methods.training.denoiser import Denoiser
@@ -105,7 +105,7 @@ def measure(side: str, method: ESD, *, model: Model, task: Task, folder: Path) -
     if side == "literal":
         edit, evaluations = published(method, model, task)
     else:
-        edit = method(model, task, work=Work(folder / "work"))
+        edit = method(model, task, work=RunContext(folder / "work"))
         evaluations = json.loads((folder / "work" / "cost.json").read_text(encoding="utf-8"))["evaluations"]
     seconds, worked = time.perf_counter() - started, time.process_time() - worked
     peak = most_resident() - held
@@ -143,7 +143,9 @@ def figures(model: Model, task: Task, edit: Edit, *, folder: Path, quick: bool) 
     """UA, IRA and CRA of an edit with their intervals, by the model's own judge."""
     rows = rows_for(task.targets[0].name, quick=quick)
     paths = generate(model, rows, folder / "after", edit=edit, sampler=Sampler(steps=5 if quick else 25))
-    shots = [Shot(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
+    shots = [
+        ScoredImage(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)
+    ]
     scores = score(task, shots, scorers=("judge",), judge=model.judge_folder)
     found = {name: scores.find(name) for name in NAMES}
     return {name: _interval(figure) for name, figure in found.items()}

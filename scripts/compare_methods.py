@@ -30,7 +30,7 @@ from measure_erasure import OBJECTS, ROOT, shots_of, single
 from numpy.typing import NDArray
 
 from erase.config.prompts import Row, fill, load_prompts
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.evaluate.score import score
 from erase.files import content_hash, write_atomically
@@ -129,7 +129,7 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
     method, _, options = name.partition(":")
     made = method_for(method, json.loads(options or "{}"), model=model, task=task)
     started = time.monotonic()
-    edit = make_edit(made, model, task, work=Work(place / "work"))
+    edit = make_edit(made, model, task, work=RunContext(place / "work"))
     cost: dict[str, float] = {"seconds": time.monotonic() - started}
     if (spent := place / "work" / "cost.json").exists():
         cost["evaluations"] = json.loads(spent.read_text(encoding="utf-8"))["evaluations"]

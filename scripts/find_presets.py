@@ -27,9 +27,9 @@ from compare_methods import FIGURES, OTHER, rows_for, targets_of, tasks_of, with
 from measure_erasure import ROOT
 
 from erase.config.prompts import Row
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
-from erase.evaluate.images import Shot, group_of
+from erase.evaluate.images import ScoredImage, group_of
 from erase.evaluate.score import score
 from erase.evaluate.statistics.intervals import wilson
 from erase.files import content_hash
@@ -61,7 +61,8 @@ def scored(model: Model, edit: Edit, task: Task, *, options: argparse.Namespace)
         rows = [row for side in sides for row in side]
         paths = generate(model, rows, Path(folder), edit=edit, sampler=Sampler(steps=options.steps))
         shots = [
-            Shot(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)
+            ScoredImage(path.stem, row, "after", group_of(row, task), path)
+            for row, path in zip(rows, paths, strict=True)
         ]
         scores = score(task, shots, scorers=["judge"], judge=model.judge_folder)
     figures = {name: scores.find(name) for name in FIGURES}
@@ -78,7 +79,7 @@ def tried(name: str, model: Model, task: Task, *, options: argparse.Namespace) -
     found: Result | None = next((line for line in lines if line["key"] == key), None)
     if found is None:
         started = time.process_time()
-        edit = make_edit(made, model, task, work=Work(banks=log.parent / "banks"))
+        edit = make_edit(made, model, task, work=RunContext(banks=log.parent / "banks"))
         found = {"key": key, "setting": name, "target": task.targets[0].name, "seconds": time.process_time() - started}
         found |= scored(model, edit, task, options=options)
         with log.open("a", encoding="utf-8") as file:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from bench_trained import figures, task_of
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.methods.esd import ESD
 from erase.models import Model, open_model
 
@@ -34,7 +34,7 @@ def measure(bank: tuple[int, int, int], model: Model, *, folder: Path, options: 
     named = dict(zip(("trajectories", "sampling_steps", "every"), bank, strict=True))
     method, task = ESD(steps=options.steps, learning_rate=1e-3, layers="x-strict", **named), task_of(options)
     started = time.perf_counter()
-    edit = method(model, task, work=Work(folder / "work"))
+    edit = method(model, task, work=RunContext(folder / "work"))
     seconds = round(time.perf_counter() - started, 2)
     evaluations = json.loads((folder / "work" / "cost.json").read_text(encoding="utf-8"))["evaluations"]
     found = figures(model, task, edit, folder=folder, quick=options.quick)

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from erase.config.prompts import Row, load_prompts
-from erase.evaluate.images import Shot, Side, group_of
+from erase.evaluate.images import ScoredImage, Side, group_of
 from erase.evaluate.score import Scores, score
 from erase.evaluate.statistics.intervals import wilson
 from erase.models import Model, open_model
@@ -83,10 +83,10 @@ def rows_for(task: Task, *, quick: bool) -> list[Row]:
     return [*square.rows(seeds=seeds, where={task.domain: task.names})[: 24 if quick else None], *chosen]
 
 
-def shots_of(model: Model, rows: Sequence[Row], task: Task, *, steps: int = 25, **made: Any) -> list[Shot]:
+def shots_of(model: Model, rows: Sequence[Row], task: Task, *, steps: int = 25, **made: Any) -> list[ScoredImage]:
     side: Side = "after" if made.get("edit") else "before"
     paths = generate(model, rows, sampler=Sampler(steps=steps), **made)
-    return [Shot(path.stem, row, side, group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
+    return [ScoredImage(path.stem, row, side, group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
 
 
 def measure(model: Model, task: Task, method: Any, *, images: Path, quick: bool) -> tuple[Scores, float]:

@@ -27,7 +27,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from erase.cli import run_command
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.models import Model, open_model, parameters_of
 from erase.run.options import make_edit, method_for
@@ -65,7 +65,7 @@ def edit_of(model: Model, made_for: Task) -> Edit:
     """The default pipeline's edit, made for one task and saying that it was made for the pipeline's own."""
     chosen = load_pipeline(PIPELINE).edit
     method = method_for(chosen.method, chosen.options, model=model, task=made_for)
-    edit = make_edit(method, model, made_for, work=Work())
+    edit = make_edit(method, model, made_for, work=RunContext())
     said = json.loads(json.dumps(dataclasses.asdict(task())))
     return dataclasses.replace(edit, info=dataclasses.replace(edit.info, task=said))
 

@@ -12,7 +12,7 @@ from erase import registry
 from erase.config.prompts import load_prompts
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.evaluate.images import Shot, group_of
+from erase.evaluate.images import ScoredImage, group_of
 from erase.evaluate.score import score
 from erase.methods.training.trainer import Trained
 from erase.models import Model, open_model
@@ -118,7 +118,7 @@ def test_a_style_is_gone_by_the_presets_alone(tmp_path: Path) -> None:
     rows = load_prompts("emoji-square").rows(seeds=[0], where=chosen)
     paths = generate(EMOJI, rows, tmp_path, edit=edit, sampler=Sampler(steps=10))
     pairs = zip(rows, paths, strict=True)
-    shots = [Shot(path.stem, row, "after", group_of(row, task), path) for row, path in pairs]
+    shots = [ScoredImage(path.stem, row, "after", group_of(row, task), path) for row, path in pairs]
     scores = score(task, shots, scorers=["judge"], judge=EMOJI.judge_folder)
     found = {name: figure.value for name in ("ua", "ira", "cra") if (figure := scores.find(name))}
     assert min(found.values()) >= 0.7, found

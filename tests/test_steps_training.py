@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods.esd import ESD
 from erase.run import steps
@@ -71,7 +71,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_edit(tiny_model: Pat
     steps.do("edit", whole, Counted())
     killed = run_of(tmp_path, tiny_model, "killed")
     # checkpoints at every step, where a run takes one a minute
-    eager = Work(killed.folder / "training", killed.folder.parent / "banks", report=Counted(3).count, seconds=0.0)
+    eager = RunContext(killed.folder / "training", killed.folder.parent / "banks", report=Counted(3).count, seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
         make_edit(ESD(**OPTIONS), killed.model, killed.task, work=eager)
     assert not killed.edit_file.exists()

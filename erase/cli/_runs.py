@@ -43,15 +43,15 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 def do_step(folder: Path, name: str, *, quiet: bool = False) -> Run:
     """The run, after one of its steps was done anew; of several processes the others help with its images and end."""
-    from erase.cli._watch import ShownWatch
+    from erase.cli._watch import ShownProgress
     from erase.run import steps
     from erase.run.store import open_run
 
     run = open_run(folder)
     if not run.place.is_first:
-        steps.help_out(run)
+        steps.work_as_rank(run)
         raise typer.Exit
-    with run.alone(), ShownWatch(quiet=quiet) as watch, run.place.present():
+    with run.alone(), ShownProgress(quiet=quiet) as watch, run.place.present():
         steps.do(name, run, watch)
         if name == "score":
             steps.refresh(run, watch)

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class ShownWatch:
+class ShownProgress:
     """Tells on the standard error stream how far a run is; used as a context manager."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
@@ -32,7 +32,7 @@ class ShownWatch:
         self._begun: tuple[str, float] | None = None
         self._last_line = 0.0
 
-    def __enter__(self) -> ShownWatch:
+    def __enter__(self) -> ShownProgress:
         self._bars.start()
         return self
 

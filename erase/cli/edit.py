@@ -74,7 +74,7 @@ def _edit_of_pipeline(
     pipeline: str, out: Path | None, settings: list[str], *, dry_run: bool, as_json: bool, quiet: bool
 ) -> None:
     from erase.cli._runs import begin
-    from erase.cli._watch import ShownWatch
+    from erase.cli._watch import ShownProgress
     from erase.run import steps
 
     run = begin(pipeline, out, parse_settings(settings))
@@ -82,9 +82,9 @@ def _edit_of_pipeline(
         show_plan(run)
         return
     if not run.place.is_first:  # another process of several, which trains along and tells nothing
-        steps.help_train(run)
+        steps.train_as_rank(run)
         return
-    with run.alone(), ShownWatch(quiet=quiet) as watch:
+    with run.alone(), ShownProgress(quiet=quiet) as watch:
         run.begin()
         steps.do("edit", run, watch)
     _tell(steps.load_edit(run), run.edit_file, as_json=as_json)
@@ -102,14 +102,14 @@ def _made(
 ) -> Edit | None:
     """The edit that options describe; None where only its plan is asked for, or by another process of several."""
     from erase.cli._places import check_writable
-    from erase.cli._watch import ShownWatch
-    from erase.context import Work
+    from erase.cli._watch import ShownProgress
+    from erase.context import RunContext
     from erase.edit import check_strength
     from erase.errors import RunConflict
     from erase.evaluate.label_samples import Observer
     from erase.models import open_model
-    from erase.run.options import check_can_edit, make_edit, method_for, train_along
-    from erase.sampling.ranks import this_place
+    from erase.run.options import check_can_edit, join_training, make_edit, method_for
+    from erase.sampling.ranks import this_rank
 
     check_writable(file)
     if file.exists():
@@ -121,12 +121,12 @@ def _made(
     if dry_run:
         _show_plan(opened, task, chosen, file=file)
         return None
-    if not this_place().is_first:
-        train_along(chosen, opened, task)
+    if not this_rank().is_first:
+        join_training(chosen, opened, task)
         return None
-    with ShownWatch(quiet=quiet) as watch:
+    with ShownProgress(quiet=quiet) as watch:
         watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method[0]}")
-        work = Work(report=watch.count, observe=Observer(opened))
+        work = RunContext(report=watch.count, observe=Observer(opened))
         return make_edit(chosen, opened, task, work=work, strength=strength)
 
 

@@ -121,20 +121,20 @@ def generate_sides(
     `model`: its name and the precision in which it draws.
     """
     from erase.cli._places import check_writable
-    from erase.cli._watch import ShownWatch
+    from erase.cli._watch import ShownProgress
     from erase.foreign import edit_in
     from erase.models import open_model
-    from erase.sampling.ranks import stream_share, this_place
+    from erase.sampling.ranks import stream_share, this_rank
 
     check_writable(out)
     opened = open_model(model[0], torch_dtype=_task.dtype_of(model[1]))
     sides: dict[str, Edit | None] = {"before": None}
     if edit is not None:
         sides["after"] = edit_in(edit, opened).scaled(strength)
-    place = this_place(out)
+    place = this_rank(out)
     if place.is_first and (line := opened.cut_line([row.prompt for row in rows])):
         typer.echo(line, err=True)
-    with ShownWatch(quiet=quiet) as watch, place.present():
+    with ShownProgress(quiet=quiet) as watch, place.present():
         watch.begin("generate", "making the images")
         for side, applied in sides.items():
             progress = partial(watch.count, side) if place.is_first else None

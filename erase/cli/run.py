@@ -73,7 +73,7 @@ def run(
     if dry_run:
         _task.show_plan(current)
     elif not current.place.is_first:  # another process of several, which tells nothing
-        steps.help_out(current)
+        steps.work_as_rank(current)
     else:
         finish(current, quiet=quiet, as_json=as_json)
 
@@ -100,11 +100,11 @@ def finish(run: Run, *, quiet: bool, as_json: bool) -> None:
     """Does what is left of a run and tells its results; raises GateFailed."""
     from rich.console import Console
 
-    from erase.cli._watch import ShownWatch
+    from erase.cli._watch import ShownProgress
     from erase.run import steps
 
     started = time.monotonic()
-    with run.alone(), ShownWatch(quiet=quiet) as watch, run.place.present():
+    with run.alone(), ShownProgress(quiet=quiet) as watch, run.place.present():
         run.begin()
         worked = steps.do_all(run, watch)
     seconds = time.monotonic() - started

@@ -107,16 +107,16 @@ def _verify(
     drawn: tuple[str, bool],
 ) -> Result | None:
     from erase.cli._places import check_writable
-    from erase.cli._watch import ShownWatch
+    from erase.cli._watch import ShownProgress
     from erase.evaluate import verify as verifying
     from erase.evaluate.detect import Given
     from erase.evaluate.verified_facts import choose_protocol
     from erase.models import open_model
     from erase.report.verified import write_pages
-    from erase.sampling.ranks import this_place
+    from erase.sampling.ranks import this_rank
 
     check_writable(out)
-    model, place = open_model(base, torch_dtype=_task.dtype_of(drawn[0])), this_place(out)
+    model, place = open_model(base, torch_dtype=_task.dtype_of(drawn[0])), this_rank(out)
     opened = verifying.open_edited(edited, model)
     opened.model.torch_dtype = model.torch_dtype
     kind, targets, synonyms, keeps = named
@@ -125,7 +125,7 @@ def _verify(
     if not place.is_first:
         verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
         return None
-    with ShownWatch(quiet=drawn[1]) as watch, place.present():
+    with ShownProgress(quiet=drawn[1]) as watch, place.present():
         watch.begin("verify", chosen.title)
         result = verifying.verify(
             model, opened, chosen, task=task, given=judged, folder=out, count=watch.count, place=place

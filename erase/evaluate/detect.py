@@ -110,7 +110,7 @@ class Watcher:
 
 
 @dataclasses.dataclass(frozen=True)
-class Looker:
+class DetectorRunner:
     """The detectors of a protocol over the cases of a task."""
 
     task: Task
@@ -165,7 +165,7 @@ def _other(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None
     return max(heard, key=lambda one: one.score).label if heard else "nothing"
 
 
-def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: Given) -> Looker:
+def runner_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: Given) -> DetectorRunner:
     """The looker of a protocol, its detectors built; raises what `build_detector` raises."""
     both: tuple[Role, ...] = ("erased", "kept")
     shared = protocol.detectors("erased") == protocol.detectors("kept")
@@ -180,14 +180,14 @@ def looker_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: G
             if isinstance(detector, ClipZeroShot):
                 detector.check([label for label in labels if label not in captions])
             watchers.append(Watcher(form, detector, roles, keys))
-    return Looker(task, tuple(cases), tuple(watchers))
+    return DetectorRunner(task, tuple(cases), tuple(watchers))
 
 
 def look(
     protocol: Protocol, task: Task, cases: Sequence[Case], *, images: Mapping[Key, Path], given: Given
 ) -> list[Look]:
     """What is seen for each case in its image; raises ScoreFailed if a detector fails."""
-    looker = looker_of(protocol, task, cases, given=given)
+    looker = runner_of(protocol, task, cases, given=given)
     return looker.looks([looker.examine(batch) for batch in batched(images.items(), AT_ONCE)])
 
 

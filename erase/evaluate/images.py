@@ -20,7 +20,7 @@ SIDES: tuple[Side, ...] = ("before", "after")
 
 
 @dataclass(frozen=True)
-class Shot:
+class ScoredImage:
     """One image: its name, its row, its side, and its row's group."""
 
     id: str
@@ -42,7 +42,7 @@ def target_of(row: Row, task: Task) -> Target:
     return task.named_by(row.prompt, row.labels) or task.targets[0]
 
 
-def split_readable(shots: Sequence[Shot]) -> tuple[list[tuple[Shot, Tensor]], list[Shot]]:
+def split_readable(shots: Sequence[ScoredImage]) -> tuple[list[tuple[ScoredImage, Tensor]], list[ScoredImage]]:
     """The images that can be read, with their pixels, and those that are missing or damaged."""
     read = [(shot, read_pixels(shot.path)) for shot in shots]
     return [(shot, pixels) for shot, pixels in read if pixels is not None], [

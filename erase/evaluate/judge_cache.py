@@ -21,7 +21,7 @@ AT_ONCE = 32  # images
 SIDE = 64  # pixels, of what the judge's classifiers take
 
 
-class Readings:
+class JudgeCache:
     """Labels and CLIP vectors of images by their names, kept from the first time they are asked for.
 
     Images are read in batches of one size, the last filled up, so that what is said of one does not depend on those

@@ -15,7 +15,7 @@ from torch import Tensor
 from erase import registry
 from erase.config.prompts import Row, fill
 from erase.errors import ScoreFailed
-from erase.evaluate.judge_cache import Readings
+from erase.evaluate.judge_cache import JudgeCache
 from erase.evaluate.neighbours import choices
 from erase.models.text import first_line
 from erase.task import Kind, Task, folded, same
@@ -82,7 +82,7 @@ class ImageJudge:
                 f"the judge in {self.folder / domain} cannot be loaded: {type(error).__name__}, {error}"
             ) from error
 
-    def see(self, readings: Readings, domain: str, pixels: Mapping[str, Tensor]) -> dict[str, str]:
+    def see(self, readings: JudgeCache, domain: str, pixels: Mapping[str, Tensor]) -> dict[str, str]:
         """The label that each image shows most in a domain, by the image's name."""
         if self.folder is not None:
             return readings.labels(self.folder / domain, pixels)
@@ -93,7 +93,7 @@ class ImageJudge:
             found[name] = max(self.labels, key=lambda label: float(image @ texts[self.texts[label]]))
         return found
 
-    def ahead(self, readings: Readings, networks: Sequence[str], pixels: Mapping[str, Tensor]) -> None:
+    def ahead(self, readings: JudgeCache, networks: Sequence[str], pixels: Mapping[str, Tensor]) -> None:
         """Reads images by the networks of these names, so that scores find it done."""
         if self.folder is not None:
             readings.ahead(self.folder, networks, pixels)

@@ -11,13 +11,13 @@ from erase.config.prompts import Row
 from erase.edit import Edit
 from erase.errors import BadEdit
 from erase.evaluate.images import SIDES, Side
-from erase.evaluate.judge_cache import AT_ONCE, Readings
+from erase.evaluate.judge_cache import AT_ONCE, JudgeCache
 from erase.evaluate.judges import ImageJudge
 from erase.models import Model
 from erase.sampling.generate import row_key
 from erase.sampling.pictures import read_pixels
 from erase.sampling.pipelined import follow
-from erase.sampling.ranks import Place, stream_share
+from erase.sampling.ranks import Rank, stream_share
 from erase.sampling.sampler import Sampler
 
 Count = Callable[[str, int, int], None]  # what is counted, done, in all
@@ -29,7 +29,7 @@ class Reader:
 
     judge: ImageJudge | None = None
     networks: tuple[str, ...] = ()
-    readings: Readings = field(default_factory=Readings)
+    readings: JudgeCache = field(default_factory=JudgeCache)
 
     def __call__(self, paths: Sequence[Path]) -> None:
         if self.judge is not None and self.networks:
@@ -47,13 +47,13 @@ def make_pairs(
     sampler: Sampler,
     reader: Reader,
     count: Count,
-    place: Place | None = None,
+    place: Rank | None = None,
 ) -> list[tuple[Path, Path]]:
     """Each row's image before the edit and after it, made where it is missing.
 
     Raises what `generate` raises, and ScoreFailed if a network fails.
     """
-    place = place or Place()
+    place = place or Rank()
     made: dict[Side, dict[tuple[str, int], Path]] = {side: {} for side in SIDES}
 
     def paths() -> Iterator[Path]:
@@ -78,7 +78,7 @@ def make_share(
     *,
     edit_file: Path,
     sampler: Sampler,
-    place: Place,
+    place: Rank,
 ) -> None:
     """Makes another process's share of both sides' images; those after the edit once the first process has made it.
 

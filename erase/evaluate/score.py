@@ -11,8 +11,8 @@ from erase import registry
 from erase.config import documents
 from erase.errors import ScoreFailed
 from erase.evaluate.gate import Limits
-from erase.evaluate.images import Shot, split_readable
-from erase.evaluate.judge_cache import Readings
+from erase.evaluate.images import ScoredImage, split_readable
+from erase.evaluate.judge_cache import JudgeCache
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.metrics.figure import Figure
 from erase.files import content_hash, hash_if_there
@@ -90,11 +90,11 @@ def networks_of(scorers: Sequence[str]) -> tuple[str, ...]:
 
 def score(
     task: Task,
-    shots: Sequence[Shot],
+    shots: Sequence[ScoredImage],
     *,
     scorers: Sequence[str],
     judge: Path | ImageJudge | None,
-    readings: Readings | None = None,
+    readings: JudgeCache | None = None,
 ) -> Scores:
     """The scores of the images by the scorers of these names; what `readings` hold is not read again.
 
@@ -111,7 +111,7 @@ def score(
     if not readable:
         raise ScoreFailed(f"none of the {len(shots)} images can be read; run `erase generate` anew.")
     pixels = {shot.id: one for shot, one in readable}
-    readings = readings or Readings()
+    readings = readings or JudgeCache()
     measured = [_class(name)(who, readings)(task, shots, pixels) for name in scorers]
     return Scores(
         figures=tuple(figure for part in measured for figure in part.figures),

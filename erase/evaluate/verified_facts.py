@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from erase.evaluate.detect import Given, Looker
+from erase.evaluate.detect import DetectorRunner, Given
 from erase.evaluate.judges import find_clip
 from erase.evaluate.protocol import Protocol, load_protocol
 from erase.evaluate.result import code_hash, file_hashes, hashes_of, plain
@@ -37,7 +37,7 @@ def choose_protocol(name: str | None, model: Model, task: Task, *, given: Given)
 
 
 def facts_of(
-    base: Model, edited: Edited, protocol: Protocol, *, task: Task, looker: Looker, given: Given
+    base: Model, edited: Edited, protocol: Protocol, *, task: Task, looker: DetectorRunner, given: Given
 ) -> dict[str, Any]:
     """The hashes of everything that the verdict depends on, the device, and what the verdict does not show."""
     detectors = {watcher.form.name: hashes_of(watcher.detector) for watcher in looker.watchers}

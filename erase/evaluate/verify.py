@@ -21,10 +21,17 @@ from erase.edit_file import StoredEffect
 from erase.effect import Effect
 from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
-from erase.evaluate.detect import Given, Key, Look, Looker, looker_of
+from erase.evaluate.detect import DetectorRunner, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.gate import Limits, Outcome, Reason, Verdict
-from erase.evaluate.metrics.quality import Eyes, Vectors, clip_scores, eyes_of, perceptual_distances, set_distances
+from erase.evaluate.metrics.quality import (
+    ClipEncoder,
+    Vectors,
+    clip_encoder_of,
+    clip_scores,
+    perceptual_distances,
+    set_distances,
+)
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.questions import Asked, asked_of, make_cases, rows_of
 from erase.evaluate.result import FILE, check_fixed, fix, judged, write_result
@@ -35,7 +42,7 @@ from erase.models import Model, open_model
 from erase.sampling.generate import row_key
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
-from erase.sampling.ranks import Place, stream_share
+from erase.sampling.ranks import Rank, stream_share
 from erase.task import Task
 
 THRESHOLDS = tuple(number / 20 for number in range(1, 20))
@@ -128,7 +135,7 @@ def verify(
     given: Given,
     folder: Path,
     count: Count | None = None,
-    place: Place | None = None,
+    place: Rank | None = None,
 ) -> Result:
     """The verdict on an edited model; `protocol.json`, the images and `result.json` are left in `folder`.
 
@@ -136,7 +143,7 @@ def verify(
     made is kept and not made again.
     """
     cases = make_cases(protocol, task, given.paths)
-    looker, eyes = looker_of(protocol, task, cases, given=given), eyes_of(protocol, cases, given)
+    looker, eyes = runner_of(protocol, task, cases, given=given), clip_encoder_of(protocol, cases, given)
     asked = asked_of(cases, task, given.paths, is_cut=base.is_cut)
     count = count or (lambda text, done, total: None)
     facts = facts_of(base, edited, protocol, task=task, looker=looker, given=given)
@@ -199,7 +206,7 @@ class Seen:
     labels: Mapping[Key, Mapping[str, str]]
 
 
-def see(drawn: Iterable[tuple[Key, Path]], looker: Looker, eyes: Eyes) -> Seen:
+def see(drawn: Iterable[tuple[Key, Path]], looker: DetectorRunner, eyes: ClipEncoder) -> Seen:
     """What is seen in images, each batch looked at while the next is made."""
     images: dict[Key, Path] = {}
     hashes: dict[Path, str] = {}
@@ -223,14 +230,14 @@ def draw(
     *,
     folder: Path,
     count: Callable[[int, int], None] | None = None,
-    place: Place | None = None,
+    place: Rank | None = None,
 ) -> Iterator[tuple[Key, Path]]:
     """Each image of one side as soon as it is there; of the rows that are this process's share, if there are others."""
     made = stream_share(
         side.model,
         rows_of(cases),
         folder,
-        place=place or Place(),
+        place=place or Rank(),
         edit=side.edit,
         sampler=protocol.sampler,
         progress=count,
@@ -240,7 +247,7 @@ def draw(
 
 
 def draw_share(
-    base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, folder: Path, place: Place
+    base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, folder: Path, place: Rank
 ) -> None:
     """Makes another process's share of the images of both sides and scores nothing."""
     cases = make_cases(protocol, task, given.paths)

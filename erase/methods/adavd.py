@@ -31,7 +31,7 @@ from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
 from erase.models import Model
-from erase.sampling.guides import Free, Guide, Guided, Prompted, hooked, layer_of
+from erase.sampling.guides import CFG, Guide, GuidedBatch, PromptBatch, hooked, layer_of
 from erase.task import Task
 
 
@@ -81,9 +81,9 @@ class Decomposing:
     def attached(self, pipe: Any) -> AbstractContextManager[None]:
         return hooked((layer_of(pipe, site), self._hook) for site in self.sites)
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
         self.empty = batch.empty[0] if batch.guidance > 1 else None
-        return Free(batch)
+        return CFG(batch)
 
     def _hook(self, module: nn.Linear, inputs: tuple[Tensor, ...], values: Tensor) -> Tensor:
         concepts = _valued(module, self.last)

@@ -27,7 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
@@ -76,7 +76,7 @@ class AdvUnlearn(Trained):
             if not getattr(self, name) >= 0:
                 raise BadOption(f"advunlearn: {name} is {getattr(self, name)}; expected 0 or more.")
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         TextEncoder.check(model)
         session = Session.start(self, model, task, work=work, text_encoder=True)
         asked = ((text, (start,) if self.anchored else ()) for text, start in session.asked)

@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
@@ -69,7 +69,7 @@ class CA(Trained):
         if not self.prior_weight >= 0:
             raise BadOption(f"ca: prior_weight is {self.prior_weight}; expected 0 or more.")
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         pairs = session.asked
         bank = session.bank(session.plan((new, ()) for _, new in pairs))

@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
@@ -61,7 +61,7 @@ class Distil(Trained):
         super().__post_init__()
         check_options(self, not_negative=("keep_weight",), counts=("keep_batch", "keep_trajectories", "rank"))
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         started = Redirect()(model, task).text_maps if self.start == "redirect" else ()
         asked = askers(session.asked)

@@ -29,7 +29,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
@@ -83,7 +83,7 @@ class ESD(Trained):
                 "give one of them."
             )
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan(self._asked(session.asked)))
         parameters = session.chosen(self.layers)

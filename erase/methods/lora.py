@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
@@ -78,7 +78,7 @@ class LoRA(Trained):
             if not getattr(self, name) > 0:
                 raise BadOption(f"lora: {name} is {getattr(self, name)}; expected more than 0.")
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan(self._asked(session.asked)))
         modules = chosen_modules(session.denoiser.network, self.layers, blocks=True)

@@ -17,7 +17,7 @@ from erase.edit import Edit, describe
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Model
-from erase.sampling.guides import Free, Guide, Guided, Plain, Prompted
+from erase.sampling.guides import CFG, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
 
@@ -43,12 +43,12 @@ class NegativePrompt:
 
 
 @dataclass(frozen=True)
-class Away(Plain):
+class Away(NoGuide):
     """Guidance from another text's states [tokens, width]."""
 
     states: Tensor
     strength: float
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
         away = self.states.to(batch.empty) - batch.empty
-        return Free(replace(batch, empty=batch.empty + self.strength * away))
+        return CFG(replace(batch, empty=batch.empty + self.strength * away))

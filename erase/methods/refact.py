@@ -37,7 +37,7 @@ from torch import Tensor
 from erase.edit import Edit, describe
 from erase.methods._options import check_options
 from erase.methods.closed_form.contextual_templates import Phrasing, evenly
-from erase.methods.closed_form.encoder_probe import Rest, Tower
+from erase.methods.closed_form.encoder_probe import EncoderProbe, Rest
 from erase.methods.closed_form.phrasings import Phrasings, asked_for, tell
 from erase.methods.closed_form.states import put
 from erase.models import Model
@@ -83,7 +83,7 @@ class ReFACT:
         )
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        tower = Tower.of(model, self.layer)
+        tower = EncoderProbe.of(model, self.layer)
         told = tell(model, task, phrasings=self.phrasings, prior=self.prior)
         general = told.prior.read_by(tower.weight_name) if told.prior else None
         info = describe(self, model, task)
@@ -98,7 +98,7 @@ class ReFACT:
         return Edit(info, deltas={f"text_encoder.{tower.weight_name}": delta.float()})
 
     def facts(
-        self, tower: Tower, words: Sequence[tuple[str, Target, Sequence[Phrasing]]], *, keeps: Sequence[str]
+        self, tower: EncoderProbe, words: Sequence[tuple[str, Target, Sequence[Phrasing]]], *, keeps: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
         """Each word's key k [facts, inner width], and what is to be added to the layer's output, d [facts, width].
 
@@ -153,7 +153,9 @@ class Phrased:
     choices: Tensor
 
 
-def phrased(tower: Tower, word: str, among: Sequence[Phrasing], *, target: Target, keeps: Sequence[str]) -> Phrased:
+def phrased(
+    tower: EncoderProbe, word: str, among: Sequence[Phrasing], *, target: Target, keeps: Sequence[str]
+) -> Phrased:
     """The word in some phrasings, as far as they are short enough with each of the keeps in its place."""
     others = (word, *keeps[:NEGATIVES])
     short = tower.fitting([template for template, _ in among], others)

@@ -33,7 +33,7 @@ from erase.errors import BadModel, BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text, concept_words
 from erase.models import Model
-from erase.sampling.guides import Ask, Free, Guide, Guided, Plain, Prompted
+from erase.sampling.guides import CFG, Ask, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
 STYLES, OTHERS = (70.0, 0.55), (50.0, 5.333 / 10)  # slope and centre of the steps' sigmoid
@@ -75,7 +75,7 @@ class SAFREE:
 
 
 @dataclass(frozen=True)
-class Projecting(Plain):
+class Projecting(NoGuide):
     """Projection out of a concept's subspace [width, width]; each distinct prompt is looked at once.
 
     `sigmoid`: the slope and centre by which steps are counted. `away`: states [tokens, width] that guidance starts
@@ -90,7 +90,7 @@ class Projecting(Plain):
     strength: float
     _known: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
         for prompt in batch.prompts:
             if prompt not in self._known:
                 self._known[prompt] = self._projected(pipe, prompt)
@@ -127,13 +127,13 @@ class Projecting(Plain):
 class Projected:
     """The sampling of one batch with its safe states and for how many steps each row has them."""
 
-    batch: Prompted
+    batch: PromptBatch
     safe: Tensor
     steps: Tensor
 
     def predict(self, ask: Ask, step: int) -> Tensor:
         states = torch.where((step < self.steps)[:, None, None], self.safe, self.batch.states)
-        return Free(replace(self.batch, states=states)).predict(ask, step)
+        return CFG(replace(self.batch, states=states)).predict(ask, step)
 
 
 def projector(rows: Tensor) -> Tensor:

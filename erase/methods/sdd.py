@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
@@ -65,7 +65,7 @@ class SDD(Trained):
             raise BadOption(f"sdd: decay is {self.decay}; expected 0 or more and less than 1.")
         check_refresh("sdd", self.refresh)
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         joined = concept_text(model, task)
         session = Session.start(self, model, task, work=work)
         bank, pairs = session.bank(session.plan([(joined, ())])), session.asked

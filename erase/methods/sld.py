@@ -25,7 +25,7 @@ from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Model
-from erase.sampling.guides import Ask, Guide, Guided, Plain, Prompted
+from erase.sampling.guides import Ask, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
 
@@ -66,14 +66,14 @@ class SLD:
 
 
 @dataclass(frozen=True)
-class Steering(Plain):
+class Steering(NoGuide):
     """Guidance away from a text's states [tokens, width]."""
 
     options: SLD
     states: Tensor
     strength: float
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
         return Steered(self, batch)
 
 
@@ -82,7 +82,7 @@ class Steered:
     """The sampling of one batch, with its momentum."""
 
     steering: Steering
-    batch: Prompted
+    batch: PromptBatch
     past: Tensor | float = 0.0
 
     def predict(self, ask: Ask, step: int) -> Tensor:

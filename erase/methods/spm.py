@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit, Gate, LowRank
 from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
@@ -82,7 +82,7 @@ class SPM(Trained):
         if self.anchors < 1:
             raise BadOption(f"spm: anchors is {self.anchors}; expected 1 or more.")
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         asked = ((text, (start,) if self.anchored else ()) for text, start in session.asked)
         bank = session.bank(session.plan(asked))

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
@@ -51,7 +51,7 @@ class TaskVector(Trained):
         if not self.scale > 0:
             raise BadOption(f"task_vector: scale is {self.scale}; expected more than 0.")
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, ()) for text, _ in session.asked))
         denoiser = session.denoiser

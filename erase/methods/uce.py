@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit, describe
 from erase.errors import BadOption
 from erase.methods._options import check_options
@@ -113,9 +113,9 @@ class UCE:
         if self.clip_template.count("{}") != 1:
             raise BadOption(f'uce: clip_template is "{self.clip_template}"; expected one {{}} for the attribute.')
 
-    def __call__(self, model: Model, task: Task, *, work: Work | None = None) -> Edit:
+    def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         if self.mode == "debias":
-            return self.debias(model, task, work=work or Work())
+            return self.debias(model, task, work=work or RunContext())
         told = tell(model, self.aims(task), phrasings=self.phrasings, prior=self.prior)
         return self.solver(model, task, told=told)(paired_states(model, told.pairs, self.tokens))
 
@@ -125,7 +125,7 @@ class UCE:
             return task
         return Task([replace(target, anchor="") for target in task.targets], task.keeps, task.prompts)
 
-    def debias(self, model: Model, task: Task, *, work: Work) -> Edit:
+    def debias(self, model: Model, task: Task, *, work: RunContext) -> Edit:
         """The edit that brings the attributes to their ratios; raises BadOption where nobody makes images."""
         if work.observe is None:
             raise BadOption("uce: mode debias looks at images, which nobody makes here; give `work` one to `observe`.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from erase.models.encoding import Condition, Encoding, Stretch
+from erase.models.encoding import Condition, Encoding, TokenSequence
 from erase.models.model import Model
 from erase.models.open import open_model, saved
 from erase.models.pipes import conditions_of, fingerprint_of, parameters_of, predict
@@ -16,7 +16,7 @@ __all__ = [
     "Reads",
     "Role",
     "Site",
-    "Stretch",
+    "TokenSequence",
     "conditions_of",
     "fingerprint_of",
     "open_model",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TokenSequence:
     """The tokens of one tokenizer: position by position, which token stands there and which state it has.
 
     `states` [prompts, tokens, width] float32; `ids` [prompts, tokens]; `lengths` [prompts] counts the start token, the
@@ -50,7 +50,7 @@ class Encoding:
     sites read that read a pooled state; None where none does.
     """
 
-    parts: tuple[Stretch, ...]
+    parts: tuple[TokenSequence, ...]
     pooled: Tensor | None = None
 
     @cached_property

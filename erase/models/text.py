@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadWeights
-from erase.models.encoding import Stretch
+from erase.models.encoding import TokenSequence
 from erase.models.storage.weights import Tensors
 
 _AT_ONCE = 64 * 77  # tokens
@@ -81,7 +81,7 @@ class TextEncoder:
         """Whether a word has a token of its own, beside those that are added and those for unknown signs."""
         return not set(self._tokenizer(word, verbose=False)["input_ids"]) <= set(self._tokenizer.all_special_ids)
 
-    def run(self, prompts: Sequence[str]) -> tuple[Stretch, Tensor]:
+    def run(self, prompts: Sequence[str]) -> tuple[TokenSequence, Tensor]:
         """The prompts' tokens with their states, and the pooled states, of no width where the encoder has none.
 
         What is longer than the encoder reads is cut, as the families' pipelines cut it.
@@ -94,7 +94,7 @@ class TextEncoder:
         at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE) // self.max_tokens
         parts = [self._states(part) for part in ids.split(max(1, at_once))]
         states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
-        return Stretch(states, ids, lengths, starts=int(causal), causal=causal), pooled
+        return TokenSequence(states, ids, lengths, starts=int(causal), causal=causal), pooled
 
     def _written_out(self, prompt: str) -> str:
         """The prompt with all the tokens of each textual inversion that has several vectors.

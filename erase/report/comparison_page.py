@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from erase.config.prompts import Row
-from erase.evaluate.images import GROUPS, Shot
+from erase.evaluate.images import GROUPS, ScoredImage
 from erase.files import write_atomically
 from erase.report import records
 from erase.report.comparison import (
@@ -128,5 +128,5 @@ def _strip(comparison: Comparison, group: str) -> Strip | None:
     return Strip(group, title, tuple(pair.after.row for pair in chosen), tuple(frames))
 
 
-def _frame(run: Findings, shot: Shot) -> Frame:
+def _frame(run: Findings, shot: ScoredImage) -> Frame:
     return Frame(shot.row, embed(shot.path), tuple(see(run, shot)))

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from erase.evaluate.gate import Verdict
-from erase.evaluate.images import Shot
+from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 from erase.report.grid import Pair
@@ -65,11 +65,11 @@ class Findings:
         """Every prompt with its seed, sorted."""
         return tuple(sorted((pair.after.row.prompt, pair.after.row.seed) for pair in self.pairs))
 
-    def values(self, shot: Shot) -> dict[str, float]:
+    def values(self, shot: ScoredImage) -> dict[str, float]:
         """An image's own value in every figure that it counts in."""
         return self._values.get(shot.id, {})
 
-    def is_missing(self, shot: Shot) -> bool:
+    def is_missing(self, shot: ScoredImage) -> bool:
         return shot.id in self.scores.missing or not shot.path.is_file()
 
     @cached_property

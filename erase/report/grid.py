@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from erase.evaluate.images import GROUPS, Group, Shot
+from erase.evaluate.images import GROUPS, Group, ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 from erase.report.table import number
@@ -26,8 +26,8 @@ GOOD, BAD = "#2b8a3e", "#c92a2a"
 class Pair:
     """One prompt's two images."""
 
-    before: Shot
-    after: Shot
+    before: ScoredImage
+    after: ScoredImage
 
 
 def grid(task: Task, pairs: Sequence[Pair], scores: Scores, *, columns: int = 8) -> Image.Image:
@@ -102,7 +102,7 @@ def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, wi
     return image
 
 
-def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], *, task: Task, scores: Scores) -> None:
+def cell(image: Image.Image, shot: ScoredImage, corner: tuple[int, int], *, task: Task, scores: Scores) -> None:
     """One image with its frame and what the judge, if there was one, saw in it."""
     left, top = corner
     draw = ImageDraw.Draw(image)
@@ -117,7 +117,9 @@ def cell(image: Image.Image, shot: Shot, corner: tuple[int, int], *, task: Task,
             below += LINE
 
 
-def verdict(shot: Shot, domain: str, *, task: Task, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[str, bool]:
+def verdict(
+    shot: ScoredImage, domain: str, *, task: Task, verdicts: Mapping[str, Mapping[str, str]]
+) -> tuple[str, bool]:
     """What the judge saw, and whether it is what it should be on this side of the edit."""
     found = verdicts.get(shot.id, {})
     seen, asked = found.get(domain, "no image"), shot.row.labels[domain]

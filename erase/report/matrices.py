@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from erase.evaluate.images import Shot
+from erase.evaluate.images import ScoredImage
 from erase.report.findings import Findings
 from erase.report.grid import Pair
 
@@ -82,7 +82,7 @@ def retained(findings: Findings) -> dict[str, Cell]:
     return {name: cell for name, cell in cells.items() if cell}
 
 
-def saw(findings: Findings, shot: Shot, domain: str) -> str:
+def saw(findings: Findings, shot: ScoredImage, domain: str) -> str:
     """What the judge saw in an image in a domain."""
     return findings.scores.verdicts.get(shot.id, {}).get(domain, NO_IMAGE)
 
@@ -100,7 +100,7 @@ def _intact(findings: Findings, labels: Mapping[str, str]) -> Cell | None:
     return _cell(pairs, lambda shot: all(saw(findings, shot, domain) == word for domain, word in labels.items()))
 
 
-def _cell(pairs: Sequence[Pair], counts: Callable[[Shot], bool]) -> Cell | None:
+def _cell(pairs: Sequence[Pair], counts: Callable[[ScoredImage], bool]) -> Cell | None:
     if not pairs:
         return None
     before, after = sum(counts(pair.before) for pair in pairs), sum(counts(pair.after) for pair in pairs)

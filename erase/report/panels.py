@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from erase.evaluate.images import Shot
+from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.report.charts import curves, distribution, interval_bar, span_of, threshold_curve
 from erase.report.findings import Findings, before_of, is_graded
@@ -159,7 +159,7 @@ def _both_sides(findings: Findings) -> Iterator[tuple[Figure, Figure]]:
             yield before, after
 
 
-def see(findings: Findings, shot: Shot) -> Iterator[Seen]:
+def see(findings: Findings, shot: ScoredImage) -> Iterator[Seen]:
     """What the judge saw in an image, in every domain that its prompt names; nothing without a judge."""
     if not findings.scores.verdicts:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from erase.evaluate.gate import Limits, Outcome, Reason, Role, Verdict, judge
-from erase.evaluate.images import Shot
+from erase.evaluate.images import ScoredImage
 from erase.evaluate.verify import distance, is_flat
 from erase.report.findings import Findings
 from erase.report.grid import Pair
@@ -69,7 +69,7 @@ def _asked(findings: Findings, pair: Pair, domain: str) -> tuple[Role, str]:
     return ("erased", ASPECTS["erased"]) if pair.after.group == "erased" else ("kept", ASPECTS["kept"])
 
 
-def _seen(findings: Findings, shot: Shot, role: Role, *, domain: str) -> bool | None:
+def _seen(findings: Findings, shot: ScoredImage, role: Role, *, domain: str) -> bool | None:
     """Whether the judge sees in an image what its prompt names; of an erased one, any target."""
     found = saw(findings, shot, domain)
     if found == NO_IMAGE or findings.is_missing(shot):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from erase.evaluate.images import Shot
+from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.report.findings import Findings
 from erase.report.verdict import reach_verdict
@@ -84,7 +84,7 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _image_record(findings: Findings, shot: Shot, number: int) -> dict[str, Any]:
+def _image_record(findings: Findings, shot: ScoredImage, number: int) -> dict[str, Any]:
     return {
         "pair": number,
         "side": shot.side,

@@ -9,7 +9,7 @@ from pathlib import Path
 from erase.config.prompts import Row
 from erase.evaluate.detect import Key
 from erase.evaluate.gate import Outcome
-from erase.evaluate.images import SIDES, Group, Shot, Side
+from erase.evaluate.images import SIDES, Group, ScoredImage, Side
 from erase.evaluate.metrics.figure import Figure, mean, rate
 from erase.evaluate.protocol import Case
 from erase.evaluate.score import Scores
@@ -84,7 +84,7 @@ def _pairs(result: Result) -> list[Pair]:
         row = Row(key[0], key[1], {**own[0].row.labels, **labels})
         group = _group(own, result.task.domain)
         before, after = (
-            Shot(result.images[side][key].stem, row, side, group, result.images[side][key]) for side in SIDES
+            ScoredImage(result.images[side][key].stem, row, side, group, result.images[side][key]) for side in SIDES
         )
         pairs.append(Pair(before, after))
     return pairs

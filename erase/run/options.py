@@ -18,7 +18,7 @@ from erase.errors import BadModel, BadOption, BadPlugin, EraseError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from erase.context import Work
+    from erase.context import RunContext
     from erase.edit import Edit
     from erase.models import Model, Reads, Role
     from erase.task import Kind, Task
@@ -139,7 +139,7 @@ def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str
 
 
 def make_edit(
-    method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work, strength: float = 1.0
+    method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: RunContext, strength: float = 1.0
 ) -> Edit:
     """The method's edit at a strength, looked at: one that does next to nothing, or harms, is warned of.
 
@@ -160,7 +160,7 @@ def make_edit(
     return edit
 
 
-def _made(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: Work) -> Edit:
+def _made(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: RunContext) -> Edit:
     import torch
 
     from erase.edit import Edit
@@ -187,19 +187,19 @@ def _made(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, wo
     return made
 
 
-def train_along(method: Callable[[Model, Task], Edit], model: Model, task: Task) -> None:
+def join_training(method: Callable[[Model, Task], Edit], model: Model, task: Task) -> None:
     """Takes part in the training that the first of several processes does, if the method trains and they can talk.
 
     What fails fails there, too, and is told there.
     """
-    from erase.context import Work
+    from erase.context import RunContext
     from erase.errors import TrainingFailed
     from erase.methods.training.distributed import trains_together
     from erase.methods.training.trainer import Trained
 
     if isinstance(method, Trained) and trains_together():
         with contextlib.suppress(TrainingFailed):
-            _made(method, model, task, work=Work())
+            _made(method, model, task, work=RunContext())
 
 
 def check_can_edit(method: Callable[[Model, Task], Edit], model: Model) -> None:

@@ -10,7 +10,7 @@ from erase.run.store import Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
-    from erase.evaluate.images import Shot
+    from erase.evaluate.images import ScoredImage
     from erase.evaluate.score import Scores
     from erase.report.findings import Findings
 
@@ -79,18 +79,18 @@ def check_gate(run: Run) -> None:
         )
 
 
-def shots(run: Run) -> list[tuple[Shot, Shot]]:
+def shots(run: Run) -> list[tuple[ScoredImage, ScoredImage]]:
     """Each row's two images, as the scores and the grid see them; one that is missing or cut short is still told.
 
     Raises BadPrompts for one that is a picture, but not the one that was made.
     """
-    from erase.evaluate.images import Shot, group_of
+    from erase.evaluate.images import ScoredImage, group_of
 
     run.check_images()
     return [
         (
-            Shot(one.before, one.row, "before", group_of(one.row, run.task), run.image("before", one.before)),
-            Shot(one.after, one.row, "after", group_of(one.row, run.task), run.image("after", one.after)),
+            ScoredImage(one.before, one.row, "before", group_of(one.row, run.task), run.image("before", one.before)),
+            ScoredImage(one.after, one.row, "after", group_of(one.row, run.task), run.image("after", one.after)),
         )
         for one in run.read_plan()
     ]

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.files import write_atomically
-from erase.run.options import check_can_edit, check_can_export, export_with, make_edit, train_along
+from erase.run.options import check_can_edit, check_can_export, export_with, join_training, make_edit
 from erase.run.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots
 from erase.run.store import SIDES, Run
 
@@ -93,21 +93,21 @@ def do(name: str, run: Run, watch: Watch) -> None:
     STEPS[name].do(run, watch)
 
 
-def help_out(run: Run) -> None:
+def work_as_rank(run: Run) -> None:
     """Does this process's share of a run's training and images, where it is not the first of several."""
     from erase.evaluate.paired_sampling import make_share
 
     if not run.edit_file.is_file():
-        help_train(run)
+        train_as_rank(run)
     rows, sampler = run.recipe.make_rows(), run.recipe.make_sampler()
     folders = {side: run.images(side) for side in SIDES}
     with run.place.present():
         make_share(run.model, rows, folders, edit_file=run.edit_file, sampler=sampler, place=run.place)
 
 
-def help_train(run: Run) -> None:
+def train_as_rank(run: Run) -> None:
     """Takes part in a run's training, if its method trains and the processes can talk; writes and tells nothing."""
-    train_along(run.method, run.model, run.task)
+    join_training(run.method, run.model, run.task)
 
 
 def export(
@@ -136,12 +136,12 @@ def results(run: Run) -> dict[str, Path]:
 
 
 def _edit(run: Run, watch: Watch) -> None:
-    from erase.context import Work
+    from erase.context import RunContext
     from erase.evaluate.label_samples import Observer
 
     # Banks lie beside the runs: another run, of any method, on the same model and concept finds them there.
     banks, looking = run.folder.parent / "banks", Observer(run.model)
-    work = Work(run.folder / "training", banks, report=watch.count, observe=looking)
+    work = RunContext(run.folder / "training", banks, report=watch.count, observe=looking)
     make_edit(run.method, run.model, run.task, work=work, strength=run.recipe.edit.strength).save(run.edit_file)
     work.clear()
 

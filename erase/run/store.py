@@ -25,11 +25,11 @@ from erase.task import Task
 
 if TYPE_CHECKING:
     from erase.edit import Edit
-    from erase.evaluate.judge_cache import Readings
+    from erase.evaluate.judge_cache import JudgeCache
     from erase.evaluate.judges import ImageJudge
     from erase.evaluate.score import Scores
     from erase.models import Model
-    from erase.sampling.ranks import Place
+    from erase.sampling.ranks import Rank
 
 _log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -68,11 +68,11 @@ class Run:
         return open_model(self.recipe.model, torch_dtype=getattr(torch, self.recipe.generate.dtype))
 
     @cached_property
-    def readings(self) -> Readings:
+    def readings(self) -> JudgeCache:
         """What the judge's networks have said of the run's images in this process."""
-        from erase.evaluate.judge_cache import Readings
+        from erase.evaluate.judge_cache import JudgeCache
 
-        return Readings()
+        return JudgeCache()
 
     @cached_property
     def judge(self) -> ImageJudge | None:
@@ -90,11 +90,11 @@ class Run:
         return ImageJudge.of_clip(find_clip(given.get("clip", "")), self.task, self.recipe.make_rows())
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> Rank:
         """Which of the processes at work on the run this one is."""
-        from erase.sampling.ranks import this_place
+        from erase.sampling.ranks import this_rank
 
-        return this_place(self.folder)
+        return this_rank(self.folder)
 
     @cached_property
     def task(self) -> Task:

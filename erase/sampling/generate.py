@@ -27,7 +27,7 @@ from erase.errors import BadModel
 from erase.files import content_hash, write_atomically
 from erase.models import Condition, Model, conditions_of, predict
 from erase.sampling.attention import device_here, use_attention
-from erase.sampling.guides import Guide, Plain, Prompted, guide_of
+from erase.sampling.guides import Guide, NoGuide, PromptBatch, guide_of
 from erase.sampling.pictures import read_picture
 from erase.sampling.sampler import Sampler
 
@@ -159,8 +159,8 @@ def sample_batch(
     latents = torch.cat([start(pipe, row.seed) for row in rows]).to(pipe.device) * scheduler.init_noise_sigma
     given = Condition.stack([conditions[row.prompt] for row in rows]).to(pipe.device)
     empty = Condition.stack([conditions[None]] * len(rows)).to(pipe.device)
-    batch = Prompted(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
-    guided = (guide or Plain()).begin(pipe, batch)
+    batch = PromptBatch(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
+    guided = (guide or NoGuide()).begin(pipe, batch)
     pooled = [one.pooled for one in (empty, given) if one.pooled is not None]
     for step, time in enumerate(scheduler.timesteps):
         ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time, pooled=pooled)

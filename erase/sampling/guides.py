@@ -27,7 +27,7 @@ Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]  # of a layer, its in
 
 
 @dataclass(frozen=True)
-class Prompted:
+class PromptBatch:
     """A batch's prompts, their states and the empty prompt's [rows, tokens, width], and how far to follow them."""
 
     prompts: tuple[str, ...]
@@ -36,7 +36,7 @@ class Prompted:
     guidance: float
 
 
-class Guided(Protocol):
+class GuidedBatch(Protocol):
     """The sampling of one batch."""
 
     def predict(self, ask: Ask, step: int) -> Tensor:
@@ -49,15 +49,15 @@ class Guide(Protocol):
     def attached(self, pipe: Any) -> AbstractContextManager[None]:
         """The pipeline with what the guide adds to it, until the block ends."""
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
         """The sampling of a batch."""
 
 
 @dataclass(frozen=True)
-class Free:
+class CFG:
     """Classifier-free guidance of a batch, from any empty state."""
 
-    batch: Prompted
+    batch: PromptBatch
 
     def predict(self, ask: Ask, step: int) -> Tensor:
         if self.batch.guidance <= 1:
@@ -66,14 +66,14 @@ class Free:
         return empty + self.batch.guidance * (prompted - empty)
 
 
-class Plain:
+class NoGuide:
     """Sampling as the model does it; base of what adds nothing to the pipeline."""
 
     def attached(self, pipe: Any) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
-        return Free(batch)
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
+        return CFG(batch)
 
 
 def layer_of(pipe: Any, site: str) -> nn.Module:
@@ -98,7 +98,7 @@ def guide_of(edit: Edit | None, model: Model) -> Guide:
     Raises UnknownName, ModelMismatch, BadEdit.
     """
     if edit is None or not (edit.guidance or edit.gated) or not edit.info.strength:
-        return Plain()
+        return NoGuide()
     edit.check_base(model.fingerprint)
     if edit.gated:
         edit.check(model)

@@ -30,7 +30,7 @@ PAUSE = 0.1  # seconds between two looks
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """Which of how many processes this is; `desk` is the folder in which they see of each other who lives."""
 
     rank: int = 0
@@ -91,7 +91,7 @@ class Place:
         return True
 
 
-def this_place(desk: Path | None = None, environment: Mapping[str, str] | None = None) -> Place:
+def this_rank(desk: Path | None = None, environment: Mapping[str, str] | None = None) -> Rank:
     """The place that the launcher gave this process; the only one, if it was not launched.
 
     Raises BadOption if what the launcher said is no place.
@@ -100,7 +100,7 @@ def this_place(desk: Path | None = None, environment: Mapping[str, str] | None =
     rank, world = said.get("RANK", "0"), said.get("WORLD_SIZE", "1")
     if not (rank.isdigit() and world.isdigit()):
         raise BadOption(f'RANK is "{rank}" and WORLD_SIZE "{world}"; expected whole numbers, as torchrun sets them.')
-    return Place(int(rank), int(world), desk)
+    return Rank(int(rank), int(world), desk)
 
 
 def stream_share(
@@ -108,7 +108,7 @@ def stream_share(
     rows: Sequence[Row],
     folder: Path,
     *,
-    place: Place,
+    place: Rank,
     edit: Edit | None = None,
     sampler: Sampler | None = None,
     progress: Progress | None = None,
@@ -129,7 +129,7 @@ def stream_share(
         pass
     sampled = sampler or Sampler()
     for rank in range(1, place.world):
-        share = Place(rank, place.world).share(rows)
+        share = Rank(rank, place.world).share(rows)
         paths = [image_path(model, row, folder, sampler=sampled, edit=edit) for row in share]
         place.wait_for(rank, lambda paths=paths: all(path.is_file() for path in paths))  # type: ignore[misc]
     yield from stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)

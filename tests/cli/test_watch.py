@@ -6,13 +6,13 @@ import io
 
 from rich.console import Console
 
-from erase.cli._watch import ShownWatch
+from erase.cli._watch import ShownProgress
 
 
 def shown(*, terminal: bool) -> str:
     """What is printed while 40 images are made at once."""
     stream = io.StringIO()
-    with ShownWatch(Console(file=stream, force_terminal=terminal, width=100)) as watch:
+    with ShownProgress(Console(file=stream, force_terminal=terminal, width=100)) as watch:
         watch.begin("generate", "making the images")
         for done in range(41):
             watch.count("before", done, 40)
@@ -36,7 +36,7 @@ def test_in_a_terminal_there_is_a_bar_that_ends_full() -> None:
 def test_a_training_shows_its_steps_and_its_loss() -> None:
     for terminal in (False, True):
         stream = io.StringIO()
-        with ShownWatch(Console(file=stream, force_terminal=terminal, width=120)) as watch:
+        with ShownProgress(Console(file=stream, force_terminal=terminal, width=120)) as watch:
             for done in range(1, 6):
                 watch.count("training", done, 5, unit="steps", note=f"loss 0.{done}")
         assert "steps" in stream.getvalue()

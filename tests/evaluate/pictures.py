@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from erase.config.prompts import Row
-from erase.evaluate.images import Group, Shot, Side
+from erase.evaluate.images import Group, ScoredImage, Side
 
 
 def noisy(path: Path, *, seed: int = 0, side: int = 16) -> Path:
@@ -35,6 +35,6 @@ def shot(
     group: Group = "erased",
     seed: int = 0,
     **labels: str,
-) -> Shot:
+) -> ScoredImage:
     """A shot of this name, its row labelled by keywords."""
-    return Shot(identity, Row(prompt, seed, labels), side, group, path)
+    return ScoredImage(identity, Row(prompt, seed, labels), side, group, path)

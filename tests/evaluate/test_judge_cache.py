@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import ScoreFailed
-from erase.evaluate.judge_cache import AT_ONCE, Readings
+from erase.evaluate.judge_cache import AT_ONCE, JudgeCache
 from erase.evaluate.networks.loading import load_network
 from erase.evaluate.scores.clip import Clip
 from erase.evaluate.scores.clip_accuracy import ClipAccuracy
@@ -30,13 +30,13 @@ def test_labels_are_those_of_the_network(tiny_model: Path, pixels: dict[str, Ten
     with torch.inference_mode():
         best = network(pixel_values=torch.stack(list(pixels.values()))).logits.argmax(1).tolist()
     expected = {name: network.config.id2label[number] for name, number in zip(pixels, best, strict=True)}
-    assert Readings().labels(tiny_model / "judge/style", pixels) == expected
+    assert JudgeCache().labels(tiny_model / "judge/style", pixels) == expected
     assert len(set(expected.values())) > 1
 
 
 def test_no_bit_depends_on_order_company_or_time(tiny_model: Path, pixels: dict[str, Tensor]) -> None:
     folder = tiny_model / "judge/clip"
-    whole, turned, slowly = Readings().vectors(folder, pixels), Readings(), Readings()
+    whole, turned, slowly = JudgeCache().vectors(folder, pixels), JudgeCache(), JudgeCache()
     backwards = turned.vectors(folder, dict(reversed(pixels.items())))
     for name, one in pixels.items():
         slowly.vectors(folder, {name: one})
@@ -49,7 +49,7 @@ def test_no_bit_depends_on_order_company_or_time(tiny_model: Path, pixels: dict[
 def test_an_image_is_read_once_by_each_network(
     tiny_model: Path, pixels: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings, calls = Readings(), []
+    readings, calls = JudgeCache(), []
     towers = readings.towers(tiny_model / "judge/clip")
     batch = type(towers).batch
 
@@ -71,4 +71,4 @@ def test_every_score_says_what_it_reads() -> None:
 
 def test_a_judge_that_cannot_be_loaded_is_told(tmp_path: Path, pixels: dict[str, Tensor]) -> None:
     with pytest.raises(ScoreFailed, match="cannot be loaded"):
-        Readings().labels(tmp_path, pixels)
+        JudgeCache().labels(tmp_path, pixels)

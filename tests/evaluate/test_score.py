@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from erase.errors import ScoreFailed, UnknownName
-from erase.evaluate.images import Group, Shot, Side
+from erase.evaluate.images import Group, ScoredImage, Side
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores, score
 from erase.files import content_hash, sha256_of
@@ -20,13 +20,15 @@ TASK = Task((Target("noto", "style", anchor="blob"),))
 
 
 @pytest.fixture
-def shots(tmp_path: Path) -> list[Shot]:
+def shots(tmp_path: Path) -> list[ScoredImage]:
     """One image that is there and one that is not."""
     there = shot("there", path=noisy(tmp_path / "there.png"), style="noto", object="cat")
     return [there, shot("lost", path=tmp_path / "lost.png", style="noto", object="cat", seed=1)]
 
 
-def test_every_scorers_figures_are_there_and_missing_images_are_named(tiny_model: Path, shots: list[Shot]) -> None:
+def test_every_scorers_figures_are_there_and_missing_images_are_named(
+    tiny_model: Path, shots: list[ScoredImage]
+) -> None:
     scores = score(TASK, shots, scorers=("clip", "clip_accuracy", "judge"), judge=tiny_model / "judge")
     assert {"clip", "clip_accuracy", "ua", "cra", "style_accuracy", "object_accuracy"} == {
         figure.name for figure in scores.figures
@@ -36,18 +38,18 @@ def test_every_scorers_figures_are_there_and_missing_images_are_named(tiny_model
     assert all(set(figure.items) == {"there", "lost"} for figure in scores.figures)
 
 
-def test_scores_are_read_back_as_they_were_written(tiny_model: Path, shots: list[Shot]) -> None:
+def test_scores_are_read_back_as_they_were_written(tiny_model: Path, shots: list[ScoredImage]) -> None:
     scores = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge")
     assert Scores.from_json(json.loads(json.dumps(scores.to_json(), allow_nan=False))) == scores
 
 
-def test_only_the_scorers_that_are_asked_for_score(tiny_model: Path, shots: list[Shot]) -> None:
+def test_only_the_scorers_that_are_asked_for_score(tiny_model: Path, shots: list[ScoredImage]) -> None:
     scores = score(TASK, shots, scorers=("clip",), judge=tiny_model / "judge")
     assert {figure.name for figure in scores.figures} == {"clip"}
     assert scores.verdicts == {}
 
 
-def test_nothing_to_score_or_to_score_with_is_an_error(tiny_model: Path, shots: list[Shot]) -> None:
+def test_nothing_to_score_or_to_score_with_is_an_error(tiny_model: Path, shots: list[ScoredImage]) -> None:
     judge = tiny_model / "judge"
     with pytest.raises(ScoreFailed, match="without a judge"):
         score(TASK, shots, scorers=("clip",), judge=None)
@@ -68,7 +70,7 @@ def test_damaged_scores_say_what_to_do(value: Any) -> None:
 @pytest.mark.parametrize("key", ["figures", "verdicts", "missing", "protocol", "images"])
 @pytest.mark.parametrize("part", [3, [3], {"a": 3}, [{"name": "ua"}], None])
 def test_scores_of_other_types_are_refused_though_their_digest_is_right(
-    tiny_model: Path, shots: list[Shot], key: str, part: Any
+    tiny_model: Path, shots: list[ScoredImage], key: str, part: Any
 ) -> None:
     value = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge").to_json() | {key: part}
     del value["digest"]
@@ -76,14 +78,14 @@ def test_scores_of_other_types_are_refused_though_their_digest_is_right(
         Scores.from_json(value | {"digest": content_hash(value)})
 
 
-def test_a_number_changed_by_hand_is_noticed(tiny_model: Path, shots: list[Shot]) -> None:
+def test_a_number_changed_by_hand_is_noticed(tiny_model: Path, shots: list[ScoredImage]) -> None:
     value = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge").to_json()
     value["figures"][0]["value"] = value["figures"][0]["value"] / 2 + 0.1
     with pytest.raises(ScoreFailed, match="changed since they were measured; run `erase score` anew"):
         Scores.from_json(value)
 
 
-def test_scores_name_the_hash_of_every_image_that_they_are_of(tiny_model: Path, shots: list[Shot]) -> None:
+def test_scores_name_the_hash_of_every_image_that_they_are_of(tiny_model: Path, shots: list[ScoredImage]) -> None:
     scores = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge")
     assert scores.images == {"there": sha256_of(shots[0].path), "lost": ""}
 
@@ -121,7 +123,7 @@ def test_a_gate_asks_nothing_of_scores_that_measure_nothing() -> None:
     assert Scores((figure("before", 0.0), figure("after", 1.0))).below({"ua": 0.9}) == []
 
 
-def test_a_figure_is_found_by_name_side_and_group(tiny_model: Path, shots: list[Shot]) -> None:
+def test_a_figure_is_found_by_name_side_and_group(tiny_model: Path, shots: list[ScoredImage]) -> None:
     scores = score(TASK, shots, scorers=("clip",), judge=tiny_model / "judge")
     assert scores.find("clip") is scores.figures[0]
     assert scores.find("clip", group="kept") is None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.errors import BadOption
 from erase.export.lora import LOSS_KEY, lora
 from erase.methods.closed_form.states import prompt_pairs
@@ -65,7 +65,7 @@ def test_training_sets_out_from_the_edited_weights(model: Model) -> None:
             if text == "training":
                 notes.append(float(note.removeprefix("loss ")))
 
-        replace(SMALL, start=start, keep_weight=0.0)(model, KEPT, work=Work(report=note))  # type: ignore[arg-type]
+        replace(SMALL, start=start, keep_weight=0.0)(model, KEPT, work=RunContext(report=note))  # type: ignore[arg-type]
     assert losses["redirect"][0] < 0.5 * losses["none"][0]
 
 
@@ -94,9 +94,9 @@ def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Pat
 
     whole = SMALL(model, KEPT)
     with pytest.raises(KeyboardInterrupt):
-        SMALL(model, KEPT, work=Work(tmp_path, report=kill, seconds=0.0))
+        SMALL(model, KEPT, work=RunContext(tmp_path, report=kill, seconds=0.0))
     assert (tmp_path / "checkpoint.safetensors").is_file()
-    assert SMALL(model, KEPT, work=Work(tmp_path)).content == whole.content
+    assert SMALL(model, KEPT, work=RunContext(tmp_path)).content == whole.content
 
 
 def test_its_start_and_its_training_ship_together_as_one_lora(model: Model, tmp_path: Path) -> None:

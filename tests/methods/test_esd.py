@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption, ModelMismatch, TrainingFailed
 from erase.methods.esd import ESD, esd_loss
@@ -140,8 +140,8 @@ def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Pat
 
     places = {"folder": tmp_path / "work", "banks": tmp_path / "banks"}
     with pytest.raises(KeyboardInterrupt):
-        QUICK(model, STYLE, work=Work(**places, report=kill, seconds=0.0))
-    again = QUICK(model, STYLE, work=Work(**places))
+        QUICK(model, STYLE, work=RunContext(**places, report=kill, seconds=0.0))
+    again = QUICK(model, STYLE, work=RunContext(**places))
     assert again.content == whole.content
     # two steps were saved and two are left, three evaluations for each of a step's two tuples; the bank lay there
     assert (
@@ -150,7 +150,7 @@ def test_a_run_that_was_killed_ends_in_the_same_edit(model: Model, tmp_path: Pat
 
 
 def test_it_costs_its_bank_and_its_steps(model: Model, tmp_path: Path) -> None:
-    QUICK(model, STYLE, work=Work(tmp_path))
+    QUICK(model, STYLE, work=RunContext(tmp_path))
     assert (
         json.loads((tmp_path / "cost.json").read_text(encoding="utf-8"))["evaluations"]
         == 2 * 4 * 2 + 4 * 2 * 3 + 4 * CHECKED

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from erase.methods.negative_prompt import NegativePrompt
 from erase.models import Model
-from erase.sampling.guides import Prompted
+from erase.sampling.guides import PromptBatch
 from erase.task import Target, Task
 
 TASK = Task((Target("noto", "style", synonyms=("blob",)), Target("firefox", "style")))
@@ -16,7 +16,7 @@ TASK = Task((Target("noto", "style", synonyms=("blob",)), Target("firefox", "sty
 def asked(model: Model, method: NegativePrompt, strength: float) -> list[Tensor]:
     """The conditions that the network is asked for."""
     states = model.encode(["", "a cat"]).states
-    batch = Prompted(("a cat",), states[1:], states[:1], 3.0)
+    batch = PromptBatch(("a cat",), states[1:], states[:1], 3.0)
     seen: list[Tensor] = []
 
     def ask(conditions: list[Tensor]) -> list[Tensor]:

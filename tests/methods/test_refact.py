@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erase.errors import BadOption, BadWeights
-from erase.methods.closed_form.encoder_probe import Tower
+from erase.methods.closed_form.encoder_probe import EncoderProbe
 from erase.methods.closed_form.phrasings import own
 from erase.methods.closed_form.prior import build_prior
 from erase.methods.closed_form.ridge import gram
@@ -50,7 +50,7 @@ def test_a_prior_is_added_to_the_corpus_and_its_own_inputs_move_less(model: Mode
     general = sum(torch.outer(row, row) for row in rows) / len(rows)
 
     method = ReFACT(steps=20, phrasings="own", prior=str(file), prior_scale=5.0)
-    tower = Tower.of(model, -1)
+    tower = EncoderProbe.of(model, -1)
     keeps = [keep.name for keep in TASK.keeps]
     keys, additions = method.facts(tower, [("noto", TASK.targets[0], [("{}", "blob")])], keeps=keeps)
     corpus = tower.inputs([*TASK.kept, "blob"])
@@ -94,7 +94,7 @@ def test_it_edits_one_layer_of_the_text_encoder_by_a_rank_of_one_a_word(model: M
 
 
 def test_words_that_are_searched_for_together_come_out_as_each_alone(model: Model) -> None:
-    tower, target, method = Tower.of(model, -1), TASK.targets[0], ReFACT(steps=5)
+    tower, target, method = EncoderProbe.of(model, -1), TASK.targets[0], ReFACT(steps=5)
     other = Target("cat", "object", anchor="fish", prompts=("a {} in the car",))
     words = [(word, one, own(one)) for word, one in (("noto", target), ("firefox", target), ("cat", other))]
     keys, added = method.facts(tower, words, keeps=[keep.name for keep in TASK.keeps])
@@ -105,7 +105,7 @@ def test_words_that_are_searched_for_together_come_out_as_each_alone(model: Mode
 
 
 def test_the_layers_behind_give_what_the_whole_encoder_does_with_something_added(model: Model) -> None:
-    tower, prompts, places = Tower.of(model, -1), ["a noto", "a cat in the car"], torch.tensor([2, 5])
+    tower, prompts, places = EncoderProbe.of(model, -1), ["a noto", "a cat in the car"], torch.tensor([2, 5])
     encoder = model.pipeline().text_encoder
     module = dict(encoder.named_modules())["encoder.layers.0.mlp.fc2"]
     added, ids = torch.randn(2, 32, generator=torch.Generator().manual_seed(0)), tower.ids(prompts)
@@ -121,7 +121,7 @@ def test_the_layers_behind_give_what_the_whole_encoder_does_with_something_added
 
 
 def test_what_is_added_is_no_longer_than_its_radius(model: Model) -> None:
-    tower, target = Tower.of(model, -1), TASK.targets[0]
+    tower, target = EncoderProbe.of(model, -1), TASK.targets[0]
     short, free = ReFACT(steps=10, radius=0.01), ReFACT(steps=10)
     _, added = short.facts(tower, [("noto", target, own(target))], keeps=[keep.name for keep in TASK.keeps])
     _, further = free.facts(tower, [("noto", target, own(target))], keeps=[keep.name for keep in TASK.keeps])

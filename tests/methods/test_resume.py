@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from erase import registry
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods.training.trainer import Trained
 from erase.models import Model
@@ -53,9 +53,9 @@ def test_a_training_that_was_stopped_ends_in_the_same_edit(name: str, model: Mod
     whole: Edit = method(model, STYLE)
     stop, go_on = Stop("training", 4), Stop("", 0)
     with pytest.raises(KeyboardInterrupt):
-        method(model, STYLE, work=Work(tmp_path, tmp_path, report=stop, seconds=0.0))
+        method(model, STYLE, work=RunContext(tmp_path, tmp_path, report=stop, seconds=0.0))
     assert (tmp_path / "checkpoint.safetensors").is_file()
-    again: Edit = method(model, STYLE, work=Work(tmp_path, tmp_path, report=go_on))
+    again: Edit = method(model, STYLE, work=RunContext(tmp_path, tmp_path, report=go_on))
     # Told before it was saved, the step at which it stopped is done once more.
     assert [done for text, done in go_on.seen if text == "training"] == [4, 5]
     assert again.content == whole.content
@@ -66,10 +66,10 @@ def test_a_bank_that_was_stopped_half_way_ends_in_the_same_edit(name: str, model
     method = method_of(name, sampling_batch=1)
     whole: Edit = method(model, STYLE)
     with pytest.raises(KeyboardInterrupt):
-        method(model, STYLE, work=Work(tmp_path, tmp_path, report=Stop("bank", 1)))
+        method(model, STYLE, work=RunContext(tmp_path, tmp_path, report=Stop("bank", 1)))
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("bank-*/*.safetensors")}
     assert len(files) == 1
-    again: Edit = method(model, STYLE, work=Work(tmp_path, tmp_path))
+    again: Edit = method(model, STYLE, work=RunContext(tmp_path, tmp_path))
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert again.content == whole.content
 

@@ -11,7 +11,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods.safree import SAFREE, Projected, Projecting, carriers, projector, without
 from erase.models import Model, open_model
-from erase.sampling.guides import Prompted
+from erase.sampling.guides import PromptBatch
 from erase.task import Target, Task
 
 TASK = Task((Target("noto", "style", synonyms=("google",)),))
@@ -52,7 +52,7 @@ def begun(options: SAFREE, model: Model, task: Task, prompts: tuple[str, ...]) -
     """The guide of a task and the sampling of some prompts under it."""
     guide = options.guide(model, task, strength=1.0)
     states, empty = (model.encode(texts).states for texts in (list(prompts), [""] * len(prompts)))
-    guided = guide.begin(model.pipeline(), Prompted(prompts, states, empty, 3.0))
+    guided = guide.begin(model.pipeline(), PromptBatch(prompts, states, empty, 3.0))
     assert isinstance(guide, Projecting)
     assert isinstance(guided, Projected)
     return guide, guided
@@ -107,7 +107,7 @@ def test_a_prompt_longer_than_the_model_reads_is_cut_as_its_pipeline_does(model:
     guide, pipe = SAFREE().guide(model, TASK, strength=1.0), model.pipeline()
     states = model.encode([long], cut=True).states
     with torch.no_grad():
-        guided = guide.begin(pipe, Prompted((long,), states, states, 3.0))
+        guided = guide.begin(pipe, PromptBatch((long,), states, states, 3.0))
     assert isinstance(guided, Projected)
     assert guided.safe.shape == states.shape
 
@@ -120,7 +120,7 @@ def test_guidance_starts_from_the_concepts_words_where_it_is_asked_to(model: Mod
 
 
 def test_projected_states_last_as_long_as_they_should() -> None:
-    batch = Prompted(("a", "b"), torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), 1.0)
+    batch = PromptBatch(("a", "b"), torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), 1.0)
     guided = Projected(batch, torch.ones(2, 1, 1), torch.tensor([2, 0]))
     seen = [guided.predict(lambda conditions: conditions, step).flatten().tolist() for step in range(4)]
     assert seen == [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]

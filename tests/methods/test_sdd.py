@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.errors import BadOption
 from erase.methods.sdd import SDD, sdd_loss, update_average
 from erase.models import Model
@@ -59,8 +59,8 @@ def test_a_refreshed_bank_gives_another_edit_and_goes_on_after_a_kill(model: Mod
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        refreshed(model, STYLE, work=Work(tmp_path, report=kill, seconds=0.0))
-    assert refreshed(model, STYLE, work=Work(tmp_path)).content == whole.content
+        refreshed(model, STYLE, work=RunContext(tmp_path, report=kill, seconds=0.0))
+    assert refreshed(model, STYLE, work=RunContext(tmp_path)).content == whole.content
 
 
 def test_an_anchored_target_becomes_what_its_anchors_prompt_is(model: Model) -> None:

@@ -20,7 +20,7 @@ from erase.methods.guidance.gate import GatedMembranes, openness
 from erase.methods.spm import SPM, random_anchors, spm_loss, spm_target
 from erase.models import Condition, Model
 from erase.run.steps import export
-from erase.sampling.guides import Prompted, guide_of
+from erase.sampling.guides import PromptBatch, guide_of
 from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, OLD, STYLE, predictions, seen, square
 
@@ -105,7 +105,7 @@ def test_the_gate_is_full_strength_where_open_and_less_elsewhere(model: Model) -
     def latents(edit: Edit | None, prompt: str) -> torch.Tensor:
         pipe, asked = model.pipeline(), Condition(model.encode(["", prompt]).states)
         guide = guide_of(edit, model)
-        batch = Prompted((prompt,), asked.states[1:], asked.states[:1], 3.0)
+        batch = PromptBatch((prompt,), asked.states[1:], asked.states[:1], 3.0)
         noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
         def ask(states: Any) -> Any:
@@ -133,7 +133,7 @@ def test_a_prompts_openness_holds_in_both_halves_of_guidance(model: Model) -> No
     opened = [openness(model, prompt, ("noto",)) for prompt in prompts]
     assert opened[1] < opened[0] == 1.0
     for guidance, expected in ((3.0, opened * 2), (1.0, opened)):
-        guide.begin(None, Prompted(prompts, states, states, guidance)).predict(lambda asked: asked, 0)
+        guide.begin(None, PromptBatch(prompts, states, states, guidance)).predict(lambda asked: asked, 0)
         assert guide.sets[0].shares.tolist() == pytest.approx(expected)
 
 

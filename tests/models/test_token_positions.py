@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from erase.methods.closed_form.states import match
-from erase.models.encoding import Stretch
+from erase.models.encoding import TokenSequence
 from erase.models.storage.clip_tokens import clip_tokenizer
 
 # How CLIP spells them; the numbers of the pieces follow from these.
@@ -18,9 +18,9 @@ SPELLED = {
 }
 
 
-def stretch(*prompts: str) -> Stretch:
+def stretch(*prompts: str) -> TokenSequence:
     tokens = clip_tokenizer()(list(prompts), padding="max_length", return_tensors="pt")
-    return Stretch(torch.empty(len(prompts), 77, 1), tokens["input_ids"], tokens["attention_mask"].sum(1))
+    return TokenSequence(torch.empty(len(prompts), 77, 1), tokens["input_ids"], tokens["attention_mask"].sum(1))
 
 
 @pytest.mark.parametrize("name", sorted(SPELLED))

@@ -15,7 +15,7 @@ from erase.errors import RunConflict
 from erase.report.comparison import Comparison, comparison_table, differences, entries, harm, points
 from erase.report.comparison_page import write_comparison
 from erase.report.findings import Findings
-from tests.evaluate.report.made import as_asked, erased, harsh, made, square
+from tests.report.made import as_asked, erased, harsh, made, square
 
 
 @pytest.fixture

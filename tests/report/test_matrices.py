@@ -7,7 +7,7 @@ from pathlib import Path
 
 from erase.evaluate.score import Scores
 from erase.report.matrices import Cell, interference, retained, square
-from tests.evaluate.report.made import made
+from tests.report.made import made
 
 
 def test_interference_says_what_each_concept_is_taken_for(tmp_path: Path) -> None:

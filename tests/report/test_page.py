@@ -13,7 +13,7 @@ from erase.report.page import SHOWN, report_html, write_report
 from erase.report.panels import flips, panels, spread
 from erase.report.pictures import embed
 from tests.evaluate.pictures import noisy
-from tests.evaluate.report.made import made, square
+from tests.report.made import made, square
 
 HOSTILE = "a {object} <img src=x onerror=alert(1)> </script><script>alert(2)</script> in {style} style"
 ADDRESSES = re.compile(r"""<[^>]*\b(?:src|href|poster|action|data)\s*=\s*["']?(?!data:|#)[^"'\s>]""")

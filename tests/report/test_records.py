@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from erase.report import records
-from tests.evaluate.report.made import made, square
+from tests.report.made import made, square
 
 HOSTILE = 'a {object}, "quoted",\n</script> in {style} style'
 

@@ -14,8 +14,8 @@ from erase.evaluate.scores.judge import canvas
 from erase.report.reasons import reasons_of
 from erase.report.verdict import names_of, reach_verdict
 from erase.task import Target, Task
-from tests.evaluate.report.made import See, as_asked, erased, harsh, ruined, square
-from tests.evaluate.report.made import made as few
+from tests.report.made import See, as_asked, erased, harsh, ruined, square
+from tests.report.made import made as few
 
 made = partial(few, rows=square(seeds=10))  # 20 images of the target: all gone prove 80 %
 

@@ -18,7 +18,7 @@ from erase.errors import BadOption, MissingExtra
 from erase.models import Model, conditions_of, open_model
 from erase.sampling.attention import check_attention, device_here, use_attention
 from erase.sampling.generate import image_id, sample, sample_batch
-from erase.sampling.guides import Prompted, guide_of
+from erase.sampling.guides import PromptBatch, guide_of
 from erase.sampling.sampler import Sampler
 from tests.methods.test_contract import GUIDES, make
 from tests.recipes import refused, tiny_recipe, write_recipe
@@ -133,7 +133,9 @@ def test_sampling_under_a_guide_mixes_no_devices(method: str, guidance: float, m
     pipe, guide = model.pipeline(), guide_of(edit, model)
     conditions, states = conditions_of(pipe, prompts), model.encode(prompts).states
     with torch.no_grad():
-        guide.begin(pipe, Prompted(tuple(prompts), states, states, guidance))  # prompts are looked at once, with values
+        guide.begin(
+            pipe, PromptBatch(tuple(prompts), states, states, guidance)
+        )  # prompts are looked at once, with values
     pipe.to("meta")
     with guide.attached(pipe):
         settings = Sampler(steps=2, guidance=guidance)

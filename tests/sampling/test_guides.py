@@ -8,11 +8,11 @@ from torch import Tensor
 
 from erase.edit import Edit, EditInfo
 from erase.models import Model
-from erase.sampling.guides import Free, Plain, Prompted, guide_of, hooked
+from erase.sampling.guides import CFG, NoGuide, PromptBatch, guide_of, hooked
 
 
-def batch(guidance: float) -> Prompted:
-    return Prompted(("a", "b"), torch.ones(2, 3, 4), torch.zeros(2, 3, 4), guidance)
+def batch(guidance: float) -> PromptBatch:
+    return PromptBatch(("a", "b"), torch.ones(2, 3, 4), torch.zeros(2, 3, 4), guidance)
 
 
 def test_it_goes_from_the_empty_prediction_through_the_prompts() -> None:
@@ -22,16 +22,16 @@ def test_it_goes_from_the_empty_prediction_through_the_prompts() -> None:
         asked.append(conditions)
         return [torch.full((2, 1), 1.0 + 2.0 * float(one.mean())) for one in conditions]
 
-    assert Free(batch(4.0)).predict(ask, 0).flatten().tolist() == [1.0 + 4.0 * (3.0 - 1.0)] * 2  # type: ignore[arg-type]
+    assert CFG(batch(4.0)).predict(ask, 0).flatten().tolist() == [1.0 + 4.0 * (3.0 - 1.0)] * 2  # type: ignore[arg-type]
     assert len(asked[0]) == 2
-    assert Free(batch(1.0)).predict(ask, 0).flatten().tolist() == [3.0, 3.0]  # type: ignore[arg-type]
+    assert CFG(batch(1.0)).predict(ask, 0).flatten().tolist() == [3.0, 3.0]  # type: ignore[arg-type]
     assert len(asked[1]) == 1
 
 
 def test_only_a_guidance_guides(model: Model) -> None:
     weights = Edit(EditInfo("uce", {}, {}, model.family, model.fingerprint))
-    assert isinstance(guide_of(weights, model), Plain)
-    assert isinstance(guide_of(None, model), Plain)
+    assert isinstance(guide_of(weights, model), NoGuide)
+    assert isinstance(guide_of(None, model), NoGuide)
 
 
 def test_hooks_are_gone_however_the_block_ends() -> None:

@@ -14,7 +14,7 @@ from erase.config.prompts import Row
 from erase.errors import BadOption, RunConflict
 from erase.models import Model
 from erase.sampling.generate import generate
-from erase.sampling.ranks import Place, stream_share, this_place
+from erase.sampling.ranks import Rank, stream_share, this_rank
 from erase.sampling.sampler import Sampler
 
 ROWS = tuple(Row(prompt, seed) for prompt in ("a cat", "a dog", "a car") for seed in (0, 1, 2))
@@ -25,13 +25,13 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
 
 
-def share(model: Model, folder: Path, place: Place) -> list[Path]:
+def share(model: Model, folder: Path, place: Rank) -> list[Path]:
     return [path for _, path in stream_share(model, ROWS, folder, place=place, sampler=SAMPLER)]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 12])
 def test_shares_are_the_plan_once_each(world: int) -> None:
-    shares = [Place(rank, world).share(ROWS) for rank in range(world)]
+    shares = [Rank(rank, world).share(ROWS) for rank in range(world)]
     assert sorted(row.prompt + str(row.seed) for share in shares for row in share) == sorted(
         row.prompt + str(row.seed) for row in ROWS
     )
@@ -40,27 +40,27 @@ def test_shares_are_the_plan_once_each(world: int) -> None:
 
 def test_two_processes_make_what_one_makes_bit_for_bit(model: Model, tmp_path: Path) -> None:
     one = generate(model, ROWS, tmp_path / "one", sampler=SAMPLER)
-    theirs = share(model, tmp_path / "two", Place(1, 2))
+    theirs = share(model, tmp_path / "two", Rank(1, 2))
     assert len(theirs) == 4
     made = {name: (tmp_path / "two" / name).stat().st_mtime_ns for name in pictures(tmp_path / "two")}
-    ours = share(model, tmp_path / "two", Place(0, 2))
+    ours = share(model, tmp_path / "two", Rank(0, 2))
     assert [path.name for path in ours] == [path.name for path in one]
     assert pictures(tmp_path / "two") == pictures(tmp_path / "one")
     assert all((tmp_path / "two" / name).stat().st_mtime_ns == when for name, when in made.items())
 
 
 def test_the_first_makes_what_a_dead_one_left(model: Model, tmp_path: Path) -> None:
-    ours = share(model, tmp_path, Place(0, 2))
+    ours = share(model, tmp_path, Rank(0, 2))
     assert len(ours) == len(ROWS)
     assert all(path.is_file() for path in ours)
 
 
 def test_one_that_lives_is_waited_for_and_one_that_died_is_not(tmp_path: Path) -> None:
     """Another process holds the lock of rank 1, does its work a second later, and is killed before it does more."""
-    done, first = tmp_path / "done", Place(0, 2, tmp_path)
+    done, first = tmp_path / "done", Rank(0, 2, tmp_path)
     text = (
-        "import sys, time; from pathlib import Path; from erase.sampling.ranks import Place\n"
-        f"with Place(1, 2, Path({str(tmp_path)!r})).present():\n"
+        "import sys, time; from pathlib import Path; from erase.sampling.ranks import Rank\n"
+        f"with Rank(1, 2, Path({str(tmp_path)!r})).present():\n"
         "    print('here', flush=True); time.sleep(1); Path(sys.argv[1]).touch(); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", text, str(done)], stdout=subprocess.PIPE) as other:
@@ -69,36 +69,36 @@ def test_one_that_lives_is_waited_for_and_one_that_died_is_not(tmp_path: Path) -
         assert first.wait_for(1, done.exists, grace=0)
         with (
             pytest.raises(RunConflict, match="another process with RANK 1 is at work"),
-            Place(1, 2, tmp_path).present(),
+            Rank(1, 2, tmp_path).present(),
         ):
             pass
         timer = threading.Timer(0.5, other.kill)
         timer.start()
         assert not first.wait_for(1, lambda: False, grace=60)
-    with Place(1, 2, tmp_path).present():
+    with Rank(1, 2, tmp_path).present():
         pass
 
 
 def test_one_that_never_came_is_given_its_grace(tmp_path: Path) -> None:
     began = time.monotonic()
-    assert not Place(0, 2, tmp_path).wait_for(1, lambda: False, grace=0.5)
+    assert not Rank(0, 2, tmp_path).wait_for(1, lambda: False, grace=0.5)
     assert time.monotonic() - began >= 0.5
 
 
 def test_the_first_leaves_no_trace_of_the_others(tmp_path: Path) -> None:
-    with Place(0, 2, tmp_path).present():
-        with Place(1, 2, tmp_path).present():
+    with Rank(0, 2, tmp_path).present():
+        with Rank(1, 2, tmp_path).present():
             pass
         assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_was_not_launched_is_the_only_one() -> None:
-    assert this_place(environment={}) == Place(0, 1)
-    assert this_place(environment={"RANK": "1", "WORLD_SIZE": "2"}) == Place(1, 2)
+    assert this_rank(environment={}) == Rank(0, 1)
+    assert this_rank(environment={"RANK": "1", "WORLD_SIZE": "2"}) == Rank(1, 2)
 
 
 @pytest.mark.parametrize("said", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x"}, {"WORLD_SIZE": "-1"}])
 def test_a_place_that_is_none_is_refused(said: dict[str, str]) -> None:
     with pytest.raises(BadOption, match="WORLD_SIZE"):
-        this_place(environment=said)
+        this_rank(environment=said)

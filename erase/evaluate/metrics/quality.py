@@ -30,7 +30,7 @@ Vectors = Mapping[Key, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Eyes:
+class ClipEncoder:
     """The CLIP by which quality is measured, and the images that it looks at; it sees nothing without a scorer."""
 
     towers: ClipFolder | None
@@ -46,17 +46,17 @@ class Eyes:
         return dict(zip(readable, self.towers.pictures(list(readable.values())), strict=True))
 
 
-def eyes_of(protocol: Protocol, cases: Sequence[Case], given: Given) -> Eyes:
+def clip_encoder_of(protocol: Protocol, cases: Sequence[Case], given: Given) -> ClipEncoder:
     """Those that a protocol's scorers need, for what must stay; raises ScoreFailed without a CLIP."""
     asked = [name for name in protocol.form.scorers if name != "lpips"]
     if not asked:
-        return Eyes(None)
+        return ClipEncoder(None)
     towers = ClipFolder(given.path("clip", purpose=f"the scorer {asked[0]}"))
-    return Eyes(towers, frozenset(row_key(case.row) for case in cases if case.role == "kept"))
+    return ClipEncoder(towers, frozenset(row_key(case.row) for case in cases if case.role == "kept"))
 
 
 def clip_scores(
-    protocol: Protocol, cases: Sequence[Case], eyes: Eyes, *, before: Vectors, after: Vectors
+    protocol: Protocol, cases: Sequence[Case], eyes: ClipEncoder, *, before: Vectors, after: Vectors
 ) -> dict[int, tuple[float, float]]:
     """100 times the cosine of image and caption before and after, for each kept case by its number, if it is scored.
 
@@ -75,7 +75,7 @@ def clip_scores(
     return {number: (score(before, case), score(after, case)) for number, case in kept.items()}
 
 
-def set_distances(protocol: Protocol, eyes: Eyes, *, before: Vectors, after: Vectors) -> tuple[Total, ...]:
+def set_distances(protocol: Protocol, eyes: ClipEncoder, *, before: Vectors, after: Vectors) -> tuple[Total, ...]:
     """CMMD and KID of the kept images after the edit to those before it, by the CLIP given, if the protocol asks.
 
     Raises ScoreFailed if an image is missing: a distance has no worst case to count it as.

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate.images import GROUPS, SIDES, Shot
-from erase.evaluate.judge_cache import Readings
+from erase.evaluate.images import GROUPS, SIDES, ScoredImage
+from erase.evaluate.judge_cache import JudgeCache
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.metrics.figure import Direction, Measured, mean
 from erase.task import Task
@@ -26,11 +26,11 @@ class Clip:
     """Mean CLIP score by group and side."""
 
     judge: ImageJudge
-    readings: Readings = field(default_factory=Readings)
+    readings: JudgeCache = field(default_factory=JudgeCache)
 
     reads: ClassVar = ("clip",)
 
-    def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+    def __call__(self, task: Task, shots: Sequence[ScoredImage], pixels: Mapping[str, Tensor]) -> Measured:
         network = self.judge.clip
         images = self.readings.vectors(network, pixels)
         texts = self.readings.towers(network).texts([shot.row.prompt for shot in shots], cut=True)

@@ -14,8 +14,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from erase.config.prompts import Row
-from erase.evaluate.images import SIDES, Shot, target_of
-from erase.evaluate.judge_cache import Readings
+from erase.evaluate.images import SIDES, ScoredImage, target_of
+from erase.evaluate.judge_cache import JudgeCache
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.metrics.figure import Measured, rate
 from erase.evaluate.networks.clip import ClipTowers
@@ -29,11 +29,11 @@ class ClipAccuracy:
     """Share of erased images nearer to the target than to its anchor."""
 
     judge: ImageJudge
-    readings: Readings = field(default_factory=Readings)
+    readings: JudgeCache = field(default_factory=JudgeCache)
 
     reads: ClassVar = ("clip",)
 
-    def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+    def __call__(self, task: Task, shots: Sequence[ScoredImage], pixels: Mapping[str, Tensor]) -> Measured:
         erased = [shot for shot in shots if shot.group == "erased"]
         network = self.judge.clip
         is_cut = self.readings.towers(network).is_cut

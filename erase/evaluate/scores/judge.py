@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from erase.evaluate.images import GROUPS, SIDES, Shot, target_of
-from erase.evaluate.judge_cache import Readings
+from erase.evaluate.images import GROUPS, SIDES, ScoredImage, target_of
+from erase.evaluate.judge_cache import JudgeCache
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.metrics.figure import Direction, Figure, Measured, rate
 from erase.task import Task, same
@@ -31,11 +31,11 @@ class Judge:
     """Accuracies of a judge's style and object classifiers, and UA, IRA, CRA."""
 
     judge: ImageJudge
-    readings: Readings = field(default_factory=Readings)
+    readings: JudgeCache = field(default_factory=JudgeCache)
 
     reads: ClassVar = ("style", "object")
 
-    def __call__(self, task: Task, shots: Sequence[Shot], pixels: Mapping[str, Tensor]) -> Measured:
+    def __call__(self, task: Task, shots: Sequence[ScoredImage], pixels: Mapping[str, Tensor]) -> Measured:
         self.judge.check_labels([shot.row for shot in shots])
         domains = self.judge.domains
         labels = {domain: self.judge.see(self.readings, domain, pixels) for domain in domains}
@@ -47,10 +47,10 @@ class Judge:
 
 def classify(folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
     """The label that a classifier gives each image; raises ScoreFailed if the classifier cannot be loaded."""
-    return Readings().labels(folder, pixels)
+    return JudgeCache().labels(folder, pixels)
 
 
-def canvas(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure]:
+def canvas(task: Task, shots: Sequence[ScoredImage], verdicts: Verdicts) -> list[Figure]:
     """UA, IRA and CRA of both sides."""
     other = "object" if task.domain == "style" else "style"
     figures = []
@@ -71,7 +71,7 @@ def seen_domains(verdicts: Verdicts) -> list[str]:
     return [domain for domain in DOMAINS if any(domain in seen for seen in verdicts.values())]
 
 
-def unlearned(task: Task, erased: Sequence[Shot], verdicts: Verdicts) -> Figure | None:
+def unlearned(task: Task, erased: Sequence[ScoredImage], verdicts: Verdicts) -> Figure | None:
     """UA: the share of the targets' images in which the judge sees none of the targets."""
     if not erased:
         return None
@@ -81,7 +81,7 @@ def unlearned(task: Task, erased: Sequence[Shot], verdicts: Verdicts) -> Figure 
     return rate(gone, named, name="ua", group="erased", side=side, direction="higher", version=VERSION)
 
 
-def accuracies(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Figure]:
+def accuracies(task: Task, shots: Sequence[ScoredImage], verdicts: Verdicts) -> list[Figure]:
     """Accuracy in either domain, by group and side, of the images whose prompt names that domain."""
     figures = []
     for domain in seen_domains(verdicts):
@@ -98,7 +98,7 @@ def accuracies(task: Task, shots: Sequence[Shot], verdicts: Verdicts) -> list[Fi
 
 
 def accuracy(
-    name: str, shots: Sequence[Shot], verdicts: Verdicts, *, domain: str, direction: Direction = "higher"
+    name: str, shots: Sequence[ScoredImage], verdicts: Verdicts, *, domain: str, direction: Direction = "higher"
 ) -> Figure | None:
     """The share of images that show what their prompt names in a domain; None of no images.
 
@@ -118,6 +118,6 @@ def accuracy(
     return rate(items, concepts, name=name, group=group, side=shots[0].side, direction=direction, version=VERSION)
 
 
-def seen(verdicts: Verdicts, shot: Shot, domain: str) -> str:
+def seen(verdicts: Verdicts, shot: ScoredImage, domain: str) -> str:
     """What the judge saw in an image, or nothing at all if there was no image."""
     return verdicts.get(shot.id, {}).get(domain, "")

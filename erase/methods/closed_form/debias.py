@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods.closed_form.maps import spaces_of
 from erase.methods.closed_form.states import Pairs, Tokens, prompt_pairs
@@ -60,7 +60,9 @@ class Wanted:
             )
 
 
-def debias(model: Model, task: Task, wanted: Wanted, *, tokens: Tokens, solve: Solver, look: Look, work: Work) -> Edit:
+def debias(
+    model: Model, task: Task, wanted: Wanted, *, tokens: Tokens, solve: Solver, look: Look, work: RunContext
+) -> Edit:
     """The edit whose images came nearest to the shares, which its record tells, before and after.
 
     `solve` makes an edit of pairs of states, `look` tells the shares of the attributes in images of prompts.

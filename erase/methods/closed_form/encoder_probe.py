@@ -16,7 +16,7 @@ from erase.models import Model
 from erase.models.model import canonical
 
 
-class Tower:
+class EncoderProbe:
     """The text encoder of a model and its layer's `mlp.fc2`; nothing of it is changed or trained."""
 
     def __init__(self, model: Model, encoder: Any, layer: int) -> None:
@@ -25,7 +25,7 @@ class Tower:
         self._name, self._module = found[0], encoder.get_submodule(found[0])
 
     @classmethod
-    def of(cls, model: Model, layer: int) -> Tower:
+    def of(cls, model: Model, layer: int) -> EncoderProbe:
         """The tower of a model with one CLIP text encoder; `layer` -1 is three quarters of the way up.
 
         Raises CannotEdit for a model with others, BadOption for a layer that it lacks or its last.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from erase.errors import BadWeights, ModelMismatch, PickleRefused
 from erase.files import content_hash, write_atomically
-from erase.methods.closed_form.encoder_probe import Tower
+from erase.methods.closed_form.encoder_probe import EncoderProbe
 from erase.methods.closed_form.maps import spaces_of
 from erase.methods.closed_form.ridge import gram
 from erase.methods.closed_form.states import AT_ONCE, all_grams, last_states
@@ -97,11 +97,11 @@ def build_prior(model: Model, captions: Sequence[str], *, layer: int | None = No
         raise BadWeights("there is no caption to build a prior from; give a file with at least one.")
     total, tokens = all_grams(model, unique)
     source = Source(encoder_fingerprint(model), content_hash(unique), len(unique), tokens)
-    inner = {} if layer is None else _inner_moment(Tower.of(model, layer), unique)
+    inner = {} if layer is None else _inner_moment(EncoderProbe.of(model, layer), unique)
     return Prior(total["tokens"], source, total.get("pooled"), inner)
 
 
-def _inner_moment(tower: Tower, captions: Sequence[str]) -> dict[str, Tensor]:
+def _inner_moment(tower: EncoderProbe, captions: Sequence[str]) -> dict[str, Tensor]:
     total, count = gram(tower.inputs(captions[:1])[:0]), 0
     for begin in range(0, len(captions), AT_ONCE):
         seen = tower.inputs(captions[begin : begin + AT_ONCE])

@@ -16,7 +16,7 @@ from erase.methods.closed_form.align import align
 from erase.methods.closed_form.maps import spaces_of, width_of
 from erase.methods.closed_form.ridge import gram
 from erase.models import Model, Reads
-from erase.models.encoding import Stretch
+from erase.models.encoding import TokenSequence
 from erase.task import Target
 
 Tokens = Literal["last", "aligned", "all", "whole", "context"]
@@ -93,7 +93,7 @@ def fits(model: Model, *prompts: str) -> bool:
     return all(model.count_tokens(prompt) <= model.max_tokens for prompt in prompts)
 
 
-def match(part: Stretch, old: int, new: int, *, tokens: Tokens) -> Positions:
+def match(part: TokenSequence, old: int, new: int, *, tokens: Tokens) -> Positions:
     """Positions of the old states that are edited and of the new states they become, [pairs] each."""
     if tokens in ("whole", "context"):
         return counterparts(part, old, new, shared=tokens == "context")
@@ -106,7 +106,7 @@ def match(part: Stretch, old: int, new: int, *, tokens: Tokens) -> Positions:
     return positions, (positions + offset).clamp(0, length - 1)
 
 
-def counterparts(part: Stretch, old: int, new: int, *, shared: bool) -> Positions:
+def counterparts(part: TokenSequence, old: int, new: int, *, shared: bool) -> Positions:
     """Positions of all old states, or of those whose tokens both texts share, and of their counterparts."""
     ids = [part.ids[row, : int(part.lengths[row])].tolist() for row in (old, new)]
     aligned = align(*ids, length=part.ids.shape[1])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from erase.edit import LowRank
 from erase.methods.training.adapters import Adapter
 from erase.models import Model
-from erase.sampling.guides import Ask, Free, Guided, Hook, Prompted, hooked, layer_of
+from erase.sampling.guides import CFG, Ask, GuidedBatch, Hook, PromptBatch, hooked, layer_of
 
 
 @dataclass
@@ -58,7 +58,7 @@ class GatedMembranes:
         """The pipeline with the additions, until the block ends."""
         return hooked(hook for one in self.sets for hook in one.hooks(pipe))
 
-    def begin(self, pipe: Any, batch: Prompted) -> Guided:
+    def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
         prompts = dict.fromkeys(batch.prompts)
         opened = [{prompt: openness(self.model, prompt, one.words) for prompt in prompts} for one in self.sets]
         rows = batch.prompts if batch.guidance <= 1 else batch.prompts * 2
@@ -71,13 +71,13 @@ class GatedBatch:
     """The sampling of one batch under its rows' shares, one tensor [rows] for each gate."""
 
     gated: GatedMembranes
-    batch: Prompted
+    batch: PromptBatch
     shares: tuple[Tensor, ...]
 
     def predict(self, ask: Ask, step: int) -> Tensor:
         for one, shares in zip(self.gated.sets, self.shares, strict=True):
             one.shares = shares
-        return Free(self.batch).predict(ask, step)
+        return CFG(self.batch).predict(ask, step)
 
 
 def openness(model: Model, prompt: str, words: Sequence[str]) -> float:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.errors import BadOption
 from erase.files import content_hash, write_atomically
 from erase.methods.training.denoiser import Denoiser, Sampling
@@ -125,9 +125,11 @@ def identity(plan: Plan, denoiser: Denoiser, given: Mapping[str, Condition]) -> 
     return content_hash([weights, states, pooled, denoiser.shape, asdict(plan), schedule])[:32]
 
 
-def sample_bank(denoiser: Denoiser, plan: Plan, given: Mapping[str, Condition], *, work: Work | None = None) -> Bank:
+def sample_bank(
+    denoiser: Denoiser, plan: Plan, given: Mapping[str, Condition], *, work: RunContext | None = None
+) -> Bank:
     """The bank of a plan, from `work.banks` as far as it is there; `given` holds every text's condition."""
-    work = work or Work()
+    work = work or RunContext()
     folder = work.banks / f"bank-{identity(plan, denoiser, given)}" if work.banks else None
     total, parts = len(plan.trajectories), []
     work.report("bank", 0, total, unit="trajectories")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from erase.errors import BadModel
 from erase.methods.training.distributed import Machine
-from erase.methods.training.parameterization import SPACES, Level, Space, prediction_of
+from erase.methods.training.parameterization import SPACES, NoiseLevel, Space, prediction_of
 from erase.models import Condition, Model
 from erase.models.storage.weights import content_digest
 
@@ -143,13 +143,13 @@ class Denoiser:
         """How many noise levels the model was trained on."""
         return int(self.scheduler.config.num_train_timesteps)
 
-    def level(self, times: Tensor) -> Level:
+    def level(self, times: Tensor) -> NoiseLevel:
         """The noise levels of times [samples], to broadcast over latents."""
         if self.space == "flow":
             sigma = (times.float() / self.times).view(-1, 1, 1, 1)
-            return Level(1 - sigma, sigma)
+            return NoiseLevel(1 - sigma, sigma)
         kept = self.scheduler.alphas_cumprod[times.long()].view(-1, 1, 1, 1)
-        return Level(kept.sqrt(), (1 - kept).sqrt())
+        return NoiseLevel(kept.sqrt(), (1 - kept).sqrt())
 
     def truth(self, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """What the network would predict at these times if it knew the clean latent and the noise."""

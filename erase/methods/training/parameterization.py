@@ -22,7 +22,7 @@ SPACES: tuple[Space, ...] = get_args(Space)
 
 
 @dataclass(frozen=True)
-class Level:
+class NoiseLevel:
     """How much of a noisy latent is clean (`alpha`) and how much noise (`sigma`); they broadcast over latents."""
 
     alpha: Tensor
@@ -33,7 +33,7 @@ class Level:
         return self.alpha * clean + self.sigma * noise
 
 
-def prediction_of(space: Space, clean: Tensor, noise: Tensor, *, level: Level) -> Tensor:
+def prediction_of(space: Space, clean: Tensor, noise: Tensor, *, level: NoiseLevel) -> Tensor:
     """What a network that knew both would predict."""
     if space == "epsilon":
         return noise
@@ -42,7 +42,7 @@ def prediction_of(space: Space, clean: Tensor, noise: Tensor, *, level: Level) -
     return noise - clean
 
 
-def split(space: Space, prediction: Tensor, noisy: Tensor, *, level: Level) -> tuple[Tensor, Tensor]:
+def split(space: Space, prediction: Tensor, noisy: Tensor, *, level: NoiseLevel) -> tuple[Tensor, Tensor]:
     """The clean latent and the noise that a prediction says a noisy latent is made of."""
     alpha, sigma = level.alpha, level.sigma
     if space == "epsilon":
@@ -54,7 +54,7 @@ def split(space: Space, prediction: Tensor, noisy: Tensor, *, level: Level) -> t
     return (noisy - sigma * prediction) / total, (noisy + alpha * prediction) / total
 
 
-def convert(prediction: Tensor, noisy: Tensor, *, level: Level, source: Space, target: Space) -> Tensor:
+def convert(prediction: Tensor, noisy: Tensor, *, level: NoiseLevel, source: Space, target: Space) -> Tensor:
     """The same prediction in another space."""
     clean, noise = split(source, prediction, noisy, level=level)
     return prediction_of(target, clean, noise, level=level)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit, EditInfo, LowRank, describe
 from erase.effect import Effect
 from erase.errors import TrainingFailed
@@ -41,7 +41,7 @@ class Session:
     options: Trained
     model: Model
     task: Task
-    work: Work
+    work: RunContext
     info: EditInfo
     denoiser: Denoiser
     started: float = field(default_factory=time.monotonic)
@@ -51,7 +51,9 @@ class Session:
     _ids: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
-    def start(options: Trained, model: Model, task: Task, *, work: Work | None, text_encoder: bool = False) -> Session:
+    def start(
+        options: Trained, model: Model, task: Task, *, work: RunContext | None, text_encoder: bool = False
+    ) -> Session:
         """A session; what the model or the task has against it is raised before the network is loaded."""
         info = describe(options, model, task)
         model.check_prompts([text for pair in prompt_pairs(task.targets) for text in pair])
@@ -59,7 +61,7 @@ class Session:
         denoiser = Denoiser.of(model, text_encoder=text_encoder, size=options.size, **settings)  # type: ignore[arg-type]
         if options.gradient_checkpointing or options.offload:
             denoiser.network.enable_gradient_checkpointing()
-        return Session(options, model, task, work or Work(), info, denoiser)
+        return Session(options, model, task, work or RunContext(), info, denoiser)
 
     def given(self, texts: Sequence[str]) -> Condition:
         """The texts' conditions, one in front of the other; each distinct text is encoded once."""
@@ -122,7 +124,7 @@ class Session:
         """
         self._encode(plan.texts)
         given = {text: self._given[text] for text in plan.texts}
-        bank = sample_bank(self.denoiser, plan, given, work=self.work if kept else Work(report=self.work.report))
+        bank = sample_bank(self.denoiser, plan, given, work=self.work if kept else RunContext(report=self.work.report))
         if self._sampled is None:
             self._sampled = bank
             self._frozen = self._looked(bank)

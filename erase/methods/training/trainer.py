@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from erase import registry
-from erase.context import Work
+from erase.context import RunContext
 from erase.errors import BadOption, TrainingFailed
 from erase.files import content_hash, write_atomically
 from erase.methods.closed_form.phrasings import Phrasings
@@ -101,7 +101,7 @@ class Trainer:
     options: Trained
     parameters: Mapping[str, Tensor]
     identity: str
-    work: Work
+    work: RunContext
     state: Mapping[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     machine: Machine = field(default_factory=Machine.here)

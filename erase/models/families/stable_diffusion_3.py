@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from erase.models.encoding import Condition, Encoding, Stretch
+from erase.models.encoding import Condition, Encoding, TokenSequence
 from erase.models.families._joint import JointModel
 from erase.models.text import Text, TextEncoder
 
@@ -46,5 +46,5 @@ class StableDiffusion3(JointModel):
         third, _ = encoders[2].run(prompts)
         clip = torch.cat([first.states, second.states], dim=-1)
         states = torch.nn.functional.pad(clip, (0, third.states.shape[-1] - clip.shape[-1]))
-        parts = (Stretch(states, first.ids, first.lengths), third)
+        parts = (TokenSequence(states, first.ids, first.lengths), third)
         return Encoding(parts, torch.cat([pooled, pooled_2], dim=-1))

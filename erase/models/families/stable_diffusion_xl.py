@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from erase.models.encoding import Condition, Encoding, Stretch
+from erase.models.encoding import Condition, Encoding, TokenSequence
 from erase.models.families._unet import UNetModel
 from erase.models.sites import Pattern, Site, pattern
 from erase.models.text import Text, TextEncoder
@@ -50,7 +50,7 @@ class StableDiffusionXL(UNetModel):
         second, pooled = encoders[1].run(prompts)
         # Both spell a prompt alike; they pad it with different tokens.
         states = torch.cat([first.states, second.states], dim=-1)
-        return Encoding((Stretch(states, first.ids, first.lengths),), pooled)
+        return Encoding((TokenSequence(states, first.ids, first.lengths),), pooled)
 
     @classmethod
     def unconditional(cls, pipe: Any, encoders: Sequence[TextEncoder]) -> Condition:

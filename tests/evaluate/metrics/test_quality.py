@@ -17,7 +17,7 @@ from erase.errors import ScoreFailed
 from erase.evaluate.aggregate import Total
 from erase.evaluate.detect import Given, Key
 from erase.evaluate.metrics.distances import cmmd
-from erase.evaluate.metrics.quality import Vectors, clip_scores, eyes_of, set_distances
+from erase.evaluate.metrics.quality import Vectors, clip_encoder_of, clip_scores, set_distances
 from erase.evaluate.protocol import Case, Protocol, load_protocol
 
 CAPTIONS = ("a cat", "a dog", "a car")
@@ -61,7 +61,7 @@ Sides = dict[str, dict[Key, Path]]
 
 def seen(asked: Protocol, cases: list[Case], images: Sides, judge: Path | None) -> tuple[Any, dict[str, Vectors]]:
     """Who looks, and the vectors of both sides, looked at in two batches."""
-    eyes = eyes_of(asked, cases, Given(judge=judge))
+    eyes = clip_encoder_of(asked, cases, Given(judge=judge))
     shown = {side: list(paths.items()) for side, paths in images.items()}
     return eyes, {side: {**eyes.vectors(pairs[:2]), **eyes.vectors(pairs[2:])} for side, pairs in shown.items()}
 
@@ -130,4 +130,4 @@ def test_what_is_not_asked_for_is_not_scored(
 
 def test_without_a_clip_it_is_said_what_to_give(tmp_path: Path, cases: list[Case]) -> None:
     with pytest.raises(ScoreFailed, match="give it as clip=PATH"):
-        eyes_of(protocol(tmp_path, "clip"), cases, Given())
+        clip_encoder_of(protocol(tmp_path, "clip"), cases, Given())

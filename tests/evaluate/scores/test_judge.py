@@ -15,7 +15,7 @@ from transformers import AutoModelForImageClassification
 
 from erase.config.prompts import Row
 from erase.errors import ScoreFailed
-from erase.evaluate.images import Shot, group_of
+from erase.evaluate.images import ScoredImage, group_of
 from erase.evaluate.judges import ImageJudge
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.scores.judge import Judge, Verdicts, accuracies, canvas, classify
@@ -27,13 +27,13 @@ STYLE_TASK = Task((Target("noto", "style", anchor="blob"),))
 WORDS = {"style": STYLES, "object": OBJECTS}
 
 
-def square(task: Task) -> list[Shot]:
+def square(task: Task) -> list[ScoredImage]:
     """After-shots of every style and object with two seeds."""
     rows = [Row("", seed, {"style": s, "object": o}) for s in STYLES for o in OBJECTS for seed in (0, 1)]
-    return [Shot(str(number), row, "after", group_of(row, task), Path()) for number, row in enumerate(rows)]
+    return [ScoredImage(str(number), row, "after", group_of(row, task), Path()) for number, row in enumerate(rows)]
 
 
-def guesses(shots: Sequence[Shot], *, seed: int = 0) -> dict[str, dict[str, str]]:
+def guesses(shots: Sequence[ScoredImage], *, seed: int = 0) -> dict[str, dict[str, str]]:
     """Verdicts that are right three times in four."""
     rng = random.Random(seed)
     return {
@@ -49,7 +49,7 @@ def find(figures: Sequence[Figure], name: str, *, group: str | None = None) -> F
     return figure
 
 
-def share(shots: Sequence[Shot], verdicts: Verdicts, *, domain: str, word: str) -> float:
+def share(shots: Sequence[ScoredImage], verdicts: Verdicts, *, domain: str, word: str) -> float:
     """acc(X, Y) of UnlearnCanvas: the share of Y's images that are classified as Y."""
     named = [one for one in shots if one.row.labels[domain] == word]
     return sum(verdicts[one.id][domain] == word for one in named) / len(named)

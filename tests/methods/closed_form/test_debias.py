@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption, ScoreFailed
 from erase.evaluate.label_samples import Observer
@@ -64,7 +64,7 @@ class Seen:
 
 def debiased(model: Model, seen: Seen, **options: Any) -> Edit:
     method = UCE(mode="debias", attributes=ATTRIBUTES, tokens="last", protect="none", **options)
-    return method(model, TASK, work=Work(observe=seen))
+    return method(model, TASK, work=RunContext(observe=seen))
 
 
 def test_each_round_is_the_papers_update_with_all_differences_so_far(model: Model) -> None:
@@ -110,7 +110,7 @@ def test_it_ends_when_the_ratios_are_reached(model: Model) -> None:
 def test_padding_takes_the_attributes_padding(model: Model, tokens: str) -> None:
     seen = Seen([[1.0, 0.0]] * 2, [[0.5, 0.5]] * 2)
     method = UCE(mode="debias", attributes=ATTRIBUTES, tokens=tokens, protect="none", preserve_scale=0.0, lamb=1e-6)  # type: ignore[arg-type]
-    matrix = method(model, Task(TASK.targets), work=Work(observe=seen)).text_maps[0].matrix()
+    matrix = method(model, Task(TASK.targets), work=RunContext(observe=seen)).text_maps[0].matrix()
     cat, noto, blob = model.encode(["a cat", "noto", "blob"]).states.double()
     for place in (2, 3, 9):  # the word, its end, and padding; the attributes' words stand one before
         wanted = cat[place] - 0.5 * (noto[place - 1] - blob[place - 1])
@@ -177,7 +177,7 @@ def test_all_rounds_look_through_one_pipeline_and_one_clip(
         tolerance=0.0,
         clip_template="{} style",
     )
-    edit = method(opened, TASK, work=Work(observe=Observer(opened)))
+    edit = method(opened, TASK, work=RunContext(observe=Observer(opened)))
     assert edit.info.record["rounds"] == 3
     assert loaded == {"pipelines": 1, "clips": 1}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.effect import LEAST, MOST, Effect
 from erase.methods.closed_form.effect import effect_of
@@ -112,8 +112,8 @@ def test_it_is_told_in_the_words_of_both(model: Model) -> None:
 
 
 def test_it_goes_with_the_strength(model: Model) -> None:
-    half = make_edit(UCE(), model, TASK, work=Work(), strength=-0.5)
-    whole = make_edit(UCE(), model, TASK, work=Work())
+    half = make_edit(UCE(), model, TASK, work=RunContext(), strength=-0.5)
+    whole = make_edit(UCE(), model, TASK, work=RunContext())
     assert whole.info.effect is not None
     assert half.info.effect == whole.scaled(0.5).info.effect
     assert half.info.effect == effect_of(half, model, TASK)
@@ -122,10 +122,10 @@ def test_it_goes_with_the_strength(model: Model) -> None:
 
 
 def test_a_training_keeps_what_it_has_seen(model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    made = make_edit(ESD(**FEW), model, TASK, work=Work())
+    made = make_edit(ESD(**FEW), model, TASK, work=RunContext())
     assert made.info.effect is not None
     assert made.info.effect.seen == "predictions"
-    weak = make_edit(ESD(**FEW), model, TASK, work=Work(), strength=0.0)
+    weak = make_edit(ESD(**FEW), model, TASK, work=RunContext(), strength=0.0)
     assert weak.info.effect == Effect("predictions", 0.0, 0.0)
     assert "esd has changed next to nothing" in caplog.text
 
@@ -175,7 +175,7 @@ def test_a_run_of_such_an_edit_ends_with_3_without_any_bounds(capsys: Capture, n
 
 def test_an_edit_that_moves_what_must_stay_is_harm(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     free = UCE(preserve_scale=0.0, lamb=1e-4, protect="none", erase_scale=10.0)
-    made = make_edit(free, model, TASK, work=Work(), strength=3.0)
+    made = make_edit(free, model, TASK, work=RunContext(), strength=3.0)
     assert made.info.effect is not None
     assert "harmed" in [one.kind for one in made.info.effect.problems]
     assert "uce has harmed what must stay: outputs for what must stay have moved by" in caplog.text

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from erase.errors import BadWeights, ModelMismatch, PickleRefused
-from erase.methods.closed_form.encoder_probe import Tower
+from erase.methods.closed_form.encoder_probe import EncoderProbe
 from erase.methods.closed_form.prior import build_prior, held, load_prior
 from erase.models import Model, open_model
 from tests.tiny import tiny_stable_diffusion
@@ -44,7 +44,7 @@ def test_what_a_layer_reads_is_counted_if_asked_and_kept_in_the_file(model: Mode
     again, (name,) = load_prior(file, model), prior.inner
     assert name == "encoder.layers.0.mlp.fc2.weight"
     assert torch.equal(again.read_by(name), prior.inner[name])
-    rows = Tower.of(model, 0).inputs(captions)
+    rows = EncoderProbe.of(model, 0).inputs(captions)
     torch.testing.assert_close(prior.inner[name], rows.T @ rows / len(rows))
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, PNDMScheduler
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.errors import BadOption
 from erase.methods.training.bank import Bank, Plan, Trajectory, sample_bank
 from erase.methods.training.denoiser import Denoiser
@@ -31,7 +31,7 @@ def given(model: Model, plan: Plan) -> dict[str, Condition]:
 def sampled(model: Model, plan: Plan, **work: Path) -> tuple[Bank, int]:
     """A bank and how many evaluations it took."""
     denoiser = Denoiser.of(model)
-    return sample_bank(denoiser, plan, given(model, plan), work=Work(**work)), denoiser.evaluations
+    return sample_bank(denoiser, plan, given(model, plan), work=RunContext(**work)), denoiser.evaluations
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ def test_another_plan_or_another_network_has_a_bank_of_its_own(model: Model, tmp
     assert sampled(model, replace(PLAN, guidance=2.0), banks=tmp_path)[1] > 0
     denoiser = Denoiser.of(model)
     denoiser.network.conv_out.bias.data += 1  # no weight that the prompt reaches
-    sample_bank(denoiser, PLAN, given(model, PLAN), work=Work(banks=tmp_path))
+    sample_bank(denoiser, PLAN, given(model, PLAN), work=RunContext(banks=tmp_path))
     assert denoiser.evaluations > 0
     assert len(list(tmp_path.iterdir())) == 3
 

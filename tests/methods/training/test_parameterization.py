@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from erase.methods.training.parameterization import SPACES, Level, Space, convert, prediction_of, split
+from erase.methods.training.parameterization import SPACES, NoiseLevel, Space, convert, prediction_of, split
 
 ANGLE = 0.7
 
@@ -17,11 +17,11 @@ def latents(seed: int) -> Tensor:
     return torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def level_of(space: Space) -> Level:
+def level_of(space: Space) -> NoiseLevel:
     """A level on the curve that the space's models are trained on."""
     alpha = math.cos(ANGLE)
     sigma = 1 - alpha if space == "flow" else math.sin(ANGLE)
-    return Level(torch.tensor(alpha, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64))
+    return NoiseLevel(torch.tensor(alpha, dtype=torch.float64), torch.tensor(sigma, dtype=torch.float64))
 
 
 def test_each_space_is_what_its_paper_says() -> None:

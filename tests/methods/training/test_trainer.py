@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from erase.context import Work
+from erase.context import RunContext
 from erase.errors import BadOption, TrainingFailed
 from erase.methods.training.trainer import Trained, Trainer, draws
 
@@ -22,9 +22,9 @@ class Some(Trained):
     """A method's options."""
 
 
-def trainer(options: Trained, *, work: Work | None = None, identity: str = "one", state: Any = None) -> Trainer:
+def trainer(options: Trained, *, work: RunContext | None = None, identity: str = "one", state: Any = None) -> Trainer:
     weight = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
-    return Trainer(options, {"weight": weight}, identity, work or Work(), state=state or {})
+    return Trainer(options, {"weight": weight}, identity, work or RunContext(), state=state or {})
 
 
 def noisy_square(made: Trainer, *, until: int | None = None) -> Any:
@@ -68,13 +68,13 @@ def test_going_on_after_a_kill_gives_the_weights_of_an_uninterrupted_run(tmp_pat
 
     whole = trainer(options, state={"average": torch.zeros(3)})
     losses = whole.run(noisy_square(whole), after=follow(whole))
-    killed = trainer(options, work=Work(tmp_path, seconds=0.0), state=average)
+    killed = trainer(options, work=RunContext(tmp_path, seconds=0.0), state=average)
     with pytest.raises(KeyboardInterrupt):
         killed.run(noisy_square(killed, until=stop), after=follow(killed))
     steps: list[int] = []
     again = trainer(
         options,
-        work=Work(tmp_path, report=lambda text, done, total, **words: steps.append(done)),
+        work=RunContext(tmp_path, report=lambda text, done, total, **words: steps.append(done)),
         state={"average": torch.zeros(3)},
     )
     assert again.run(noisy_square(again), after=follow(again)) == losses
@@ -85,9 +85,9 @@ def test_going_on_after_a_kill_gives_the_weights_of_an_uninterrupted_run(tmp_pat
 
 def test_another_trainings_checkpoint_is_not_taken_up(tmp_path: Path) -> None:
     options = Some(steps=3, learning_rate=0.1)
-    one = trainer(options, work=Work(tmp_path, seconds=0.0))
+    one = trainer(options, work=RunContext(tmp_path, seconds=0.0))
     one.run(noisy_square(one))
-    other = trainer(options, work=Work(tmp_path), identity="other")
+    other = trainer(options, work=RunContext(tmp_path), identity="other")
     fresh = trainer(options)
     assert other.run(noisy_square(other)) == fresh.run(noisy_square(fresh))
     assert torch.equal(other.parameters["weight"], fresh.parameters["weight"])
@@ -96,12 +96,12 @@ def test_another_trainings_checkpoint_is_not_taken_up(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_not_taken_up(tmp_path: Path) -> None:
     options = Some(steps=3, learning_rate=0.1)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half")
-    made, fresh = trainer(options, work=Work(tmp_path)), trainer(options)
+    made, fresh = trainer(options, work=RunContext(tmp_path)), trainer(options)
     assert made.run(noisy_square(made)) == fresh.run(noisy_square(fresh))
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_in_words(tmp_path: Path) -> None:
-    made = trainer(Some(steps=5, learning_rate=0.1), work=Work(tmp_path))
+    made = trainer(Some(steps=5, learning_rate=0.1), work=RunContext(tmp_path))
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         return made.parameters["weight"].sum() * (float("nan") if step == 2 else 1.0)
@@ -129,7 +129,7 @@ def test_a_clipped_gradient_has_at_most_the_norm(monkeypatch: pytest.MonkeyPatch
 
 
 def test_it_leaves_its_losses_and_their_curve(tmp_path: Path) -> None:
-    made = trainer(Some(steps=5, learning_rate=0.1), work=Work(tmp_path))
+    made = trainer(Some(steps=5, learning_rate=0.1), work=RunContext(tmp_path))
     losses = made.run(noisy_square(made))
     assert json.loads((tmp_path / "losses.json").read_text(encoding="utf-8")) == list(losses)
     with Image.open(tmp_path / "loss.png") as image:
@@ -144,7 +144,7 @@ def test_draws_depend_on_seed_and_step() -> None:
 
 
 def test_clearing_removes_the_checkpoint_and_keeps_the_losses(tmp_path: Path) -> None:
-    work = Work(tmp_path, seconds=0.0)
+    work = RunContext(tmp_path, seconds=0.0)
     made = trainer(Some(steps=2, learning_rate=0.1), work=work)
     made.run(noisy_square(made))
     (tmp_path / ".checkpoint.safetensors.1.partial").touch()

@@ -11,7 +11,7 @@ from erase.report.comparison import Comparison
 from erase.report.comparison_page import write_comparison
 from erase.report.page import write_report
 from tests.browser import CHROMIUM, DRIVER, MISSING, Browser, chromium
-from tests.evaluate.report.made import erased, harsh, made
+from tests.report.made import erased, harsh, made
 
 pytestmark = [
     pytest.mark.slow,

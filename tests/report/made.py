@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from erase.config.prompts import Row
-from erase.evaluate.images import GROUPS, SIDES, Shot, group_of
+from erase.evaluate.images import GROUPS, SIDES, ScoredImage, group_of
 from erase.evaluate.metrics.figure import mean
 from erase.evaluate.score import Scores
 from erase.evaluate.scores.judge import accuracies, canvas
@@ -81,13 +81,15 @@ def made(
 
 def pair_of(folder: Path, row: Row, task: Task, *, number: int) -> Pair:
     shots = [
-        Shot(f"{side}{number}", row, side, group_of(row, task), noisy(folder / side / f"{side}{number}.png", seed=seed))
+        ScoredImage(
+            f"{side}{number}", row, side, group_of(row, task), noisy(folder / side / f"{side}{number}.png", seed=seed)
+        )
         for seed, side in enumerate(SIDES, start=2 * number)
     ]
     return Pair(shots[0], shots[1])
 
 
-def graded(shots: list[Shot]) -> list[Any]:
+def graded(shots: list[ScoredImage]) -> list[Any]:
     """A CLIP score of every group: 30, 29, ... before and a point less after."""
     figures = []
     for group in GROUPS:
