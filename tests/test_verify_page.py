@@ -11,7 +11,6 @@ import typer
 
 from erase import registry
 from erase.cli._app import app
-from erase.config.declared import known_declared
 from erase.evaluate.gate import Kind
 
 PAGE = (Path(__file__).parent.parent / "docs/verify.md").read_text(encoding="utf-8")
@@ -38,4 +37,4 @@ def test_it_tells_every_reason() -> None:
 
 def test_what_it_names_exists() -> None:
     assert set(re.findall(r"--protocol (\S+)", PAGE)) <= set(registry.known("protocols"))
-    assert set(re.findall(r"erase fetch (\S+)", PAGE)) <= set(known_declared())
+    assert set(re.findall(r"erase fetch (\S+)", PAGE)) <= set(registry.known("declared"))

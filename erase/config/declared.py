@@ -104,11 +104,6 @@ def load_declared(name: str, path: Path | None) -> DeclaredSet:
     )
 
 
-def known_declared() -> list[str]:
-    """The names of all declared sets."""
-    return registry.known("declared")
-
-
 def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:
     """The file's rows; raises BadPrompts if it is another file than the manifest describes."""
     text = documents.read_text(path, error=BadPrompts)

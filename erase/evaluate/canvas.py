@@ -9,17 +9,11 @@ style) out of IRA and CRA, other audits keep it in.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
-from erase.errors import ScoreFailed
-
 SEED_THEME = "Seed_Images"
-SEEDS = (188, 288, 588, 688, 888)
-_NAME = re.compile(r"(?P<theme>.+)_(?P<object>[^_]+)_seed_?(?P<seed>\d+)\.(jpg|jpeg|png)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,11 +47,6 @@ def canvas(answers: Iterable[Answer], targets: Sequence[str], *, domain: str, wi
     )
 
 
-def mean_of(models: Sequence[Canvas]) -> Canvas:
-    """What is reported: the mean over the models, one a forgotten concept."""
-    return Canvas(*(mean(getattr(one, name) for one in models) for name in ("ua", "ira", "cra")))
-
-
 def accuracies(answers: Iterable[Answer]) -> dict[str, float]:
     """Each concept's share of right answers."""
     grouped: dict[str, list[bool]] = {}
@@ -69,57 +58,3 @@ def accuracies(answers: Iterable[Answer]) -> dict[str, float]:
 def mean(values: Iterable[float]) -> float:
     listed = [value for value in values if not math.isnan(value)]
     return fmean(listed) if listed else math.nan
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An answer set as UnlearnCanvas lays it out, a file for each theme, object and seed; `missing` are named."""
-
-    files: Mapping[tuple[str, str, int], Path]
-    missing: tuple[str, ...]
-
-
-def read_layout(folder: Path, themes: Sequence[str], objects: Sequence[str], *, seeds: Sequence[int] = SEEDS) -> Layout:
-    """The files of a folder and of its folders one below, such as `Van_Gogh_Cats_seed_188.jpg` or `..._seed188.jpg`.
-
-    Raises ScoreFailed if no file of the set is there.
-    """
-    asked = [(theme, thing, seed) for theme in themes for thing in objects for seed in seeds]
-    found: dict[tuple[str, str, int], Path] = {}
-    for path in sorted([*folder.glob("*.*"), *folder.glob("*/*.*")]):
-        if match := _NAME.fullmatch(path.name):
-            found.setdefault((match["theme"], match["object"], int(match["seed"])), path)
-    files = {key: found[key] for key in asked if key in found}
-    if not files:
-        raise ScoreFailed(
-            f"{folder} holds none of the {len(asked)} images; expected names as Theme_Object_seed_188.jpg."
-        )
-    return Layout(
-        files,
-        tuple(f"{theme}_{thing}_seed_{seed}" for theme, thing, seed in asked if (theme, thing, seed) not in files),
-    )
-
-
-def answers_of(
-    layout: Layout,
-    themes: Sequence[str],
-    objects: Sequence[str],
-    *,
-    seeds: Sequence[int] = SEEDS,
-    classify: Callable[[Path], tuple[str, str]],
-    forgotten: Sequence[str],
-) -> list[Answer]:
-    """Both classifiers' answers to every image asked for, by the user's `classify` (path to theme and object).
-
-    A missing image counts against the edit: as still taken for what was forgotten, as not recognised elsewhere.
-    """
-    answers = []
-    for theme in themes:
-        for thing in objects:
-            for seed in seeds:
-                path = layout.files.get((theme, thing, seed))
-                seen = classify(path) if path else ("", "")
-                for domain, asked, found in (("style", theme, seen[0]), ("object", thing, seen[1])):
-                    right = found == asked if path else asked in forgotten
-                    answers.append(Answer(domain, asked, right, theme))
-    return answers

@@ -11,7 +11,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods.closed_form.phrasings import own
 from erase.methods.closed_form.prior import build_prior
-from erase.methods.closed_form.states import edited_pairs
+from erase.methods.closed_form.states import paired_states
 from erase.methods.mace import MACE, phrasings
 from erase.models import Model
 from erase.task import Target, Task
@@ -22,7 +22,7 @@ TASK = Task((TARGET,), keeps=("a dog in twemoji style",))
 
 
 def test_context_is_every_token_but_the_concepts_own(model: Model) -> None:
-    pairs = edited_pairs(model, [("a cat in noto style", "a cat in blob style")], "context")
+    pairs = paired_states(model, [("a cat in noto style", "a cat in blob style")], "context")["tokens"]
     old, new = model.encode(["a cat in noto style", "a cat in blob style"]).states
     around = [place for place in range(16) if place != 4]
     assert torch.equal(pairs.old, old[around])
@@ -36,7 +36,7 @@ def test_every_layer_is_the_papers_equation_with_a_prior(model: Model, tmp_path:
     method = MACE(phrasings="own", lamb=0.3, preserve_scale=0.0, **prior)
     edit = method(model, Task((TARGET,)))
     names = list(phrasings(TARGET, own(TARGET)))
-    pairs = edited_pairs(model, _all_prompts(model, names), "context")
+    pairs = paired_states(model, _all_prompts(model, names), "context")["tokens"]
     corpus = model.encode(captions).states.flatten(0, 1).double()
     for site in model.sites():
         weight = model.weight(site.name).double()

@@ -10,7 +10,7 @@ import torch
 
 from erase.errors import BadOption
 from erase.methods import uce
-from erase.methods.closed_form.states import Pairs, edited_pairs
+from erase.methods.closed_form.states import Pairs, paired_states
 from erase.methods.uce import removed
 from erase.models import Model
 from erase.run.options import method_with
@@ -152,7 +152,7 @@ def test_moderation_maps_to_the_empty_prompt_whatever_the_anchor(model: Model) -
 
 
 def test_aligned_tokens_end_where_the_anchors_prompt_does(model: Model) -> None:
-    pairs = edited_pairs(model, [("cat", "a small blob")], "aligned")
+    pairs = paired_states(model, [("cat", "a small blob")], "aligned")["tokens"]
     old, new = model.encode(["cat", "a small blob"]).states
     last = int(model.encode(["a small blob"]).lengths[0]) - 2
     assert torch.equal(pairs.old, old[1 : 16 - (last - 1)])

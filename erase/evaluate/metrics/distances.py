@@ -1,4 +1,4 @@
-"""Distances between two sets of images, of features that a local network gives: KID, CMMD, and FID where it means one.
+"""Distances between two sets of images, of features that a local network gives: KID and CMMD.
 
 All are computed in float64 and in blocks, so that memory grows with the block and not with the square of the set.
 """
@@ -16,7 +16,6 @@ from erase.evaluate.statistics.paired import Change
 Matrix = NDArray[np.float64]
 Kernel = Callable[[Matrix, Matrix], Matrix]
 
-FEWEST_FOR_FID = 5_000  # images a side: below, its bias outweighs what it measures
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 BLOCK = 1024  # rows
 
@@ -56,25 +55,6 @@ def cmmd(one: ArrayLike, other: ArrayLike) -> float:
 
     within = _total(left, left, gaussian) / len(left) ** 2 + _total(right, right, gaussian) / len(right) ** 2
     return CMMD_SCALE * (within - 2.0 * _total(left, right, gaussian) / (len(left) * len(right)))
-
-
-def fid(one: ArrayLike, other: ArrayLike) -> float:
-    """Frechet distance of the two sets' normal laws; raises ScoreFailed below 5,000 images a side.
-
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)); the trace of the root is that of (S1^(1/2) S2 S1^(1/2))^(1/2), which is
-    symmetric.
-    """
-    left, right = _features(one, other, fewest=1)
-    if min(len(left), len(right)) < FEWEST_FOR_FID:
-        raise ScoreFailed(
-            f"FID of {len(left)} and {len(right)} images means nothing; it takes {FEWEST_FOR_FID} a side: "
-            "use KID or CMMD."
-        )
-    apart = left.mean(0) - right.mean(0)
-    first, second = (np.atleast_2d(np.cov(part, rowvar=False)) for part in (left, right))
-    root = _root(first)
-    crossed = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0.0)).sum()
-    return float(apart @ apart + np.trace(first) + np.trace(second) - 2.0 * crossed)
 
 
 def unbiased_mmd(left: Matrix, right: Matrix, kernel: Kernel) -> float:

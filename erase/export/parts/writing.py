@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadWeights
-from erase.export.parts.blocks import BlockFile
 from erase.files import replacing
 from erase.models.storage.stored import DTYPES
 
@@ -73,10 +72,9 @@ def write_tensors(
     order = sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))
     header = _header(entries, order, metadata=dict(metadata) | ({HASH_KEY: _NO_HASH} if hashed else {}))
     to_make = [(name, entries[name]) for name in order if entries[name].stored is None]
-    size = 8 + len(header) + sum(entry.bytes for entry in entries.values())
     digest = hashlib.sha256()
     with replacing(path, alone=True) as partial:
-        with BlockFile(partial, size=size) as file, _ahead(to_make) as made:
+        with partial.open("wb", buffering=_BLOCK) as file, _ahead(to_make) as made:
             file.write(struct.pack("<Q", len(header)) + header)
             for name in order:
                 for part in _parts(name, entries[name], made):

@@ -35,19 +35,14 @@ class Pairs:
     prompt: Tensor
 
 
-def edited_pairs(model: Model, prompts: Sequence[tuple[str, str]], tokens: Tokens) -> Pairs:
-    """Old and new token states of pairs of prompts.
+def paired_states(model: Model, prompts: Sequence[tuple[str, str]], tokens: Tokens) -> dict[Reads, Pairs]:
+    """The pairs of token states, and those of pooled states, one a pair of prompts, where the model reads any.
 
     `last`: the last word token alone. `aligned`: from the last word token to the end, padding included. `all`: from
     the first token in which the two texts differ to the end, padding included; in these three, texts are matched from
     their last words, empty ones from the start. `whole`: every token, each with its counterpart. `context`: the
     tokens that both texts share, each with its counterpart.
     """
-    return paired_states(model, prompts, tokens)["tokens"]
-
-
-def paired_states(model: Model, prompts: Sequence[tuple[str, str]], tokens: Tokens) -> dict[Reads, Pairs]:
-    """The pairs of token states, and those of pooled states, one a pair of prompts, where the model reads any."""
     found: dict[Reads, list[Pairs]] = {reads: [] for reads in spaces_of(model)}
     for begin in range(0, len(prompts), AT_ONCE):
         chunk = prompts[begin : begin + AT_ONCE]
@@ -116,13 +111,6 @@ def counterparts(part: TokenSequence, old: int, new: int, *, shared: bool) -> Po
     return positions[chosen], becomes[chosen]
 
 
-def all_states(model: Model, prompts: Sequence[str]) -> Tensor:
-    """Every token state of every prompt, padding included, [states, width]."""
-    if not prompts:
-        return torch.empty(0, width_of(model))
-    return model.encode(list(dict.fromkeys(prompts))).states.flatten(0, 1)
-
-
 def empty_states(model: Model) -> dict[Reads, Tensor]:
     """Every state of the empty prompt, its start token's first, [states, width] each."""
     encoding = model.encode([""])
@@ -153,12 +141,6 @@ def own_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
         if encoding.pooled is not None and pooled[0].shape[1]:
             pooled.append(encoding.pooled)
     return _chosen({"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, model)
-
-
-def all_gram(model: Model, prompts: Sequence[str]) -> tuple[Tensor, int]:
-    """The sum of r r^T over every token state of every prompt in float64 [width, width], and how many those are."""
-    grams, count = all_grams(model, prompts)
-    return grams["tokens"], count
 
 
 def all_grams(model: Model, prompts: Sequence[str]) -> tuple[dict[Reads, Tensor], int]:

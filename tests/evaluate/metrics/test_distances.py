@@ -9,7 +9,7 @@ import pytest
 
 from erase.errors import ScoreFailed
 from erase.evaluate.metrics import distances
-from erase.evaluate.metrics.distances import cmmd, fid, kid, unbiased_mmd
+from erase.evaluate.metrics.distances import cmmd, kid, unbiased_mmd
 
 
 def sets(m: int = 9, n: int = 7, width: int = 5, shift: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
@@ -87,31 +87,6 @@ def test_kid_tells_sets_apart_and_is_the_same_for_a_seed() -> None:
     assert far.low > near.high
     assert kid(one, other, subset=100, subsets=20) == far
     assert kid(one, other, subset=100, subsets=20, seed=1) != far
-
-
-def normal_sets(count: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(3)
-    return rng.normal(0, (1.0, 2.0), size=(count, 2)), rng.normal((3.0, 0.0), (2.0, 2.0), size=(count, 2))
-
-
-def test_fid_of_normal_laws_is_known() -> None:
-    # for diagonal covariances the distance is sum of (m1 - m2)^2 + (s1 - s2)^2: here 9 + 1
-    assert fid(*normal_sets(40_000)) == pytest.approx(10.0, rel=0.02)
-
-
-def test_fid_is_the_formula_with_a_matrix_root_of_the_product() -> None:
-    rng = np.random.default_rng(4)
-    one, other = (rng.normal(size=(5000, 3)) @ rng.normal(size=(3, 3)) for _ in range(2))
-    first, second = (np.cov(part, rowvar=False) for part in (one, other))
-    # the trace of the root of S1 S2 is the sum of the roots of its eigenvalues
-    crossed = np.sqrt(np.linalg.eigvals(first @ second).real).sum()
-    apart = ((one.mean(0) - other.mean(0)) ** 2).sum()
-    assert fid(one, other) == pytest.approx(apart + np.trace(first + second) - 2 * crossed, abs=1e-8)
-
-
-def test_fid_of_few_images_is_refused() -> None:
-    with pytest.raises(ScoreFailed, match=r"FID of 4999 and 4999 images means nothing; it takes 5000"):
-        fid(*normal_sets(4999))
 
 
 @pytest.mark.parametrize(
