@@ -109,8 +109,7 @@ def _spell_otherwise(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(letter) or _without_accent(letter) for letter in lost), error.end
-
-
-def _without_accent(letter: str) -> str:
-    return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() or "?"
+    return "".join(
+        _PLAIN.get(letter) or (unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() or "?")
+        for letter in lost
+    ), error.end

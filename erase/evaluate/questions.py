@@ -147,16 +147,11 @@ def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
     for row in prompts.rows(seeds=seeds, where=part.where):
         target, named = task.named_by(row.prompt, row.labels), row.labels.get(task.domain, "")
         kin = "targets" if target else "others" if named else ""
-        if target and _is_caption(part):
+        if target and (part.role == "kept" and part.see == "prompt"):
             continue  # an image that does not show it is what the erasure is for
         if part.of in ("all", kin):
             name = target.name if target else named
             yield Case(row, part.role, part.aspect, name, labels=row.labels, source=part.set)
-
-
-def _is_caption(part: PartForm) -> bool:
-    """Whether images of a part have to go on showing what their prompts say."""
-    return part.role == "kept" and part.see == "prompt"
 
 
 def open_set(name: str, given: Mapping[str, Path]) -> PromptSet:

@@ -104,7 +104,7 @@ def guide_of(edit: Edit | None, model: Model) -> Guide:
         edit.check(model)
         return _gated(edit, model)
     method: Any = registry.load("methods", edit.info.method)
-    guide: Guide = _made(method, edit).guide(model, _task_of(edit), strength=edit.info.strength)
+    guide: Guide = _made(method, edit).guide(model, (Task.from_dict(edit.info.task)), strength=edit.info.strength)
     return guide
 
 
@@ -128,8 +128,3 @@ def _made(method: Any, edit: Edit) -> Any:
     if not hasattr(method, "guide"):
         raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; make it anew.")
     return method(**options)
-
-
-def _task_of(edit: Edit) -> Task:
-    """The task that an edit was made for."""
-    return Task.from_dict(edit.info.task)

@@ -30,7 +30,10 @@ def check_tensors(model: Model) -> None:
         if part in kinds:
             config |= {"architectures": [kinds[part]]}
         expected = _expected(json.dumps(config, sort_keys=True), str(file))
-        found = {_spelled(part, key): place.shape for key, place in model.weights(part).places.items()}
+        found = {
+            ("shared.weight" if key == _T5_TABLE else canonical(current(part, key))): place.shape
+            for key, place in model.weights(part).places.items()
+        }
         if part == model.backbone:
             _check_channels(model, found)
         for name, shape in expected.items():
@@ -64,11 +67,6 @@ def _check_channels(model: Model, found: Shapes) -> None:
 def _expected(config: str, where: str) -> Shapes:
     shapes = shapes_of(json.loads(config), where=where)
     return MappingProxyType({key: shape for key, shape in shapes.items() if key != _T5_TABLE})
-
-
-def _spelled(part: str, key: str) -> str:
-    """A file's key as today's classes name it."""
-    return "shared.weight" if key == _T5_TABLE else canonical(current(part, key))
 
 
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
