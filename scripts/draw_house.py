@@ -1,6 +1,6 @@
 """Draws docs/architecture.svg: the rooms of the house, and the way of one prompt through them.
 
-    python scripts/draw_house.py
+python scripts/draw_house.py
 """
 
 from __future__ import annotations
