@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from tests.loading import load_script
@@ -19,5 +20,5 @@ def test_each_row_lies_below_those_that_import_from_it() -> None:
     rows = load_script(ROOT / "scripts/draw_house.py").ROWS
     levels = [[level_of(name) for names, _ in row for name in names.split(", ")] for row in rows]
     assert len(levels) > 5
-    for above, below in zip(levels, levels[1:], strict=False):
+    for above, below in pairwise(levels):
         assert min(above) < min(below)
