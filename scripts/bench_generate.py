@@ -29,7 +29,7 @@ from erase.evaluate.judges import ImageJudge
 from erase.evaluate.networks.clip_folder import ClipFolder
 from erase.evaluate.paired_sampling import Reader
 from erase.models import Model, open_model
-from erase.sampling.generate import ddim, generate, start, stream
+from erase.sampling.generate import generate, stream
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
 from erase.sampling.ranks import stream_share, this_rank
@@ -41,14 +41,13 @@ NOTHING = torch.empty(0)  # of an image that was read already
 def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
     """One call of diffusers' pipeline an image, each then saved and read by CLIP alone."""
     pipe = model.pipeline()
-    pipe.scheduler = ddim(pipe)
     paths = []
     for number, row in enumerate(rows):
         image = pipe(
             row.prompt,
             num_inference_steps=sampler.steps,
             guidance_scale=sampler.guidance,
-            latents=start(pipe, row.seed),
+            generator=torch.Generator().manual_seed(row.seed),
         ).images[0]
         paths.append(folder / f"{number}.png")
         image.save(paths[-1])

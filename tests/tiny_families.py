@@ -80,6 +80,7 @@ def ddim(**settings: Any) -> DDIMScheduler:
 
 def joint_autoencoder() -> AutoencoderKL:
     config = dict(tiny_autoencoder().config) | {"shift_factor": 0.1, "scaling_factor": 1.5}
+    config.pop("_use_default_values")  # in whose place diffusers would put its own
     return AutoencoderKL.from_config(config)
 
 

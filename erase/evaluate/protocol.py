@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from erase import registry
 from erase.config import documents
 from erase.config.documents import Form
+from erase.config.drawing import LATER, DrawingForm
 from erase.config.prompts import Row
 from erase.errors import BadProtocol
 from erase.evaluate.detections import Policy, Unit
@@ -106,14 +107,6 @@ def _several(value: object) -> object:
 Detectors = Annotated[tuple[DetectorForm, ...], BeforeValidator(_several)]
 
 
-class SamplerForm(Form):
-    """How images are sampled."""
-
-    steps: int = 25
-    guidance: float = 4.0
-    batch: int = 32
-
-
 class LimitsForm(Form):
     """What the gate asks for; see `erase.evaluate.gate.Limits`."""
 
@@ -134,7 +127,7 @@ class ProtocolForm(Form):
     differs: str = ""
     prompts: tuple[PartForm, ...]
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
-    sampler: SamplerForm = SamplerForm()
+    sampler: DrawingForm = DrawingForm()
     scorers: tuple[Scorer, ...] = ()
     detector: Detectors
     keeper: Detectors = ()
@@ -163,7 +156,10 @@ class Protocol:
     @property
     def sha256(self) -> str:
         """Hash of what the protocol says."""
-        return content_hash(self.form.model_dump(mode="json", exclude={"description", "source", "differs"}))
+        said = self.form.model_dump(mode="json", exclude={"description", "source", "differs"})
+        drawn = said["sampler"].items()  # without keys at their defaults that older versions had not
+        said["sampler"] = {key: value for key, value in drawn if key not in LATER or value != LATER[key]}
+        return content_hash(said)
 
     @property
     def limits(self) -> Limits:
@@ -172,7 +168,7 @@ class Protocol:
     @property
     def sampler(self) -> Sampler:
         """Raises BadOption."""
-        return Sampler(**self.form.sampler.model_dump())
+        return Sampler(**self.form.sampler.drawing)
 
     def detectors(self, role: Role) -> tuple[DetectorForm, ...]:
         """Who looks at the images of a role: the keeper at what must stay, if there is one."""

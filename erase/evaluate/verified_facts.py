@@ -83,4 +83,5 @@ def not_shown(protocol: Protocol, task: Task) -> Iterator[str]:
         yield f"not asked by synonyms: none are given of {bare}"
     if len(protocol.form.seeds) == 1 and not any(part.seeds for part in parts):
         yield "one seed for each prompt, where its set has none of its own"
-    yield f"one sampler: DDIM, {protocol.sampler.steps} steps, guidance {protocol.sampler.guidance:g}"
+    scheduler = protocol.sampler.scheduler or "the model's own scheduler"
+    yield f"one sampler: {scheduler}, {protocol.sampler.steps} steps, guidance {protocol.sampler.guidance:g}"

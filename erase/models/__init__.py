@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from erase.models.encoding import Condition, Encoding, TokenSequence
+from erase.models.encoding import Condition, Encoding, Guidance, TokenSequence
 from erase.models.model import Model
-from erase.models.open import open_model, saved
+from erase.models.open import family_of_pipe, open_model, saved
 from erase.models.pipes import conditions_of, fingerprint_of, parameters_of, predict
 from erase.models.quiet import quietly
 from erase.models.sites import Reads, Role, Site
@@ -12,12 +12,14 @@ from erase.models.sites import Reads, Role, Site
 __all__ = [
     "Condition",
     "Encoding",
+    "Guidance",
     "Model",
     "Reads",
     "Role",
     "Site",
     "TokenSequence",
     "conditions_of",
+    "family_of_pipe",
     "fingerprint_of",
     "open_model",
     "parameters_of",

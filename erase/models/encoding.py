@@ -77,6 +77,27 @@ class Encoding:
         return [Condition(states, one) for states, one in zip(self.states, pooled, strict=True)]
 
 
+def embeddings(given: Condition, empty: Condition | None = None) -> dict[str, Tensor]:
+    """Conditions under the names that diffusers' pipelines give them."""
+    named = {"prompt_embeds": given.states, "pooled_prompt_embeds": given.pooled}
+    if empty is not None:
+        named |= {"negative_prompt_embeds": empty.states, "negative_pooled_prompt_embeds": empty.pooled}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The settings of a pipeline that say how closely an image follows its prompt.
+
+    `scale`: the pipeline's `guidance_scale`. `true_scale`: its `true_cfg_scale`, where it has one. `negative`: whether
+    a negative prompt is given.
+    """
+
+    scale: float = 1.0
+    true_scale: float = 1.0
+    negative: bool = False
+
+
 @dataclass(frozen=True)
 class Condition:
     """What a backbone is given of a prompt: `states` [tokens, width] and, in some families, `pooled` [width]."""

@@ -15,14 +15,14 @@ from torch import Tensor
 from erase.config import documents
 from erase.errors import BadModel, BadOption, BadTask, BadWeights, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
-from erase.models.encoding import Condition, Encoding
+from erase.models.encoding import Condition, Encoding, Guidance
 from erase.models.quiet import quietly
 from erase.models.sites import Pattern, Reads, Role, Site, find_sites
 from erase.models.storage.hub import hub_id
 from erase.models.storage.loaded import Loaded
 from erase.models.storage.source import Source, read_json
 from erase.models.storage.weights import SCALES, Tensors, check_finite, weights_digest
-from erase.models.text import Text, TextEncoder
+from erase.models.text import Absent, Text, TextEncoder
 from erase.task import Kind, Task
 
 PRESETS = "presets.yaml"
@@ -42,14 +42,14 @@ class Model(ABC):
     backbone: ClassVar[str]
     network: ClassVar[str]  # the backbone's class in diffusers
     patterns: ClassVar[tuple[Pattern, ...]]
-    texts: ClassVar[tuple[Text, ...]]
-    can_sample: ClassVar[bool] = True
+    texts: tuple[Text, ...]  # of a class, all that its models may have; of a model, those that it has
     torch_dtype: torch.dtype = torch.float32  # in which its pipelines compute
     device: str = ""  # where they do; empty for a card where there is one
 
     def __init__(self, source: Source) -> None:
         self.source, self.path = source, source.path
         self._home = source.home if isinstance(source, Loaded) else source.path
+        self.texts = tuple(text for text in self.texts if not text.optional or source.has(text.encoder))
         missing = [part for part in self.parts() if not source.has(part)]
         if missing:
             raise BadModel(
@@ -91,10 +91,25 @@ class Model(ABC):
         return int(config.in_channels), side, side
 
     @classmethod
-    def parts(cls) -> tuple[str, ...]:
+    @abstractmethod
+    def call_arguments(
+        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
+    ) -> dict[str, Any]:
+        """What the family's pipeline is called with, under the names of its own arguments.
+
+        `conditions`: of the prompts, and of what guidance starts from. `alone`: for one prediction a step, which a
+        guide makes of several. Raises BadOption for guidance that the family has not.
+        """
+
+    @classmethod
+    def guidance_scale(cls, guidance: Guidance) -> float:
+        """The scale of classifier-free guidance between two predictions; 1 or less makes one alone."""
+        return guidance.scale
+
+    def parts(self) -> tuple[str, ...]:
         """The folders of a whole model."""
-        text = [folder for text in cls.texts for folder in (text.encoder, text.tokenizer)]
-        return (cls.backbone, *text, "vae", "scheduler")
+        text = [folder for text in self.texts for folder in (text.encoder, text.tokenizer)]
+        return (self.backbone, *text, "vae", "scheduler")
 
     def sites(self) -> tuple[Site, ...]:
         """All weights that the prompt reaches, sorted by name; raises BadModel if there is none."""
@@ -200,13 +215,8 @@ class Model(ABC):
             )
 
     def check_sampling(self) -> None:
-        """Raises BadModel if images of this family, or of this file, cannot be made here."""
+        """Raises BadModel if images of this file cannot be made here."""
         self.source.check_whole()
-        if not self.can_sample:
-            raise BadModel(
-                f"{self.path.name} is a {self.family} model, of which no images can be made here yet: export the "
-                f"edited model and sample it with diffusers' {self.pipeline_class}."
-            )
 
     def pipeline(self, dtype: torch.dtype | None = None) -> Any:
         """A freshly loaded diffusers pipeline without safety checker, in the model's own dtype if none is given.
@@ -214,12 +224,13 @@ class Model(ABC):
         Raises BadModel, BadWeights.
         """
         parts = (self.backbone, *self.text_components, "vae")
-        pipe = self._load(parts, dtype or self.torch_dtype, self.pipeline_options)
+        without = {name: None for text in self._absent for name in (text.encoder, text.tokenizer)}
+        pipe = self._load(parts, dtype or self.torch_dtype, {**self.pipeline_options, **without})
         return pipe.to(self.device) if self.device else pipe
 
     def backbone_alone(self, dtype: torch.dtype = torch.float32) -> Any:
         """A freshly loaded pipeline without text encoders and decoder, for latents; raises BadModel, BadWeights."""
-        absent = [name for text in self.texts for name in (text.encoder, text.tokenizer)]
+        absent = [name for text in type(self).texts for name in (text.encoder, text.tokenizer)]
         pipe = self._load((self.backbone,), dtype, {**self.pipeline_options, **dict.fromkeys([*absent, "vae"])})
         with self.source.settings() as folder:
             levels = len(read_json(folder / "vae" / "config.json")["block_out_channels"])
@@ -248,7 +259,19 @@ class Model(ABC):
 
     @cached_property
     def _encoders(self) -> tuple[TextEncoder, ...]:
-        return tuple(TextEncoder(text, self.source) for text in self.texts)
+        return tuple(
+            TextEncoder(text, self.source) if text in self.texts else Absent(text, self._width)
+            for text in type(self).texts
+        )
+
+    @property
+    def _absent(self) -> tuple[Text, ...]:
+        return tuple(text for text in type(self).texts if text not in self.texts)
+
+    @property
+    def _width(self) -> int:
+        """Of the token states that the sites read."""
+        return next(site.columns for site in self.sites() if site.reads == "tokens")
 
     def free_encoders(self) -> None:
         """Frees the text encoders' memory; they are loaded anew when prompts are next encoded."""

@@ -123,7 +123,7 @@ def family_of_pipe(pipe: Any) -> type[Model]:
     for family in FAMILIES:
         network: Any = getattr(pipe, family.backbone, None)
         network = getattr(network, "_orig_mod", network)  # a compiled one
-        texts = [getattr(pipe, text, None) for text in (one.encoder for one in family.texts)]
+        texts = [getattr(pipe, text.encoder, None) for text in family.texts if not text.optional]
         if type(network).__name__ == family.network and family.matches(network.config) and None not in texts:
             return family
     known = ", ".join(family.family for family in FAMILIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -11,17 +12,27 @@ from erase.models.encoding import Condition
 from erase.models.model import identity_keys
 from erase.models.open import family_of_pipe
 from erase.models.storage.weights import weights_digest
-from erase.models.text import Text, TextEncoder
+from erase.models.text import Absent, Text, TextEncoder
 
 
-def conditions_of(pipe: Any, prompts: Sequence[str]) -> dict[str | None, Condition]:
-    """The condition of each prompt, and under None of no prompt at all, by the pipeline's own text encoders.
+def conditions_of(
+    pipe: Any, prompts: Sequence[str], *, negative: str = "", max_sequence_length: int = 0
+) -> dict[str | None, Condition]:
+    """The condition of each prompt, and under None of what guidance starts from, by the pipeline's own text encoders.
 
-    One by one, so that no neighbour rounds a prompt's states.
+    That is the negative prompt where there is one, else no prompt at all. `max_sequence_length`: tokens that T5 is
+    given; 0 for the pipeline's own number. One by one, so that no neighbour rounds a prompt's states.
     """
     family, loaded = family_of_pipe(pipe), _Loaded(pipe)
-    encoders = [TextEncoder(text, loaded) for text in family.texts]
-    conditions: dict[str | None, Condition] = {None: family.unconditional(pipe, encoders)}
+    encoders = []
+    for text in family.texts:
+        if not text.causal and max_sequence_length:
+            text = replace(text, length=max_sequence_length)
+        absent = getattr(pipe, text.encoder) is None
+        width = getattr(pipe, family.backbone).config.joint_attention_dim if absent else 0
+        encoders.append(Absent(text, width) if absent else TextEncoder(text, loaded))
+    start = family.join(encoders, [negative]).conditions()[0] if negative else family.unconditional(pipe, encoders)
+    conditions: dict[str | None, Condition] = {None: start}
     for prompt in prompts:
         conditions[prompt] = family.join(encoders, [prompt]).conditions()[0]
     return conditions
@@ -49,7 +60,7 @@ def parameters_of(pipe: Any) -> dict[str, Tensor]:
     """A loaded pipeline's weights that an edit may change, under the names that edits give them."""
     family = family_of_pipe(pipe)
     named = {f"{family.backbone}.{key}": value for key, value in getattr(pipe, family.backbone).named_parameters()}
-    for text in family.texts:
+    for text in (one for one in family.texts if getattr(pipe, one.encoder) is not None):
         values = dict(getattr(pipe, text.encoder).named_parameters())
         named |= {f"{text.encoder}.{name}": values[key] for name, key in identity_keys(values).items()}
     return named

@@ -33,7 +33,8 @@ class Text:
 
     `states`: which of its token states the family reads. `length`: tokens it is given, where that is not the
     tokenizer's own. `whole`: a prompt that does not fit is refused; else its beginning is read. `inversions`: the
-    family's pipeline writes out textual inversions of several vectors.
+    family's pipeline writes out textual inversions of several vectors. `optional`: a model may come without it, and
+    reads zeros in place of its states.
     """
 
     encoder: str
@@ -43,6 +44,7 @@ class Text:
     length: int | None = None
     whole: bool = True
     inversions: bool = True
+    optional: bool = False
 
     @property
     def causal(self) -> bool:
@@ -142,6 +144,28 @@ class TextEncoder:
     @cached_property
     def _encoder(self) -> Any:
         return self._texts.text_encoder(self.text)
+
+
+class Absent(TextEncoder):
+    """In place of a text encoder that a model comes without: zeros of a width, and no word in any prompt."""
+
+    def __init__(self, text: Text, width: int) -> None:
+        self.text, self._width = text, width
+
+    @property
+    def max_tokens(self) -> int:
+        return self.text.length or 0
+
+    def count(self, prompt: str) -> int:
+        return 0
+
+    def knows(self, word: str) -> bool:
+        return False
+
+    def run(self, prompts: Sequence[str]) -> tuple[TokenSequence, Tensor]:
+        ids = torch.zeros(len(prompts), self.max_tokens, dtype=torch.long)
+        states = torch.zeros(*ids.shape, self._width)
+        return TokenSequence(states, ids, ids.sum(1), starts=0, causal=False), torch.zeros(len(prompts), 0)
 
 
 @contextlib.contextmanager

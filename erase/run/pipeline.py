@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from erase import registry
 from erase.config import documents
 from erase.config.documents import Form
+from erase.config.drawing import LATER, DrawingForm
 from erase.config.keeps import KeepsForm, kept_of_set, named
 from erase.config.prompts import PromptSet, Row, check_asked, each_once, load_prompts, paired
 from erase.errors import BadPipeline, RunConflict
@@ -76,7 +77,7 @@ class SelectionForm(Form):
     sha256: str = ""
 
 
-class GenerateForm(Form):
+class GenerateForm(DrawingForm):
     """Which images to make; `seeds` and `where` serve every selection that has none of its own.
 
     Without `prompts`, those that the run's protocol asks for.
@@ -85,9 +86,6 @@ class GenerateForm(Form):
     prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(named)], ...], BeforeValidator(_selections)] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
-    steps: int = 25
-    guidance: float = 4.0
-    batch: int = 32
     attention: Literal["sdpa", "xformers"] = "sdpa"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
@@ -148,7 +146,8 @@ class Pipeline(Form):
         content = self.model_dump(
             mode="json", exclude={"hash": True, "name": True, "description": True, "generate": {"batch"}}
         )
-        for part, key, default in (("edit", "sha256", ""), ("generate", "dtype", "float32")):
+        later = [("generate", key, default) for key, default in {**LATER, "dtype": "float32"}.items()]
+        for part, key, default in (("edit", "sha256", ""), *later):
             if content[part][key] == default:  # as in recipes that were written before there was such a key
                 del content[part][key]
         return content_hash(content)
@@ -196,7 +195,7 @@ class Pipeline(Form):
         from erase.sampling.sampler import Sampler
 
         chosen = self.generate
-        return Sampler(steps=chosen.steps, guidance=chosen.guidance, batch=chosen.batch, attention=chosen.attention)
+        return Sampler(**chosen.drawing, attention=chosen.attention)
 
     @property
     def protocol(self) -> str:
@@ -269,7 +268,7 @@ def _sampled(pipeline: Pipeline) -> dict[str, Any]:
     """The protocol's own settings of the sampler, where the pipeline leaves them out."""
     from erase.evaluate.protocol import load_protocol
 
-    own = load_protocol(pipeline.protocol).form.sampler.model_dump()
+    own = load_protocol(pipeline.protocol).form.sampler.drawing
     return {name: value for name, value in own.items() if name not in pipeline.generate.model_fields_set}
 
 

@@ -10,9 +10,8 @@ import contextlib
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ from erase.config.prompts import Row
 from erase.edit import Edit
 from erase.errors import BadModel
 from erase.files import content_hash, write_atomically
-from erase.models import Condition, Model, conditions_of, predict
+from erase.models import Model, conditions_of
 from erase.sampling.attention import device_here, use_attention
-from erase.sampling.guides import Guide, NoGuide, PromptBatch, guide_of
+from erase.sampling.draw import sample_batch
+from erase.sampling.guides import guide_of
 from erase.sampling.pictures import read_picture
 from erase.sampling.sampler import Sampler
 
@@ -127,7 +127,9 @@ def sample(
     guide = guide_of(edit, model)
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
-        conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)))
+        prompts = list(dict.fromkeys(row.prompt for row in rows))
+        length = sampler.max_sequence_length
+        conditions = conditions_of(pipe, prompts, negative=sampler.negative, max_sequence_length=length)
         if edit and edit.guidance and conditions[None].pooled is not None:
             raise BadModel(
                 f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."
@@ -142,57 +144,6 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
     for start in range(0, len(rows), size):
         part = tuple(rows[start : start + size])
         yield Batch(part, part + (part[0],) * (size - len(part)))
-
-
-@torch.inference_mode()
-def sample_batch(
-    pipe: Any,
-    rows: Sequence[Row],
-    *,
-    conditions: Mapping[str | None, Condition],
-    sampler: Sampler,
-    guide: Guide | None = None,
-) -> Tensor:
-    """Pixels of the rows, [rows, 3, height, width] in 0 .. 1, by DDIM without noise of its own."""
-    scheduler = ddim(pipe)
-    scheduler.set_timesteps(sampler.steps)
-    latents = torch.cat([start(pipe, row.seed) for row in rows]).to(pipe.device) * scheduler.init_noise_sigma
-    given = Condition.stack([conditions[row.prompt] for row in rows]).to(pipe.device)
-    empty = Condition.stack([conditions[None]] * len(rows)).to(pipe.device)
-    batch = PromptBatch(tuple(row.prompt for row in rows), given.states, empty.states, sampler.guidance)
-    guided = (guide or NoGuide()).begin(pipe, batch)
-    pooled = [one.pooled for one in (empty, given) if one.pooled is not None]
-    for step, time in enumerate(scheduler.timesteps):
-        ask = partial(_asked, pipe, scheduler.scale_model_input(latents, time), time=time, pooled=pooled)
-        latents = scheduler.step(guided.predict(ask, step), time, latents, eta=0.0).prev_sample
-    decoded: Tensor = pipe.vae.decode((latents / pipe.vae.config.scaling_factor).to(pipe.vae.dtype)).sample
-    return (decoded.float() / 2 + 0.5).clamp(0, 1)
-
-
-def _asked(
-    pipe: Any, inputs: Tensor, states: Sequence[Tensor], *, time: Tensor, pooled: Sequence[Tensor]
-) -> Sequence[Tensor]:
-    """Predictions for the same latents under several states, in one pass; `pooled` are the empty's and the prompts'."""
-    condition = Condition(torch.cat(list(states)), torch.cat(list(pooled[-len(states) :])) if pooled else None)
-    asked = torch.cat([inputs] * len(states)).to(pipe.unet.dtype)  # the steps between are taken in float32
-    found = predict(pipe, asked, time, condition=condition.to(pipe.device, pipe.unet.dtype))
-    return found.float().chunk(len(states))
-
-
-def ddim(pipe: Any) -> Any:
-    """A fresh DDIM scheduler with the settings of the model's own."""
-    from diffusers import DDIMScheduler
-
-    config = pipe.scheduler.config
-    # Settings that say nothing of clipping mean none; DDIM by itself would clip latents, which are no pixels.
-    return DDIMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
-
-
-def start(pipe: Any, seed: int) -> Tensor:
-    """The noise that an image of this seed starts from, [1, channels, height, width]."""
-    side = pipe.unet.config.sample_size
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn((1, pipe.unet.config.in_channels, side, side), generator=generator)
 
 
 def to_image(pixels: Tensor) -> Image.Image:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 
 from erase.errors import BadOption
+
+SCHEDULERS = (
+    "ddim",
+    "pndm",
+    "euler",
+    "euler_a",
+    "heun",
+    "lms",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "unipc",
+    "lcm",
+    "tcd",
+)
+_SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
+_ALWAYS = ("steps", "guidance", "scheduler", "attention")  # named with an image whatever they are
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Sampling settings.
+    """Sampling settings, which are those of the family's diffusers pipeline.
 
-    `steps`: more takes longer and draws finer. `guidance`: more follows the prompt closer (1 is none).
+    `steps`: more takes longer and draws finer. `guidance`: the pipeline's `guidance_scale`; more follows the prompt
+    closer (0 and 1 are none). `true_guidance`: its `true_cfg_scale`, of a guidance-distilled model such as FLUX.1 (1 is
+    none). `negative`: a negative prompt. `size`: of the pictures in pixels, as 768 or 1024x768 (width x height); 0 for
+    the model's own. `scheduler`: a name of SCHEDULERS; the model's own where it is empty. `max_sequence_length`: tokens
+    that T5 is given; 0 for the pipeline's own number. `clip_skip`: layers left out at the end of CLIP.
     `batch`: images computed at once; always that many, the last batch being filled up, so that an image has the same
     bits whatever it is computed beside. Another `batch` rounds otherwise, by 1 of 255 in a few pixels at most.
     `attention`: sdpa, torch's own; or xformers on CUDA, which rounds otherwise.
@@ -19,28 +40,49 @@ class Sampler:
 
     steps: int = 25
     guidance: float = 4.0
-    scheduler: str = "ddim"
+    scheduler: str = ""
     batch: int = 32
     attention: str = "sdpa"
+    size: int | str = 0
+    negative: str = ""
+    true_guidance: float = 1.0
+    max_sequence_length: int = 0
+    clip_skip: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"sampler: {name} is {getattr(self, name)}; expected 1 or more.")
-        if self.batch > 4096:
-            raise BadOption(f"sampler: batch is {self.batch}; expected at most 4096 images at once.")
-        if self.steps > 1000:
+        for name, least, most in (
+            ("steps", 1, 1000),
+            ("batch", 1, 4096),
+            ("guidance", 0, 100),
+            ("true_guidance", 1, 100),
+            ("max_sequence_length", 0, 512),
+            ("clip_skip", 0, 32),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise BadOption(f"sampler: {name} is {getattr(self, name)}; expected {least} to {most}.")
+        if self.scheduler not in ("", *SCHEDULERS):
             raise BadOption(
-                f"sampler: steps is {self.steps}; expected at most 1000, the steps the model was trained on."
+                f'sampler: scheduler is "{self.scheduler}"; expected one of {", ".join(SCHEDULERS)}, '
+                "or nothing for the model's own."
             )
-        if not 1.0 <= self.guidance <= 100.0:
-            raise BadOption(f"sampler: guidance is {self.guidance}; expected 1 (none) to 100.")
-        if self.scheduler != "ddim":
+        if not _SIZE.fullmatch(str(self.size)):
             raise BadOption(
-                f'sampler: scheduler is "{self.scheduler}"; expected ddim, which draws no noise of its own.'
+                f'sampler: size is "{self.size}"; expected pixels, such as 768, or width and height: 1024x768.'
             )
 
     @property
     def settings(self) -> dict[str, object]:
         """What an image depends on."""
-        return {key: value for key, value in asdict(self).items() if key != "batch"}
+        own = {one.name: one.default for one in fields(self)}
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key in _ALWAYS or (key != "batch" and value != own[key])
+        }
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Height and width by name; none where they are the model's own."""
+        found = _SIZE.fullmatch(str(self.size))
+        width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        return {"height": height, "width": width} if width and height else {}

@@ -1,4 +1,4 @@
-"""Images of every family against the family's own pipeline."""
+"""Images of every family against a plain call of the family's own pipeline."""
 
 from __future__ import annotations
 
@@ -8,60 +8,157 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
 from torch import Tensor
 
 from erase.config.prompts import Row
-from erase.errors import BadModel
-from erase.models import conditions_of
-from erase.sampling.generate import ddim, generate, sample_batch, start
+from erase.errors import BadOption
+from erase.models import Model, conditions_of, open_model
+from erase.sampling.draw import Output, sample_batch
+from erase.sampling.generate import generate
 from erase.sampling.sampler import Sampler
 from tests.families import Opener
+from tests.tiny_edits import tiny_edit
+from tests.tiny_families import FAMILIES, tiny_family
 
-ROWS = (Row("a cat in noto style", 3), Row("a dog", 4))
-
-
-def ours(pipe: Any, guidance: float) -> Tensor:
-    conditions = conditions_of(pipe, [row.prompt for row in ROWS])
-    return sample_batch(pipe, ROWS, conditions=conditions, sampler=Sampler(steps=3, guidance=guidance))
-
-
-def theirs(pipe: Any, guidance: float) -> Tensor:
-    own, pipe.scheduler = pipe.scheduler, ddim(pipe)
-    latents = torch.cat([start(pipe, row.seed) for row in ROWS])
-    prompts = [row.prompt for row in ROWS]
-    images = pipe(prompts, num_inference_steps=3, guidance_scale=guidance, latents=latents, output_type="pt").images
-    pipe.scheduler = own
-    return torch.as_tensor(images)
+ROWS = (
+    Row("a cat in noto style", 3),
+    Row("a dog", 4),
+    Row("a café in blob style", 5),
+    Row("a red car", 3),
+    Row("a fish", 6),
+)
+NATIVE = {"flux": 16}  # where the pipeline's own size is a large one
+Pipes = Callable[[str], Any]
 
 
+def settings(family: str, **changes: Any) -> Sampler:
+    return Sampler(**{"steps": 3, "guidance": 5.0, "size": NATIVE.get(family, 0), **changes})
+
+
+def ours(pipe: Any, sampler: Sampler, *, rows: tuple[Row, ...] = ROWS[:2], output: Output = "pt") -> Tensor:
+    prompts, length = [row.prompt for row in rows], sampler.max_sequence_length
+    conditions = conditions_of(pipe, prompts, negative=sampler.negative, max_sequence_length=length)
+    return sample_batch(pipe, rows, conditions=conditions, sampler=sampler, output=output)
+
+
+def theirs(pipe: Any, sampler: Sampler, *, output: Output = "pt", **more: Any) -> Tensor:
+    """What whoever calls the pipeline for one image after the other gets."""
+    images = [
+        pipe(
+            row.prompt,
+            num_inference_steps=sampler.steps,
+            guidance_scale=sampler.guidance,
+            generator=torch.Generator().manual_seed(row.seed),
+            output_type=output,
+            **sampler.sides,
+            **more,
+        ).images
+        for row in ROWS[:2]
+    ]
+    return torch.cat(images)
+
+
+def assert_equal(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("output", ["latent", "pt"])
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
-@pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl"])
-def test_images_are_those_of_the_familys_own_pipeline(
-    family: str, guidance: float, pipe_of: Callable[[str], Any]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_are_those_of_a_plain_call_of_the_pipeline(
+    family: str, guidance: float, output: Output, pipe_of: Pipes
 ) -> None:
-    pipe = pipe_of(family)
-    torch.testing.assert_close(ours(pipe, guidance), theirs(pipe, guidance), rtol=0, atol=1e-4)
+    sampler = settings(family, guidance=guidance)
+    made = ours(pipe_of(family), sampler, output=output)
+    assert_equal(made, theirs(pipe_of(family), sampler, output=output))
+    assert made.std() > 0.05  # no grey
+    assert (made[0] - made[1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_image_among_five_others_is_the_one_made_alone(family: str, pipe_of: Pipes) -> None:
+    together = ours(pipe_of(family), settings(family), rows=ROWS)
+    for number in (0, 4):
+        alone = ours(pipe_of(family), settings(family), rows=ROWS[number : number + 1])
+        torch.testing.assert_close(together[number], alone[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_negative_prompt_and_a_size_are_the_pipelines(family: str, pipe_of: Pipes) -> None:
+    true = {"flux": 3.0}.get(family, 1.0)
+    sampler = settings(family, negative="a blob", size="16x8" if family == "stable-diffusion-3" else "24x16")
+    if true > 1:
+        with pytest.raises(BadOption, match="true_guidance over 1"):
+            ours(pipe_of(family), sampler)
+    sampler = settings(family, negative="a blob", size=sampler.size, true_guidance=true)
+    more = {"true_cfg_scale": true} if true > 1 else {}
+    made = ours(pipe_of(family), sampler)
+    assert_equal(made, theirs(pipe_of(family), sampler, negative_prompt="a blob", **more))
+    assert tuple(made.shape[2:]) == (sampler.sides["height"], sampler.sides["width"])
+    without = settings(family, size=sampler.size)
+    assert (made - ours(pipe_of(family), without)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
+def test_t5_is_given_as_many_tokens_as_are_asked_for(family: str, pipe_of: Pipes) -> None:
+    sampler = settings(family, max_sequence_length=32)
+    made = ours(pipe_of(family), sampler)
+    assert_equal(made, theirs(pipe_of(family), sampler, max_sequence_length=32))
+    assert (made - ours(pipe_of(family), settings(family))).abs().max() > 1e-4
+
+
+def test_a_model_that_is_not_told_its_guidance_draws_the_same_under_any(family_model: Opener) -> None:
+    pipe = family_model("flux").pipeline()
+    config = dict(pipe.transformer.config) | {"guidance_embeds": False}
+    config.pop("_use_default_values", None)
+    values = {key: value for key, value in pipe.transformer.state_dict().items() if "guidance_embedder" not in key}
+    pipe.transformer = type(pipe.transformer).from_config(config)
+    pipe.transformer.load_state_dict(values)
+    one, other = (ours(pipe, settings("flux", steps=2, guidance=guidance)) for guidance in (0.0, 3.5))
+    assert torch.equal(one, other)
+    assert_equal(one, theirs(pipe, settings("flux", steps=2, guidance=0.0)))
+
+
+@pytest.fixture(scope="module")
+def without_t5(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A Stable Diffusion 3 as it is shipped for small cards: without its third text encoder."""
+    from diffusers import StableDiffusion3Pipeline
+
+    root = tmp_path_factory.mktemp("small")
+    whole = tiny_family("stable-diffusion-3", root / "whole")
+    StableDiffusion3Pipeline.from_pretrained(whole, text_encoder_3=None, tokenizer_3=None).save_pretrained(root / "it")
+    return open_model(root / "it")
+
+
+def test_a_model_without_t5_reads_zeros_in_its_place(without_t5: Model, pipe_of: Pipes) -> None:
+    pipe, sampler = without_t5.pipeline(), settings("stable-diffusion-3")
+    assert pipe.text_encoder_3 is None
+    made = ours(pipe, sampler)
+    assert_equal(made, theirs(pipe, sampler))
+    assert (made - ours(pipe_of("stable-diffusion-3"), sampler)).abs().max() > 1e-3
+    given, _, pooled, _ = pipe.encode_prompt(ROWS[0].prompt, None, None, do_classifier_free_guidance=False)
+    encoding = without_t5.encode([ROWS[0].prompt])
+    torch.testing.assert_close(encoding.states, given)
+    torch.testing.assert_close(encoding.pooled, pooled)
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
+def test_an_edit_of_either_text_path_reaches_the_images_of_a_flow_model(
+    family: str, family_model: Opener, tmp_path: Path
+) -> None:
+    model, sampler = family_model(family), settings(family, steps=2, batch=2)
+    before = generate(model, ROWS[:1], tmp_path / "before", sampler=sampler)
+    for reads in ("tokens", "pooled"):
+        edit = tiny_edit(model, size=3.0, reads=reads)
+        after = generate(model, ROWS[:1], tmp_path / reads, edit=edit, sampler=sampler)
+        assert before[0].read_bytes() != after[0].read_bytes()
+        pipe = model.pipeline()
+        edit.apply(pipe)
+        assert_equal(ours(pipe, sampler), theirs(pipe, sampler))
 
 
 def test_a_velocity_is_not_taken_for_noise(family_model: Opener) -> None:
     pipe = family_model("stable-diffusion-2").pipeline()
-    right = ours(pipe, 5.0)
+    right = ours(pipe, settings("stable-diffusion-2"))
     pipe.scheduler.register_to_config(prediction_type="epsilon")
-    assert (ours(pipe, 5.0) - right).abs().max() > 0.01
-
-
-def test_latents_are_not_clipped_where_the_models_scheduler_says_nothing_of_it(pipe_of: Callable[[str], Any]) -> None:
-    pipe = pipe_of("stable-diffusion")
-    own, pipe.scheduler = pipe.scheduler, EulerDiscreteScheduler()
-    assert ddim(pipe).config.clip_sample is False
-    pipe.scheduler = own
-
-
-@pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
-def test_families_that_cannot_be_sampled_yet_say_so_before_anything_is_made(
-    family: str, family_model: Opener, tmp_path: Path
-) -> None:
-    with pytest.raises(BadModel, match=f"is a {family} model, of which no images"):
-        generate(family_model(family), ROWS, tmp_path / "images")
-    assert not (tmp_path / "images").exists()
+    assert (ours(pipe, settings("stable-diffusion-2")) - right).abs().max() > 0.01

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +15,16 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from erase.config.prompts import Row
 from erase.edit import Edit
 from erase.errors import BadOption, MissingExtra
-from erase.models import Model, conditions_of, open_model
+from erase.models import Condition, Model, conditions_of, open_model, predict
 from erase.sampling.attention import check_attention, device_here, use_attention
-from erase.sampling.generate import image_id, sample, sample_batch
+from erase.sampling.draw import sample_batch
+from erase.sampling.generate import image_id, sample
 from erase.sampling.guides import PromptBatch, guide_of
 from erase.sampling.sampler import Sampler
 from tests.methods.test_contract import GUIDES, make
 from tests.recipes import refused, tiny_recipe, write_recipe
 from tests.tiny_edits import tiny_edit
+from tests.tiny_families import FAMILIES
 
 Capture = pytest.CaptureFixture[str]
 
@@ -116,31 +118,46 @@ def test_images_are_sampled_on_the_card_of_the_launcher(
     assert moved == ["cuda:3", "cuda:3"]
 
 
-@pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-xl"])
-def test_sampling_mixes_no_devices(family: str, family_model: Callable[[str], Model]) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pipeline_is_given_states_on_its_own_device_and_in_its_own_dtype(
+    family: str, family_model: Callable[[str], Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipe = family_model(family).pipeline()
     conditions = conditions_of(pipe, ["a cat"])
-    pipe.to("meta")  # no tensor of another device can be computed with one of this
-    pixels = sample_batch(pipe, [Row("a cat", 0)] * 2, conditions=conditions, sampler=Sampler(steps=2))
-    assert (pixels.device.type, pixels.shape) == ("meta", (2, 3, 16, 16))
+    pipe.to("meta", torch.bfloat16)  # no tensor of another device can be computed with one of this
+    seen: list[torch.Tensor] = []
+
+    def called(pipe: Any, **named: Any) -> SimpleNamespace:
+        seen.extend(value for value in named.values() if isinstance(value, torch.Tensor))
+        return SimpleNamespace(images=torch.zeros(2, 3, 16, 16))
+
+    monkeypatch.setattr(type(pipe), "__call__", called)
+    sample_batch(pipe, [Row("a cat", 0)] * 2, conditions=conditions, sampler=Sampler(steps=2))
+    assert seen
+    assert {(value.device.type, value.dtype) for value in seen} == {("meta", torch.bfloat16)}
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize("method", [*GUIDES, "spm"])
 def test_sampling_under_a_guide_mixes_no_devices(method: str, guidance: float, model: Model) -> None:
-    edit, prompts = make(method, model), ["a cat in noto style", "a dog"]
-    rows = [Row(prompt, 0) for prompt in prompts]
-    pipe, guide = model.pipeline(), guide_of(edit, model)
-    conditions, states = conditions_of(pipe, prompts), model.encode(prompts).states
+    prompts = ["a cat in noto style", "a dog"]
+    pipe, guide = model.pipeline(), guide_of(make(method, model), model)
+    states = model.encode(prompts).states
     with torch.no_grad():
         guide.begin(
             pipe, PromptBatch(tuple(prompts), states, states, guidance)
         )  # prompts are looked at once, with values
     pipe.to("meta")
-    with guide.attached(pipe):
-        settings = Sampler(steps=2, guidance=guidance)
-        pixels = sample_batch(pipe, rows, conditions=conditions, sampler=settings, guide=guide)
-    assert (pixels.device.type, pixels.shape) == ("meta", (2, 3, 16, 16))
+    states, latents = states.to("meta"), torch.zeros(2, 4, 8, 8, device="meta")
+
+    def ask(given: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        asked = Condition(torch.cat(list(given)))
+        return predict(pipe, torch.cat([latents] * len(given)), torch.tensor(3), condition=asked).chunk(len(given))
+
+    with guide.attached(pipe), torch.no_grad():
+        guided = guide.begin(pipe, PromptBatch(tuple(prompts), states, states, guidance))
+        assert guided.predict(ask, 0).device.type == "meta"
+        assert guided.predict(ask, 1).shape == latents.shape
 
 
 @pytest.mark.gpu

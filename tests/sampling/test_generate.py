@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from erase.config.prompts import Row
 from erase.errors import ModelMismatch
 from erase.models import Model, open_model
-from erase.sampling.generate import generate, image_id, sample, start
+from erase.sampling.generate import generate, image_id, sample
 from erase.sampling.pictures import read_pixels
 from erase.sampling.sampler import Sampler
 from tests.recipes import contents
@@ -183,10 +183,9 @@ def test_images_are_those_of_diffusers_own_pipeline(tiny_copy: Path, guidance: f
     ours = [np.asarray(image).astype(float) for _, image in sample(model, ROWS[:3], sampler, edit=edit)]
     pipe = model.pipeline()
     edit.apply(pipe)
-    latents = torch.cat([start(pipe, row.seed) for row in ROWS[:3]])
     theirs = pipe(
         [row.prompt for row in ROWS[:3]],
-        latents=latents,
+        generator=[torch.Generator().manual_seed(row.seed) for row in ROWS[:3]],
         num_inference_steps=6,
         guidance_scale=guidance,
         output_type="np",
@@ -202,8 +201,9 @@ def test_an_edit_of_the_text_encoder_reaches_the_images(model: Model) -> None:
     ((_, after),) = sample(model, ROWS[:1], QUICK, edit=edit)
     pipe = model.pipeline()
     edit.apply(pipe)
+    generator = torch.Generator().manual_seed(0)
     theirs = pipe(
-        ROWS[0].prompt, latents=start(pipe, 0), num_inference_steps=2, guidance_scale=4.0, output_type="np"
+        ROWS[0].prompt, generator=generator, num_inference_steps=2, guidance_scale=4.0, output_type="np"
     ).images[0]
     assert before.tobytes() != after.tobytes()
     assert abs(np.asarray(after).astype(float) - 255 * theirs).max() <= 1.0

@@ -13,12 +13,15 @@ from erase.sampling.sampler import Sampler
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"steps": 0}, "steps is 0; expected 1 or more"),
-        ({"steps": 1001}, "at most 1000"),
+        ({"steps": 0}, "steps is 0; expected 1 to 1000"),
+        ({"steps": 1001}, "steps is 1001; expected 1 to 1000"),
         ({"batch": 0}, "batch is 0"),
-        ({"guidance": 0.5}, r"guidance is 0\.5; expected 1"),
+        ({"guidance": -0.5}, r"guidance is -0\.5; expected 0 to 100"),
+        ({"true_guidance": 0.5}, r"true_guidance is 0\.5; expected 1"),
+        ({"size": "12 by 3"}, r'size is "12 by 3"; expected pixels'),
+        ({"size": -8}, r'size is "-8"; expected pixels'),
         ({"guidance": float("nan")}, "guidance is nan"),
-        ({"scheduler": "euler"}, 'scheduler is "euler"; expected ddim'),
+        ({"scheduler": "ddimm"}, 'scheduler is "ddimm"; expected one of ddim, '),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(options: dict[str, Any], said: str) -> None:
@@ -27,12 +30,16 @@ def test_settings_out_of_range_are_refused_by_name(options: dict[str, Any], said
 
 
 def test_an_image_depends_on_every_setting_but_the_batch() -> None:
-    assert Sampler(steps=5, guidance=2.0, batch=4).settings == {
-        "steps": 5,
-        "guidance": 2.0,
-        "scheduler": "ddim",
-        "attention": "sdpa",
-    }
+    always = {"steps": 5, "guidance": 2.0, "scheduler": "", "attention": "sdpa"}
+    assert Sampler(steps=5, guidance=2.0, batch=4).settings == always
+    changed = Sampler(steps=5, guidance=2.0, batch=4, size="64x32", negative="a blob", clip_skip=1)
+    assert changed.settings == always | {"size": "64x32", "negative": "a blob", "clip_skip": 1}
+
+
+def test_a_size_is_one_side_or_width_and_height() -> None:
+    assert Sampler(size=64).sides == Sampler(size="64").sides == {"height": 64, "width": 64}
+    assert Sampler(size="64x32").sides == {"height": 32, "width": 64}
+    assert Sampler().sides == {}
 
 
 def test_the_ends_of_the_ranges_are_taken() -> None:

@@ -16,7 +16,6 @@ class JointModel(Model):
     """
 
     backbone: ClassVar[str] = "transformer"
-    can_sample: ClassVar[bool] = False
     patterns: ClassVar[tuple[Pattern, ...]] = (
         pattern(r"context_embedder\.weight", "embed", "tokens"),
         pattern(r"time_text_embed\.text_embedder\.linear_1\.weight", "embed", "pooled"),

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from erase.models.encoding import Condition, Encoding
+from erase.errors import BadOption
+from erase.models.encoding import Condition, Encoding, Guidance, embeddings
 from erase.models.families._joint import JointModel
 from erase.models.sites import Pattern, pattern
 from erase.models.text import Text, TextEncoder
@@ -23,7 +24,7 @@ class Flux(JointModel):
     family: ClassVar[str] = "flux"
     pipeline_class: ClassVar[str] = "FluxPipeline"
     network: ClassVar[str] = "FluxTransformer2DModel"
-    texts: ClassVar[tuple[Text, ...]] = (
+    texts: tuple[Text, ...] = (
         Text("text_encoder", "tokenizer", "CLIPTextModel", whole=False),
         Text("text_encoder_2", "tokenizer_2", "T5EncoderModel", length=512),
     )
@@ -39,6 +40,20 @@ class Flux(JointModel):
         # The network reads squares of two by two latents as one token, and its config names no size.
         channels, height, width = super().latent_shape(pipe, size or pipe.default_sample_size * pipe.vae_scale_factor)
         return channels // 4, height, width
+
+    @classmethod
+    def call_arguments(
+        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
+    ) -> dict[str, Any]:
+        true = guidance.true_scale > 1 and not alone
+        if guidance.negative and guidance.true_scale <= 1:
+            raise BadOption(f"a negative prompt needs true_guidance over 1 on a {cls.family} model; give both.")
+        guided = {"true_cfg_scale": guidance.true_scale} if true else {}
+        return embeddings(*conditions[: 1 + true]) | {"guidance_scale": guidance.scale} | guided
+
+    @classmethod
+    def guidance_scale(cls, guidance: Guidance) -> float:
+        return guidance.true_scale
 
     @classmethod
     def predict(cls, pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:

@@ -16,7 +16,7 @@ class StableDiffusion(UNetModel):
     family: ClassVar[str] = "stable-diffusion"
     pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
     pipeline_options: ClassVar[Mapping[str, Any]] = {"safety_checker": None, "requires_safety_checker": False}
-    texts: ClassVar[tuple[Text, ...]] = (Text("text_encoder", "tokenizer", "CLIPTextModel"),)
+    texts: tuple[Text, ...] = (Text("text_encoder", "tokenizer", "CLIPTextModel"),)
 
     @classmethod
     def matches(cls, config: Mapping[str, Any]) -> bool:

@@ -12,22 +12,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from erase.models.encoding import Condition, Encoding, TokenSequence
+from erase.errors import BadOption
+from erase.models.encoding import Condition, Encoding, Guidance, TokenSequence, embeddings
 from erase.models.families._joint import JointModel
 from erase.models.text import Text, TextEncoder
 
 
 class StableDiffusion3(JointModel):
-    """A `StableDiffusion3Pipeline` with all three text encoders."""
+    """A `StableDiffusion3Pipeline`, with or without its third text encoder, which is the largest."""
 
     family: ClassVar[str] = "stable-diffusion-3"
     pipeline_class: ClassVar[str] = "StableDiffusion3Pipeline"
     network: ClassVar[str] = "SD3Transformer2DModel"
-    texts: ClassVar[tuple[Text, ...]] = (
+    texts: tuple[Text, ...] = (
         Text("text_encoder", "tokenizer", "CLIPTextModelWithProjection", states="penultimate", inversions=False),
         Text("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", states="penultimate", inversions=False),
-        Text("text_encoder_3", "tokenizer_3", "T5EncoderModel", length=256, inversions=False),
+        Text("text_encoder_3", "tokenizer_3", "T5EncoderModel", length=256, inversions=False, optional=True),
     )
+
+    @classmethod
+    def call_arguments(
+        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
+    ) -> dict[str, Any]:
+        if guidance.true_scale > 1:
+            raise BadOption(f"true_guidance is for guidance-distilled models such as FLUX.1; a {cls.family} is none.")
+        return embeddings(*conditions) | {"guidance_scale": 1.0 if alone else guidance.scale}
 
     @staticmethod
     def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:

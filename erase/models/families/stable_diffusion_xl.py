@@ -26,7 +26,7 @@ class StableDiffusionXL(UNetModel):
     family: ClassVar[str] = "stable-diffusion-xl"
     pipeline_class: ClassVar[str] = "StableDiffusionXLPipeline"
     pipeline_options: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
-    texts: ClassVar[tuple[Text, ...]] = (
+    texts: tuple[Text, ...] = (
         Text("text_encoder", "tokenizer", "CLIPTextModel", states="penultimate"),
         Text("text_encoder_2", "tokenizer_2", "CLIPTextModelWithProjection", states="penultimate"),
     )
