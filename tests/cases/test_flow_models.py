@@ -33,7 +33,9 @@ prompts:
 
 
 @pytest.fixture(params=["stable-diffusion-3", "flux"])
-def flow(request: pytest.FixtureRequest, family_model: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def flow(
+    request: pytest.FixtureRequest, family_model: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Model:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
     return family_model(request.param)
