@@ -25,7 +25,7 @@ from erase.edit import Edit, EditInfo
 from erase.edit_file import METADATA_KEY
 from erase.errors import BadEdit, BadModel
 from erase.models import Model
-from erase.models.model import identity_keys
+from erase.models.identity import identity_keys
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.kinds import kind_of
 from erase.models.storage.ldm import TEXTS, UNET, slots

@@ -26,7 +26,7 @@ from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export.parts.undo import reversal_place, write_reversal
 from erase.export.parts.writing import HASH_KEY, Entry, write_tensors
 from erase.models import Model
-from erase.models.model import canonical
+from erase.models.identity import canonical
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.ldm import TEXTS, Slot, slots
 from erase.models.storage.stored import DTYPES, Header, StoredTensors, read_header

@@ -37,7 +37,7 @@ from erase.export.parts.undo import reversal_place, write_reversal
 from erase.export.parts.writing import Entry
 from erase.files import building_folder, sha256_of
 from erase.models import Model
-from erase.models.model import canonical
+from erase.models.identity import canonical
 from erase.models.storage.hub import hub_id, root_of
 from erase.models.storage.stored import StoredTensors, stored_tensor
 from erase.models.storage.weights import Weights, content_digest, shapes_in

@@ -16,12 +16,13 @@ from erase.config import documents
 from erase.errors import BadModel, BadOption, BadTask, BadWeights, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
 from erase.models.encoding import Condition, Encoding, Guidance
+from erase.models.identity import identity_keys
 from erase.models.quiet import quietly
 from erase.models.sites import Pattern, Reads, Role, Site, find_sites
 from erase.models.storage.hub import hub_id
 from erase.models.storage.loaded import Loaded
 from erase.models.storage.source import Source, read_json
-from erase.models.storage.weights import SCALES, Tensors, check_finite, weights_digest
+from erase.models.storage.weights import Tensors, check_finite, weights_digest
 from erase.models.text import Absent, Text, TextEncoder
 from erase.task import Kind, Task
 
@@ -345,16 +346,3 @@ class Model(ABC):
             values = self.weights(component).tensors([keys[component][name] for name in names])
             for name, (_, value) in zip(names, values, strict=True):
                 yield f"{component}.{name}", value
-
-
-def identity_keys(keys: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    """A text encoder's keys by their canonical spelling, without buffers and without what is stored twice."""
-    named = {canonical(key): key for key in keys if not key.endswith(("position_ids", *SCALES))}
-    if "shared.weight" in named:  # T5's table of tokens, which some files hold under both of its names
-        named.pop("encoder.embed_tokens.weight", None)
-    return named
-
-
-def canonical(key: str) -> str:
-    """A text encoder's key without the prefix that some versions of transformers write and others do not."""
-    return key.removeprefix("text_model.")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from erase.models.encoding import Condition
-from erase.models.model import identity_keys
+from erase.models.identity import identity_keys
 from erase.models.open import family_of_pipe
 from erase.models.storage.weights import weights_digest
 from erase.models.text import Absent, Text, TextEncoder

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from erase.errors import BadWeights
 from erase.models import Model
-from erase.models.model import canonical
+from erase.models.identity import canonical
 from erase.models.storage.ldm import TEXTS, UNET
 from erase.models.storage.weights import Place, shapes_in
 

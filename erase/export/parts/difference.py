@@ -14,7 +14,7 @@ from erase.errors import BadModel
 from erase.export.parts.inspection import read_keys
 from erase.foreign import edit_in
 from erase.models import Model, open_model
-from erase.models.model import canonical
+from erase.models.identity import canonical
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.kinds import WHOLE, kind_of
 from erase.models.storage.ldm import current

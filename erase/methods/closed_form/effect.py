@@ -14,7 +14,7 @@ from erase.effect import Effect
 from erase.methods.closed_form.states import prompt_pairs
 from erase.models import Model
 from erase.models.encoding import Encoding
-from erase.models.model import canonical
+from erase.models.identity import canonical
 from erase.models.sites import Site
 from erase.models.text import TextEncoder
 from erase.task import Task

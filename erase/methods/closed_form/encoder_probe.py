@@ -13,7 +13,7 @@ from torch import Tensor
 from erase.errors import BadOption, CannotEdit
 from erase.methods.closed_form.states import fits, put
 from erase.models import Model
-from erase.models.model import canonical
+from erase.models.identity import canonical
 
 
 class EncoderProbe:

@@ -24,7 +24,7 @@ from erase.methods.closed_form.maps import spaces_of
 from erase.methods.closed_form.ridge import gram
 from erase.methods.closed_form.states import AT_ONCE, all_grams, last_states
 from erase.models import Model, Reads
-from erase.models.model import canonical, identity_keys
+from erase.models.identity import canonical, identity_keys
 from erase.models.storage.weights import weights_digest
 
 KeepTokens = Literal["all", "last"]

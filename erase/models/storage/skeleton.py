@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from erase.errors import BadModel
-from erase.models.model import Model, canonical
+from erase.models.identity import canonical
+from erase.models.model import Model
 from erase.models.storage.ldm import current
 from erase.models.storage.published import shapes_of
 from erase.models.storage.source import read_json

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from erase.errors import BadModel
-from erase.models.model import canonical
+from erase.models.identity import canonical
 from erase.models.storage.ldm import (
     AUTOENCODER,
     OPEN_CLIP_XL,
