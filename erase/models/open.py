@@ -11,11 +11,7 @@ import torch
 
 from erase import registry
 from erase.errors import BadModel
-from erase.models.families.flux import Flux
-from erase.models.families.stable_diffusion import StableDiffusion
-from erase.models.families.stable_diffusion_2 import StableDiffusion2
-from erase.models.families.stable_diffusion_3 import StableDiffusion3
-from erase.models.families.stable_diffusion_xl import StableDiffusionXL
+from erase.models.families import families
 from erase.models.model import Model
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.hub import fetch
@@ -24,7 +20,6 @@ from erase.models.storage.skeleton import check_tensors
 from erase.models.storage.source import Folder, read_json
 from erase.models.storage.weights import refuse_pickle
 
-FAMILIES: tuple[type[Model], ...] = (StableDiffusion, StableDiffusion2, StableDiffusionXL, StableDiffusion3, Flux)
 _MARKS = ("cross_attention_dim", "use_linear_projection", "addition_embed_type")  # of a UNet, named in errors
 
 
@@ -89,7 +84,7 @@ def _open_folder(path: Path) -> Model:
         )
     source = Folder(path)
     named = str(source.index().get("_class_name"))
-    candidates = [family for family in FAMILIES if family.pipeline_class == named]
+    candidates = [family for family in families() if family.pipeline_class == named]
     if candidates and not source.has(candidates[0].backbone):
         return candidates[0](source)  # which says what is missing
     config = read_json(path / candidates[0].backbone / "config.json") if candidates else {}
@@ -101,9 +96,9 @@ def _open_folder(path: Path) -> Model:
 
 def family_of(pipeline_class: str, config: Mapping[str, Any], *, path: object) -> type[Model]:
     """The family of a pipeline class whose backbone has this config; raises BadModel, which names what was found."""
-    candidates = [family for family in FAMILIES if family.pipeline_class == pipeline_class]
+    candidates = [family for family in families() if family.pipeline_class == pipeline_class]
     if not candidates:
-        known = ", ".join(dict.fromkeys(family.pipeline_class for family in FAMILIES))
+        known = ", ".join(dict.fromkeys(family.pipeline_class for family in families()))
         raise BadModel(f"{path} is a {pipeline_class}; expected one of {known}: other families cannot be edited yet.")
     for family in candidates:
         if family.matches(config):
@@ -120,11 +115,11 @@ def family_of_pipe(pipe: Any) -> type[Model]:
 
     Raises BadModel.
     """
-    for family in FAMILIES:
+    for family in families():
         network: Any = getattr(pipe, family.backbone, None)
         network = getattr(network, "_orig_mod", network)  # a compiled one
         texts = [getattr(pipe, text.encoder, None) for text in family.texts if not text.optional]
         if type(network).__name__ == family.network and family.matches(network.config) and None not in texts:
             return family
-    known = ", ".join(family.family for family in FAMILIES)
+    known = ", ".join(family.family for family in families())
     raise BadModel(f"this {type(pipe).__name__} has not the parts of any family; expected a whole pipeline of {known}.")

@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from erase.models.open import FAMILIES
+from erase.models.families import families
 from erase.models.sites import Site, find_sites
 from erase.models.storage.ldm import UNET, places
 from tests.tiny_checkpoints import ldm_unet_tensors
@@ -92,7 +92,7 @@ def backbone(family: str) -> torch.nn.Module:
 
 def sites(family: str) -> tuple[Site, ...]:
     shapes = {name: tuple(value.shape) for name, value in backbone(family).state_dict().items()}
-    view = next(view for view in FAMILIES if view.family == family)
+    view = next(view for view in families() if view.family == family)
     return find_sites(view.backbone, shapes, view.patterns, shape=shapes.__getitem__)
 
 

@@ -17,9 +17,7 @@ import torch
 from safetensors import safe_open
 
 from erase.errors import BadModel
-from erase.models.families.stable_diffusion import StableDiffusion
-from erase.models.families.stable_diffusion_2 import StableDiffusion2
-from erase.models.families.stable_diffusion_xl import StableDiffusionXL
+from erase.models.families import families
 from erase.models.model import Model
 from erase.models.storage.clip_tokens import VOCABULARY, clip_tokenizer
 from erase.models.storage.kinds import kind_of
@@ -31,9 +29,6 @@ from erase.models.storage.weights import Place, Tensors, shapes_in
 from erase.models.text import Text, build_encoder, first_line
 
 _HEAD = 64  # columns of an attention head in every CLIP that the families use
-
-
-FAMILIES: tuple[type[Model], ...] = (StableDiffusionXL, StableDiffusion2, StableDiffusion)
 
 
 class Checkpoint:
@@ -168,13 +163,14 @@ class WeightsOfFile(Tensors):
 def open_checkpoint(path: Path, *, config: Path | None = None) -> Model:
     """A view of a single-file checkpoint; raises BadModel, which names what the file is instead, and BadWeights."""
     shapes = shapes_in(path)
-    for family in FAMILIES:
+    known = [family for family in families() if family.family in TEXTS]
+    for family in known:
         prefixes = [UNET] + [inner.prefix for inner in TEXTS[family.family].values()]
         if all(any(key.startswith(prefix) for key in shapes) for prefix in prefixes):
             return family(Checkpoint(path, family, shapes, config=config))
     what = kind_of(shapes) or f"no checkpoint that is known here (its keys are {_sample(shapes)})"
     raise BadModel(
-        f"{path} is {what}; expected a whole one of {', '.join(family.family for family in FAMILIES)} with all its "
+        f"{path} is {what}; expected a whole one of {', '.join(family.family for family in known)} with all its "
         "text encoders, or a diffusers folder."
     )
 
