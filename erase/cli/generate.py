@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erase.cli import _task
+from erase.cli._drawing import NONE, Settings, draws
 from erase.cli._runs import do_step, tell_notes
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Several = list[str]
 
 
+@draws
 def generate(
     *,
     run: Annotated[
@@ -36,9 +38,6 @@ def generate(
         Several | None, typer.Option(help="Only these prompts of the set, by a label or a column, as style=noto.")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", "-s", help="A seed; repeatable.")] = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 25,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 4.0,
-    batch: Annotated[int, typer.Option(help="Images computed at once, however few are asked for.")] = 32,
     attention: Annotated[str, typer.Option(help="sdpa, or xformers on CUDA.")] = "sdpa",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
     as_json: _task.Json = False,
@@ -47,6 +46,7 @@ def generate(
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
+    drawing: Settings = NONE,
 ) -> None:
     """Generate a run's images, or any others, before and after an edit.
 
@@ -57,15 +57,15 @@ def generate(
     from erase.errors import BadPrompts
 
     if run is not None:
-        if prompt or prompts or where or seed or edit or dtype != "float32":
+        if prompt or prompts or where or seed or edit or drawing or dtype != "float32":
             raise BadPrompts(
-                "give a run's folder, or prompts, seeds, an edit and a --dtype, not both; a run names its own."
+                "give a run's folder, or prompts, seeds, an edit and settings, not both; a run names its own."
             )
         tell([do_step(run, "generate", quiet=quiet).folder], as_json=as_json)
         return
     from erase.sampling.sampler import Sampler
 
-    sampler = Sampler(steps=steps, guidance=guidance, batch=batch, attention=attention)
+    sampler = Sampler(**drawing, attention=attention)
     rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
     made = generate_sides(rows, (model, dtype), edit=edit, strength=strength, sampler=sampler, out=out, quiet=quiet)
     tell(made, as_json=as_json)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erase.cli import _task
+from erase.cli._drawing import NONE, Settings, draws
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ Given = Annotated[Several | None, typer.Option("--with", "-w", help="What judges
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")]
 
 
+@draws
 def run(
     *,
     pipeline: Pipelines = None,
@@ -50,6 +52,7 @@ def run(
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
+    drawing: Settings = NONE,
 ) -> None:
     """Run a pipeline: edit, generate, score, grid, report, export. Exit code 3 if the images do not prove the erasure.
 
@@ -69,6 +72,7 @@ def run(
     words = {"anchors": anchor or [], "synonyms": synonym or [], "keeps": keep or []}
     chosen = choose(pipeline, model, kind, targets=target or [], words=words)
     changes = _task.parse_settings([*(settings or []), *([f"generate.dtype={dtype}"] if dtype else [])])
+    changes |= {f"generate.{name}": value for name, value in drawing.items()}
     current = begin(chosen, out, changes | judged_by(given or []))
     if dry_run:
         _task.show_plan(current)

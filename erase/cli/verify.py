@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erase.cli import _task
+from erase.cli._drawing import NONE, Settings, draws
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,7 @@ Check = Annotated[
 ]
 
 
+@draws
 def verify(
     edited: Edited = None,
     *,
@@ -56,6 +58,7 @@ def verify(
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
+    drawing: Settings = NONE,
 ) -> None:
     """Verify an edit: exit code 0 if the concept is gone and the rest is not, 3 with the reasons otherwise.
 
@@ -68,8 +71,8 @@ def verify(
         raise typer.Exit(_check(check, edited))
     if edited is None:
         raise BadOption("what is to be verified? Give an edit or an edited model, or a result by --check FILE.")
-    named = (kind, target or [], synonym or [], keep or [])
-    result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out, drawn=(dtype, quiet))
+    named, drawn = (kind, target or [], synonym or [], keep or []), (dtype, quiet, drawing)
+    result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out, drawn=drawn)
     if result is None:  # another process of several, which has made its share of the images
         return
     if json:
@@ -104,7 +107,7 @@ def _verify(
     named: tuple[str, Several, Several, Several],
     given: dict[str, Path],
     out: Path,
-    drawn: tuple[str, bool],
+    drawn: tuple[str, bool, Settings],
 ) -> Result | None:
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownProgress
@@ -122,6 +125,7 @@ def _verify(
     kind, targets, synonyms, keeps = named
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
     chosen, judged = choose_protocol(protocol, model, task, given=Given(given, model.judge_folder))
+    chosen = chosen.drawn(drawn[2])
     if not place.is_first:
         verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
         return None

@@ -6,7 +6,7 @@ A protocol's name is its file: `canvas/sauron-agg` is `protocols/canvas/sauron-a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -169,6 +169,12 @@ class Protocol:
     def sampler(self) -> Sampler:
         """Raises BadOption."""
         return Sampler(**self.form.sampler.drawing)
+
+    def drawn(self, settings: Mapping[str, Any]) -> Protocol:
+        """The protocol with other settings of the sampler, which its hash then holds; raises BadOption."""
+        sampler = self.form.sampler.model_copy(update=dict(settings))
+        Sampler(**sampler.drawing)
+        return replace(self, form=self.form.model_copy(update={"sampler": sampler}))
 
     def detectors(self, role: Role) -> tuple[DetectorForm, ...]:
         """Who looks at the images of a role: the keeper at what must stay, if there is one."""

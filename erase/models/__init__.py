@@ -8,6 +8,7 @@ from erase.models.open import family_of_pipe, open_model, saved
 from erase.models.pipes import conditions_of, fingerprint_of, parameters_of, predict
 from erase.models.quiet import quietly
 from erase.models.sites import Reads, Role, Site
+from erase.models.storage.source import read_json as settings_in
 
 __all__ = [
     "Condition",
@@ -26,4 +27,5 @@ __all__ = [
     "predict",
     "quietly",
     "saved",
+    "settings_in",
 ]

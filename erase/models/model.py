@@ -15,7 +15,7 @@ from torch import Tensor
 from erase.config import documents
 from erase.errors import BadModel, BadOption, BadTask, BadWeights, CannotEdit, PromptTooLong
 from erase.files import content_hash, sha256_of
-from erase.models.encoding import Condition, Encoding, Guidance
+from erase.models.encoding import Condition, Encoding, Guidance, embeddings
 from erase.models.identity import identity_keys
 from erase.models.quiet import quietly
 from erase.models.sites import Pattern, Reads, Role, Site, find_sites
@@ -44,6 +44,8 @@ class Model(ABC):
     network: ClassVar[str]  # the backbone's class in diffusers
     patterns: ClassVar[tuple[Pattern, ...]]
     texts: tuple[Text, ...]  # of a class, all that its models may have; of a model, those that it has
+    true_cfg: ClassVar[bool] = False  # whether its pipeline has a guidance of two predictions beside `guidance_scale`
+    takes_clip_skip: ClassVar[bool] = True
     torch_dtype: torch.dtype = torch.float32  # in which its pipelines compute
     device: str = ""  # where they do; empty for a card where there is one
 
@@ -92,20 +94,20 @@ class Model(ABC):
         return int(config.in_channels), side, side
 
     @classmethod
-    @abstractmethod
     def call_arguments(
-        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
+        cls, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
     ) -> dict[str, Any]:
         """What the family's pipeline is called with, under the names of its own arguments.
 
         `conditions`: of the prompts, and of what guidance starts from. `alone`: for one prediction a step, which a
-        guide makes of several. Raises BadOption for guidance that the family has not.
+        guide makes of several.
         """
+        return embeddings(*conditions) | {"guidance_scale": 1.0 if alone else guidance.scale}
 
     @classmethod
-    def guidance_scale(cls, guidance: Guidance) -> float:
-        """The scale of classifier-free guidance between two predictions; 1 or less makes one alone."""
-        return guidance.scale
+    def size_step(cls, scale: int, config: Mapping[str, Any]) -> int:
+        """What a picture's sides are multiples of: by the autoencoder's scale and the settings of the backbone."""
+        return 8
 
     def parts(self) -> tuple[str, ...]:
         """The folders of a whole model."""

@@ -84,6 +84,11 @@ def _open_folder(path: Path) -> Model:
         )
     source = Folder(path)
     named = str(source.index().get("_class_name"))
+    if named.startswith("StableDiffusionXL") and not source.has("text_encoder"):
+        raise BadModel(
+            f"{path} is the refiner of Stable Diffusion XL, which draws over another model's pictures and reads "
+            "prompts by one text encoder; edit the base model, which it then refines."
+        )
     candidates = [family for family in families() if family.pipeline_class == named]
     if candidates and not source.has(candidates[0].backbone):
         return candidates[0](source)  # which says what is missing

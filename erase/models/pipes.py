@@ -16,26 +16,35 @@ from erase.models.text import Absent, Text, TextEncoder
 
 
 def conditions_of(
-    pipe: Any, prompts: Sequence[str], *, negative: str = "", max_sequence_length: int = 0
+    pipe: Any, prompts: Sequence[str], *, negative: str = "", max_sequence_length: int = 0, clip_skip: int = 0
 ) -> dict[str | None, Condition]:
     """The condition of each prompt, and under None of what guidance starts from, by the pipeline's own text encoders.
 
-    That is the negative prompt where there is one, else no prompt at all. `max_sequence_length`: tokens that T5 is
-    given; 0 for the pipeline's own number. One by one, so that no neighbour rounds a prompt's states.
+    That is the negative prompt where there is one, else no prompt at all; no layer is skipped for it, as in the
+    pipelines. `max_sequence_length`: tokens that T5 is given; 0 for the pipeline's own number. Prompts are encoded one
+    by one, so that no neighbour rounds a prompt's states. Raises BadOption.
     """
-    family, loaded = family_of_pipe(pipe), _Loaded(pipe)
-    encoders = []
+    family = family_of_pipe(pipe)
+    plain, skipping = (_encoders_of(pipe, max_sequence_length, skip) for skip in (0, clip_skip))
+    start = family.join(plain, [negative]).conditions()[0] if negative else family.unconditional(pipe, plain)
+    conditions: dict[str | None, Condition] = {None: start}
+    for prompt in prompts:
+        conditions[prompt] = family.join(skipping, [prompt]).conditions()[0]
+    return conditions
+
+
+def _encoders_of(pipe: Any, max_sequence_length: int, clip_skip: int) -> list[TextEncoder]:
+    """A loaded pipeline's text encoders, an edit that was applied to them included."""
+    family, encoders = family_of_pipe(pipe), []
     for text in family.texts:
-        if not text.causal and max_sequence_length:
+        if text.causal:
+            text = replace(text, skip=clip_skip)
+        elif max_sequence_length:
             text = replace(text, length=max_sequence_length)
         absent = getattr(pipe, text.encoder) is None
         width = getattr(pipe, family.backbone).config.joint_attention_dim if absent else 0
-        encoders.append(Absent(text, width) if absent else TextEncoder(text, loaded))
-    start = family.join(encoders, [negative]).conditions()[0] if negative else family.unconditional(pipe, encoders)
-    conditions: dict[str | None, Condition] = {None: start}
-    for prompt in prompts:
-        conditions[prompt] = family.join(encoders, [prompt]).conditions()[0]
-    return conditions
+        encoders.append(Absent(text, width) if absent else TextEncoder(text, _Loaded(pipe)))
+    return encoders
 
 
 class _Loaded:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from erase.errors import BadWeights
+from erase.errors import BadOption, BadWeights
 from erase.models.encoding import TokenSequence
 from erase.models.storage.weights import Tensors
 
@@ -34,7 +34,7 @@ class Text:
     `states`: which of its token states the family reads. `length`: tokens it is given, where that is not the
     tokenizer's own. `whole`: a prompt that does not fit is refused; else its beginning is read. `inversions`: the
     family's pipeline writes out textual inversions of several vectors. `optional`: a model may come without it, and
-    reads zeros in place of its states.
+    reads zeros in place of its states. `skip`: layers of CLIP that are left out at its end.
     """
 
     encoder: str
@@ -45,6 +45,7 @@ class Text:
     whole: bool = True
     inversions: bool = True
     optional: bool = False
+    skip: int = 0
 
     @property
     def causal(self) -> bool:
@@ -122,9 +123,12 @@ class TextEncoder:
     @torch.no_grad()
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token states and pooled states in float32."""
-        with _reading_penultimate(self._encoder) as seen:
+        back = self.text.skip + (self.text.states == "penultimate")  # how many layers before the end are read
+        with _reading_before(self._encoder, back) as seen:
             output = self._encoder(ids.to(self._encoder.device))
-        states = seen[-1] if self.text.states == "penultimate" else output.last_hidden_state
+        states = seen[-1] if back and self.text.causal else output.last_hidden_state
+        if back and self.text.states == "last" and self.text.causal:
+            states = self._encoder.get_submodule(_norm_of(self._encoder))(states)
         pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
         return states.float().cpu(), pooled.float().cpu()
 
@@ -169,16 +173,28 @@ class Absent(TextEncoder):
 
 
 @contextlib.contextmanager
-def _reading_penultimate(encoder: Any) -> Iterator[list[Tensor]]:
-    """What the last layer reads, in a list, until the block ends; to ask for the states of all layers keeps all."""
+def _reading_before(encoder: Any, back: int) -> Iterator[list[Tensor]]:
+    """What the last layer but so many reads, in a list, until the block ends; to ask for all layers' states keeps all.
+
+    Raises BadOption if there are not so many layers.
+    """
     seen: list[Tensor] = []
-    last = [module for name, module in encoder.named_modules() if _LAYER.fullmatch(name)][-1:]
-    hooks = [one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for one in last]
+    layers = [module for name, module in encoder.named_modules() if _LAYER.fullmatch(name)]
+    if layers and back > len(layers):
+        raise BadOption(f"clip_skip leaves out more than the {len(layers)} layers of the text encoder; give fewer.")
+    read = layers[-back:][:1] if back else []
+    hooks = [one.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for one in read]
     try:
         yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _norm_of(encoder: Any) -> str:
+    """The name of the norm behind CLIP's last layer."""
+    names: list[str] = [name for name, _ in encoder.named_modules()]
+    return next(name for name in names if name.endswith("final_layer_norm"))
 
 
 def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> Any:

@@ -61,12 +61,15 @@ def check(run: Run) -> None:
     """Raises what the method, the sampler, the model or its judge have against a recipe; writes nothing."""
     from erase.edit import check_strength
     from erase.sampling.attention import check_attention
+    from erase.sampling.suited import check_suited
 
     check_strength(run.recipe.edit.strength)
     check_can_edit(run.method, run.model)
     check_can_export(run.recipe.export, run.model)
-    check_attention(run.recipe.make_sampler().attention)
+    sampler = run.recipe.make_sampler()
+    check_attention(sampler.attention)
     run.model.check_sampling()
+    check_suited(run.model, sampler)
     run.model.check_task(run.task)
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.judge is not None and "judge" in run.recipe.score:

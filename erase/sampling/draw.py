@@ -48,12 +48,13 @@ def sample_batch(
     empty = Condition.stack([conditions[None]] * len(rows)).to(network.device, network.dtype)
     guidance = Guidance(sampler.guidance, sampler.true_guidance, bool(sampler.negative))
     acts = type(guide) is not NoGuide
-    arguments = family.call_arguments(pipe, (given, empty), guidance, alone=acts)
+    arguments = family.call_arguments((given, empty), guidance, alone=acts)
     with contextlib.ExitStack() as stack:
         stack.enter_context(scheduled(pipe, sampler.scheduler))
         if acts:
             prompts = tuple(row.prompt for row in rows)
-            batch = PromptBatch(prompts, given.states.float(), empty.states.float(), family.guidance_scale(guidance))
+            scale = guidance.true_scale if family.true_cfg else guidance.scale
+            batch = PromptBatch(prompts, given.states.float(), empty.states.float(), scale)
             stack.enter_context(_answered(network, guide.begin(pipe, batch), (given, empty)))
         drawn: Tensor = pipe(
             **arguments,

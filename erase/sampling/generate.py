@@ -30,6 +30,7 @@ from erase.sampling.draw import sample_batch
 from erase.sampling.guides import guide_of
 from erase.sampling.pictures import read_picture
 from erase.sampling.sampler import Sampler
+from erase.sampling.suited import check_suited
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -94,6 +95,7 @@ def stream(
     """
     sampler = sampler or Sampler()
     model.check_sampling()
+    check_suited(model, sampler)
     unique = {row_key(row): row for row in rows}
     paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
     missing = {key: row for key, row in unique.items() if not is_original(paths[key])}
@@ -128,8 +130,7 @@ def sample(
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
         prompts = list(dict.fromkeys(row.prompt for row in rows))
-        length = sampler.max_sequence_length
-        conditions = conditions_of(pipe, prompts, negative=sampler.negative, max_sequence_length=length)
+        conditions = conditions_of(pipe, prompts, **sampler.encoding)
         if edit and edit.guidance and conditions[None].pooled is not None:
             raise BadModel(
                 f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."

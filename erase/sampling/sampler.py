@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from erase.errors import BadOption
 
@@ -79,6 +80,11 @@ class Sampler:
             for key, value in asdict(self).items()
             if key in _ALWAYS or (key != "batch" and value != own[key])
         }
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The settings that say how prompts are encoded."""
+        return {name: getattr(self, name) for name in ("negative", "max_sequence_length", "clip_skip")}
 
     @property
     def sides(self) -> dict[str, int]:

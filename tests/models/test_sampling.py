@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from erase.models import Model, conditions_of, open_model
 from erase.sampling.draw import Output, sample_batch
 from erase.sampling.generate import generate
 from erase.sampling.sampler import Sampler
+from erase.sampling.schedulers import scheduler_of
 from tests.families import Opener
 from tests.tiny_edits import tiny_edit
 from tests.tiny_families import FAMILIES, tiny_family
@@ -36,8 +38,7 @@ def settings(family: str, **changes: Any) -> Sampler:
 
 
 def ours(pipe: Any, sampler: Sampler, *, rows: tuple[Row, ...] = ROWS[:2], output: Output = "pt") -> Tensor:
-    prompts, length = [row.prompt for row in rows], sampler.max_sequence_length
-    conditions = conditions_of(pipe, prompts, negative=sampler.negative, max_sequence_length=length)
+    conditions = conditions_of(pipe, [row.prompt for row in rows], **sampler.encoding)
     return sample_batch(pipe, rows, conditions=conditions, sampler=sampler, output=output)
 
 
@@ -86,11 +87,8 @@ def test_an_image_among_five_others_is_the_one_made_alone(family: str, pipe_of: 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_negative_prompt_and_a_size_are_the_pipelines(family: str, pipe_of: Pipes) -> None:
     true = {"flux": 3.0}.get(family, 1.0)
-    sampler = settings(family, negative="a blob", size="16x8" if family == "stable-diffusion-3" else "24x16")
-    if true > 1:
-        with pytest.raises(BadOption, match="true_guidance over 1"):
-            ours(pipe_of(family), sampler)
-    sampler = settings(family, negative="a blob", size=sampler.size, true_guidance=true)
+    size = "16x8" if family == "stable-diffusion-3" else "24x16"
+    sampler = settings(family, negative="a blob", size=size, true_guidance=true)
     more = {"true_cfg_scale": true} if true > 1 else {}
     made = ours(pipe_of(family), sampler)
     assert_equal(made, theirs(pipe_of(family), sampler, negative_prompt="a blob", **more))
@@ -155,6 +153,73 @@ def test_an_edit_of_either_text_path_reaches_the_images_of_a_flow_model(
         pipe = model.pipeline()
         edit.apply(pipe)
         assert_equal(ours(pipe, sampler), theirs(pipe, sampler))
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion-xl", "stable-diffusion-3"])
+def test_layers_of_clip_are_left_out_as_the_pipeline_leaves_them_out(family: str, pipe_of: Pipes) -> None:
+    pipe, sampler = pipe_of(family), settings(family, clip_skip=1)
+    made = ours(pipe, sampler)
+    assert_equal(made, theirs(pipe, sampler, clip_skip=1))
+    assert (made - ours(pipe, settings(family))).abs().max() > 1e-3
+    with pytest.raises(BadOption, match="clip_skip leaves out more than the 2 layers"):
+        ours(pipe, settings(family, clip_skip=2))
+
+
+@pytest.mark.parametrize("skip", [1, 2])
+@pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-2"])
+def test_what_is_read_before_the_last_layers_goes_through_the_last_norm(family: str, skip: int, pipe_of: Pipes) -> None:
+    # The pipeline of the installed diffusers cannot do it with the installed transformers, so by what it means.
+    pipe = pipe_of(family)
+    made = conditions_of(pipe, ["a cat"], clip_skip=skip)
+    ids = pipe.tokenizer("a cat", padding="max_length", truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        states = pipe.text_encoder(ids, output_hidden_states=True).hidden_states[-(skip + 1)]
+        (norm,) = (part for name, part in pipe.text_encoder.named_modules() if name.endswith("final_layer_norm"))
+        torch.testing.assert_close(made["a cat"].states, norm(states)[0])
+    plain = conditions_of(pipe, ["a cat"])
+    assert (made["a cat"].states - plain["a cat"].states).abs().max() > 1e-3
+    torch.testing.assert_close(made[None].states, plain[None].states)  # nothing is skipped for the empty prompt
+
+
+SCHEDULERS = ("ddim", "pndm", "euler", "euler_a", "heun", "lms", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "lcm", "tcd")
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("family", ["stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl"])
+def test_a_named_scheduler_draws_what_a_plain_call_with_it_draws(family: str, name: str, family_model: Opener) -> None:
+    pipe, sampler = family_model(family).pipeline(), settings(family, scheduler=name, steps=5)
+    own = pipe.scheduler
+    made = ours(pipe, sampler)
+    assert pipe.scheduler is own
+    pipe.scheduler = scheduler_of(own, name)
+    assert pipe.scheduler.config.prediction_type == own.config.prediction_type
+    assert_equal(made, theirs(pipe, sampler))
+    alone = ours(pipe, sampler, rows=ROWS[1:2])  # also where each step draws noise
+    torch.testing.assert_close(made[1], alone[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
+def test_a_named_scheduler_of_flow_draws_what_a_plain_call_with_it_draws(
+    family: str, name: str, family_model: Opener
+) -> None:
+    pipe, sampler = family_model(family).pipeline(), settings(family, scheduler=name, steps=5)
+    made = ours(pipe, sampler)
+    pipe.scheduler = scheduler_of(pipe.scheduler, name)
+    assert_equal(made, theirs(pipe, sampler))
+    assert made.std() > 0.05
+
+
+def test_a_noise_schedule_that_ends_in_noise_alone_is_sampled_as_by_its_pipeline(family_model: Opener) -> None:
+    pipe, sampler = family_model("stable-diffusion-xl").pipeline(), settings("stable-diffusion-xl", steps=4)
+    before = ours(pipe, sampler)
+    zero = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    for name in ("DDIMScheduler", "EulerDiscreteScheduler"):
+        pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **zero)
+        made = ours(pipe, sampler)
+        assert_equal(made, theirs(pipe, sampler))
+        assert (made - before).abs().max() > 1e-2
+        assert torch.isfinite(made).all()
 
 
 def test_a_velocity_is_not_taken_for_noise(family_model: Opener) -> None:

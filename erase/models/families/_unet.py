@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from erase.errors import BadOption
-from erase.models.encoding import Condition, Guidance, embeddings
+from erase.models.encoding import Condition
 from erase.models.model import Model
 from erase.models.sites import Pattern, pattern
 
@@ -21,17 +20,6 @@ class UNetModel(Model):
         pattern(r".*\battn2\.to_k\.weight", "key", "tokens"),
         pattern(r".*\battn2\.to_v\.weight", "value", "tokens"),
     )
-
-    @classmethod
-    def call_arguments(
-        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
-    ) -> dict[str, Any]:
-        if guidance.true_scale > 1:
-            raise BadOption(f"true_guidance is for guidance-distilled models such as FLUX.1; a {cls.family} is none.")
-        distilled = pipe.unet.config.time_cond_proj_dim is not None  # as those of latent consistency are
-        if distilled and (guidance.negative or alone):
-            raise BadOption("the model is distilled to one prediction a step: no negative prompt and no guard for it.")
-        return embeddings(*conditions) | {"guidance_scale": 1.0 if alone else guidance.scale}
 
     @staticmethod
     def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:

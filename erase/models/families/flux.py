@@ -5,13 +5,12 @@ CLIP reads the beginning of a long prompt only, as in the family's own pipeline;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from erase.errors import BadOption
 from erase.models.encoding import Condition, Encoding, Guidance, embeddings
 from erase.models.families._joint import JointModel
 from erase.models.sites import Pattern, pattern
@@ -34,6 +33,8 @@ class Flux(JointModel):
         pattern(r"single_transformer_blocks\.\d+\.attn\.to_v\.weight", "value", "stream"),
     )
 
+    true_cfg: ClassVar[bool] = True
+    takes_clip_skip: ClassVar[bool] = False
     embedded_guidance: ClassVar[float] = 3.5  # the pipeline's own, of what the network is told to follow a prompt by
 
     def latent_shape(self, pipe: Any, size: int = 0) -> tuple[int, int, int]:
@@ -43,17 +44,15 @@ class Flux(JointModel):
 
     @classmethod
     def call_arguments(
-        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
+        cls, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
     ) -> dict[str, Any]:
         true = guidance.true_scale > 1 and not alone
-        if guidance.negative and guidance.true_scale <= 1:
-            raise BadOption(f"a negative prompt needs true_guidance over 1 on a {cls.family} model; give both.")
         guided = {"true_cfg_scale": guidance.true_scale} if true else {}
         return embeddings(*conditions[: 1 + true]) | {"guidance_scale": guidance.scale} | guided
 
     @classmethod
-    def guidance_scale(cls, guidance: Guidance) -> float:
-        return guidance.true_scale
+    def size_step(cls, scale: int, config: Mapping[str, Any]) -> int:
+        return 2 * scale
 
     @classmethod
     def predict(cls, pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:

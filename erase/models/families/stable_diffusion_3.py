@@ -6,14 +6,13 @@ concatenated and filled up with zeros to T5's width, then T5's. The pooled state
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from erase.errors import BadOption
-from erase.models.encoding import Condition, Encoding, Guidance, TokenSequence, embeddings
+from erase.models.encoding import Condition, Encoding, TokenSequence
 from erase.models.families._joint import JointModel
 from erase.models.text import Text, TextEncoder
 
@@ -31,12 +30,8 @@ class StableDiffusion3(JointModel):
     )
 
     @classmethod
-    def call_arguments(
-        cls, pipe: Any, conditions: tuple[Condition, Condition], guidance: Guidance, *, alone: bool = False
-    ) -> dict[str, Any]:
-        if guidance.true_scale > 1:
-            raise BadOption(f"true_guidance is for guidance-distilled models such as FLUX.1; a {cls.family} is none.")
-        return embeddings(*conditions) | {"guidance_scale": 1.0 if alone else guidance.scale}
+    def size_step(cls, scale: int, config: Mapping[str, Any]) -> int:
+        return scale * int(config["patch_size"])
 
     @staticmethod
     def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:

@@ -101,7 +101,8 @@ class Checkpoint:
         """
         with contextlib.ExitStack() as stack:
             if self.config is None:
-                folder = stack.enter_context(published(self._family.family, self._prediction()))
+                ends = "ztsnr" in self._shapes  # a mark that UIs know, as `v_pred` is
+                folder = stack.enter_context(published(self._family.family, self._prediction(), zero_terminal_snr=ends))
             else:
                 folder = self.config.path
             parts = ("unet", "vae", *self._texts)

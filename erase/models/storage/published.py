@@ -20,11 +20,11 @@ _SIDE_OF_2_BASE = 64  # of a latent; the model that predicts velocities has 96
 
 
 @contextlib.contextmanager
-def published(family: str, prediction: str | None = "epsilon") -> Iterator[Path]:
+def published(family: str, prediction: str | None = "epsilon", *, zero_terminal_snr: bool = False) -> Iterator[Path]:
     """A diffusers folder of a family without its weights: settings and tokenizers, there for the block.
 
     `prediction`: what its UNet predicts; only Stable Diffusion 2, which was published in both ways, has to say it.
-    Raises BadModel if that is not known.
+    `zero_terminal_snr`: whether its noise schedule ends in noise alone. Raises BadModel if the prediction is not known.
     """
     if prediction is None and family == "stable-diffusion-2":
         raise BadModel(
@@ -37,6 +37,8 @@ def published(family: str, prediction: str | None = "epsilon") -> Iterator[Path]
         folder = Path(shutil.copytree(_SETTINGS / family, Path(place) / family))
         if prediction is not None:
             _amend(folder / "scheduler/scheduler_config.json", prediction_type=prediction)
+        if zero_terminal_snr:
+            _amend(folder / "scheduler/scheduler_config.json", rescale_betas_zero_snr=True)
         if (family, prediction) == ("stable-diffusion-2", "epsilon"):
             _amend(folder / "unet/config.json", sample_size=_SIDE_OF_2_BASE)
         for part in sorted(folder.glob("text_encoder*")):
