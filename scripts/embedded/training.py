@@ -78,13 +78,16 @@ class Stage:
         loss_of: Callable[[int], tuple[Tensor, dict[str, float]]],
         after: Callable[[int], None],
         reduce: Callable[[], None] = lambda: None,
+        *,
+        until: int | None = None,
     ) -> None:
-        """Trains to the last step; `loss_of(step)` draws its own batch from a generator seeded by the step.
+        """Trains to the last step, or to another; `loss_of(step)` draws its own batch from a generator seeded by the step.
 
         `reduce` runs between the gradients and the optimizer, `after` once the weights have moved.
         """
+        last = min(self.steps, until or self.steps)
         started, saved, shown = time.monotonic() - self.seconds, time.monotonic(), time.monotonic()
-        while self.done < self.steps:
+        while self.done < last:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(self.done)
             loss, parts = loss_of(self.done)
@@ -96,10 +99,10 @@ class Stage:
             after(self.done)
             self.done += 1
             self.seconds = time.monotonic() - started
-            if time.monotonic() - shown > 20 or self.done == self.steps:
+            if time.monotonic() - shown > 20 or self.done == last:
                 shown = time.monotonic()
                 self._log({"loss": loss.item()} | parts)
-            if time.monotonic() - saved > self.every_seconds or self.done == self.steps:
+            if time.monotonic() - saved > self.every_seconds or self.done == last:
                 saved = time.monotonic()
                 self.save()
 

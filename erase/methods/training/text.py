@@ -55,12 +55,37 @@ class TextEncoder:
             longer: Tensor = torch.cat([output[:, :1], prefix, output[:, 1:]], 1)
             return longer[:, : ids.shape[1]]
 
-        hook = self.module.get_input_embeddings().register_forward_hook(insert)
+        return self._read(ids, insert).last_hidden_state  # type: ignore[no-any-return]
+
+    def states_with(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Tensor:
+        """The states of prompts' tokens [prompts, tokens], with soft tokens in place of some.
+
+        `tokens` [prompts, count, width] stand at `places` [prompts, count].
+        """
+        return self.read_with(ids, tokens, places).last_hidden_state  # type: ignore[no-any-return]
+
+    def read_with(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Any:
+        """All that the encoder gives for prompts' tokens with soft ones in place of some, as `states_with` puts them."""
+        ids = ids.to(self.module.device)
+        index = places.to(ids.device)[..., None].expand(-1, -1, tokens.shape[-1])
+
+        def put(module: Any, inputs: Any, output: Tensor) -> Tensor:
+            return output.scatter(1, index, tokens.to(output))
+
+        return self._read(ids, put)
+
+    def _read(self, ids: Tensor, change: Any) -> Any:
+        """What the encoder gives for token ids whose embeddings go through `change`."""
+        hook = self.module.get_input_embeddings().register_forward_hook(change)
         try:
-            states: Tensor = self.module(ids).last_hidden_state
+            return self.module(ids)
         finally:
             hook.remove()
-        return states
+
+    @property
+    def table(self) -> Tensor:
+        """The embeddings of the vocabulary, [words, width]."""
+        return self.module.get_input_embeddings().weight.detach()  # type: ignore[no-any-return]
 
     def words(self, prompts: int, count: int, generator: torch.Generator) -> Tensor:
         """Embeddings of random words of the vocabulary, [prompts, count, width]."""
