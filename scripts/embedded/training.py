@@ -81,7 +81,7 @@ class Stage:
         *,
         until: int | None = None,
     ) -> None:
-        """Trains to the last step, or to another; `loss_of(step)` draws its own batch from a generator seeded by the step.
+        """Trains to the last step, or `until` another; `loss_of(step)` draws a batch from a generator seeded by it.
 
         `reduce` runs between the gradients and the optimizer, `after` once the weights have moved.
         """

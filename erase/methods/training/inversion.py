@@ -55,9 +55,12 @@ def place(tokenizer: Any, prompts: Sequence[str], words: Sequence[str], *, count
     for prompt in prompts:
         found = re.search(rf"(?<!\w)(?:{named})(?!\w)", prompt, re.IGNORECASE) if named else None
         before, after = (prompt[: found.start()], prompt[found.end() :]) if found else ("", prompt)
-        first, rest = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in (before, after))
+        first, rest = (
+            tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in (before, after)
+        )
         first = first[: length - 2 - count]
-        row = [start, *first, *[end] * count, *rest][: length - 1] + [end]
+        row = [start, *first, *[end] * count, *rest]
+        row = [*row[: length - 1], end]
         pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         ids.append(row + [pad] * (length - len(row)))
         places.append(list(range(1 + len(first), 1 + len(first) + count)))

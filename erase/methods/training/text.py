@@ -65,7 +65,7 @@ class TextEncoder:
         return self.read_with(ids, tokens, places).last_hidden_state  # type: ignore[no-any-return]
 
     def read_with(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Any:
-        """All that the encoder gives for prompts' tokens with soft ones in place of some, as `states_with` puts them."""
+        """All that the encoder gives for prompts with soft tokens in place of some, as `states_with` puts them."""
         ids = ids.to(self.module.device)
         index = places.to(ids.device)[..., None].expand(-1, -1, tokens.shape[-1])
 
