@@ -85,6 +85,10 @@ class MissingExtra(EraseError):
     """An optional dependency that is not installed."""
 
 
+class OutOfMemory(EraseError):
+    """A device on which not even one image fits."""
+
+
 class ScoreFailed(EraseError):
     """A score that could not be computed; never counted as a clean image."""
 

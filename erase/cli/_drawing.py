@@ -16,12 +16,13 @@ _HELP: Mapping[str, tuple[type, str]] = MappingProxyType(
     {
         "steps": (int, "Sampling steps."),
         "guidance": (float, "The pipeline's guidance_scale; 0 or 1 is none."),
-        "batch": (int, "Images computed at once."),
+        "batch": (str, "Images computed at once: a number, or auto for what fits."),
         "size": (str, "Pixels, as 768, or width and height, as 1024x768; the model's own if left out."),
         "negative": (str, "A negative prompt."),
         "scheduler": (str, "Such as euler, ddim, dpmpp_2m; the model's own if left out."),
         "true_guidance": (float, "The pipeline's true_cfg_scale, of FLUX.1."),
         "max_sequence_length": (int, "Tokens that T5 reads."),
+        "offload": (str, "What waits beside the card: auto, none, model or layers."),
         "clip_skip": (int, "Layers left out at the end of CLIP."),
     }
 )

@@ -14,8 +14,6 @@ import typer
 from erase import registry
 
 if TYPE_CHECKING:
-    import torch
-
     from erase.run.store import Run
     from erase.task import Target, Task
 
@@ -35,9 +33,9 @@ def choose_device(given: str | None) -> str | None:
 
     if given is None:
         return None
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", given)
+    match = re.fullmatch(r"cpu|mps|cuda(?::(\d+))?", given)
     if match is None:
-        raise BadOption(f'--device is "{given}"; expected cpu, cuda or a card by its number, such as cuda:1.')
+        raise BadOption(f'--device is "{given}"; expected cpu, mps, cuda or a card by its number, such as cuda:1.')
     if os.environ.get("LOCAL_RANK") is not None:
         raise BadOption("--device is given, and the launcher gives each process its own card; leave one of them out.")
     if given == "cpu":
@@ -45,6 +43,10 @@ def choose_device(given: str | None) -> str | None:
         return given
     import torch
 
+    if given == "mps" and not torch.backends.mps.is_available():
+        raise BadOption('--device is "mps", and no Apple GPU is here; give cpu, or leave it out.')
+    if given == "mps":
+        return given
     count = torch.cuda.device_count()
     if int(match[1] or 0) >= count:
         raise BadOption(f'--device is "{given}", and {count or "no"} CUDA devices are here; give cpu, or leave it out.')
@@ -61,24 +63,12 @@ def _listen(verbose: bool) -> bool:
     return verbose
 
 
-def dtype_of(name: str) -> torch.dtype:
-    """The dtype of a name; raises BadOption."""
-    import torch
-
-    from erase.errors import BadOption
-
-    if name not in DTYPES:
-        raise BadOption(f'--dtype is "{name}"; expected one of {", ".join(DTYPES)}.')
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
 def _names(kind: str) -> Callable[[str], list[str]]:
     """What a shell completes of the names of a kind."""
     return lambda incomplete: [name for name in registry.known(kind) if name.startswith(incomplete)]
 
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 MODEL_HELP = "An embedded model, a folder, a single file or an id of the hub."
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 Method = Annotated[
@@ -114,7 +104,13 @@ Device = Annotated[
     str | None,
     typer.Option("--device", callback=choose_device, help="cpu, cuda or cuda:N; a card where there is one."),
 ]
-Dtype = Annotated[str, typer.Option("--dtype", help=f"Precision of the images' pipeline: {', '.join(DTYPES)}.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        help=f"Precision of images: {', '.join(DTYPES)} (auto: float32 on the CPU).",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results, warnings and errors alone.")]
 Verbose = Annotated[bool, typer.Option("--verbose", callback=_listen, help="Also tell what each step took.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result for programs.")]

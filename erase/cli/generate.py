@@ -42,7 +42,7 @@ def generate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the images.")] = Path("images"),
     as_json: _task.Json = False,
     device: _task.Device = None,
-    dtype: _task.Dtype = "float32",
+    dtype: _task.Dtype = "auto",
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
@@ -57,7 +57,7 @@ def generate(
     from erase.errors import BadPrompts
 
     if run is not None:
-        if prompt or prompts or where or seed or edit or drawing or dtype != "float32":
+        if prompt or prompts or where or seed or edit or drawing or dtype != "auto":
             raise BadPrompts(
                 "give a run's folder, or prompts, seeds, an edit and settings, not both; a run names its own."
             )
@@ -124,10 +124,11 @@ def generate_sides(
     from erase.cli._watch import ShownProgress
     from erase.foreign import edit_in
     from erase.models import open_model
+    from erase.sampling.attention import dtype_here
     from erase.sampling.ranks import stream_share, this_rank
 
     check_writable(out)
-    opened = open_model(model[0], torch_dtype=_task.dtype_of(model[1]))
+    opened = open_model(model[0], torch_dtype=dtype_here(model[1]))
     sides: dict[str, Edit | None] = {"before": None}
     if edit is not None:
         sides["after"] = edit_in(edit, opened).scaled(strength)

@@ -54,7 +54,7 @@ def verify(
     check: Check = None,
     json: Annotated[bool, typer.Option("--json", help="Print result.json instead of the table.")] = False,
     device: _task.Device = None,
-    dtype: _task.Dtype = "float32",
+    dtype: _task.Dtype = "auto",
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
@@ -116,10 +116,11 @@ def _verify(
     from erase.evaluate.verified_facts import choose_protocol
     from erase.models import open_model
     from erase.report.verified import write_pages
+    from erase.sampling.attention import dtype_here
     from erase.sampling.ranks import this_rank
 
     check_writable(out)
-    model, place = open_model(base, torch_dtype=_task.dtype_of(drawn[0])), this_rank(out)
+    model, place = open_model(base, torch_dtype=dtype_here(drawn[0])), this_rank(out)
     opened = verifying.open_edited(edited, model)
     opened.model.torch_dtype = model.torch_dtype
     kind, targets, synonyms, keeps = named

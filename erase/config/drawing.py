@@ -12,13 +12,14 @@ class DrawingForm(Form):
 
     steps: int = 25
     guidance: float = 4.0
-    batch: int = 32
+    batch: int | str = "auto"
     size: int | str = 0
     negative: str = ""
     scheduler: str = ""
     true_guidance: float = 1.0
     max_sequence_length: int = 0
     clip_skip: int = 0
+    offload: str = "auto"
 
     @property
     def drawing(self) -> dict[str, Any]:

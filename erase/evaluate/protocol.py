@@ -158,6 +158,8 @@ class Protocol:
         """Hash of what the protocol says."""
         said = self.form.model_dump(mode="json", exclude={"description", "source", "differs"})
         drawn = said["sampler"].items()  # without keys at their defaults that older versions had not
+        if said["sampler"]["batch"] == "auto":  # as it was before there was a choice; no number depends on it
+            said["sampler"]["batch"] = 32
         said["sampler"] = {key: value for key, value in drawn if key not in LATER or value != LATER[key]}
         return content_hash(said)
 

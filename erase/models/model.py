@@ -46,6 +46,7 @@ class Model(ABC):
     texts: tuple[Text, ...]  # of a class, all that its models may have; of a model, those that it has
     true_cfg: ClassVar[bool] = False  # whether its pipeline has a guidance of two predictions beside `guidance_scale`
     takes_clip_skip: ClassVar[bool] = True
+    fits: int = 0  # images at once for which its memory was last found to suffice; 0 where it was never short
     torch_dtype: torch.dtype = torch.float32  # in which its pipelines compute
     device: str = ""  # where they do; empty for a card where there is one
 
@@ -221,15 +222,16 @@ class Model(ABC):
         """Raises BadModel if images of this file cannot be made here."""
         self.source.check_whole()
 
-    def pipeline(self, dtype: torch.dtype | None = None) -> Any:
+    def pipeline(self, dtype: torch.dtype | None = None, *, moved: bool = True) -> Any:
         """A freshly loaded diffusers pipeline without safety checker, in the model's own dtype if none is given.
 
-        Raises BadModel, BadWeights.
+        `moved`: to the model's device, if it has one. Raises BadModel, BadWeights.
         """
         parts = (self.backbone, *self.text_components, "vae")
-        without = {name: None for text in self._absent for name in (text.encoder, text.tokenizer)}
+        absent = [text for text in type(self).texts if text not in self.texts]
+        without = {name: None for text in absent for name in (text.encoder, text.tokenizer)}
         pipe = self._load(parts, dtype or self.torch_dtype, {**self.pipeline_options, **without})
-        return pipe.to(self.device) if self.device else pipe
+        return pipe.to(self.device) if self.device and moved else pipe
 
     def backbone_alone(self, dtype: torch.dtype = torch.float32) -> Any:
         """A freshly loaded pipeline without text encoders and decoder, for latents; raises BadModel, BadWeights."""
@@ -266,10 +268,6 @@ class Model(ABC):
             TextEncoder(text, self.source) if text in self.texts else Absent(text, self._width)
             for text in type(self).texts
         )
-
-    @property
-    def _absent(self) -> tuple[Text, ...]:
-        return tuple(text for text in type(self).texts if text not in self.texts)
 
     @property
     def _width(self) -> int:

@@ -87,7 +87,7 @@ class GenerateForm(DrawingForm):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
     attention: Literal["sdpa", "xformers"] = "sdpa"
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
 
 class VerifyForm(Form):
@@ -146,9 +146,11 @@ class Pipeline(Form):
         content = self.model_dump(
             mode="json", exclude={"hash": True, "name": True, "description": True, "generate": {"batch"}}
         )
-        later = [("generate", key, default) for key, default in {**LATER, "dtype": "float32"}.items()]
+        later = [("generate", key, default) for key, default in {**LATER, "dtype": "auto"}.items()]
         for part, key, default in (("edit", "sha256", ""), *later):
-            if content[part][key] == default:  # as in recipes that were written before there was such a key
+            if (
+                content[part][key] == default or key == "offload"
+            ):  # as in recipes that were written before there was such a key
                 del content[part][key]
         return content_hash(content)
 

@@ -61,11 +61,11 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The base model, opened once."""
-        import torch
 
         from erase.models import open_model
+        from erase.sampling.attention import dtype_here
 
-        return open_model(self.recipe.model, torch_dtype=getattr(torch, self.recipe.generate.dtype))
+        return open_model(self.recipe.model, torch_dtype=dtype_here(self.recipe.generate.dtype))
 
     @cached_property
     def readings(self) -> JudgeCache:

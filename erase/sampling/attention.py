@@ -1,14 +1,18 @@
-"""Where and how images are computed: on CUDA if it is there, with torch's own attention or that of xformers."""
+"""Where and how images are computed: device, precision, and torch's own attention or that of xformers."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from erase.errors import BadOption, MissingExtra
 
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 BACKENDS = ("sdpa", "xformers")
 
 
@@ -29,18 +33,37 @@ def check_attention(backend: str) -> None:
 def device_here(environment: Mapping[str, str] | None = None) -> str:
     """Where this process computes: the card that its launcher's LOCAL_RANK counts to, `cuda` if it was not launched.
 
-    `cpu` if there is no card. More processes than cards share them in turn. Raises BadOption for what is no number.
+    `mps` on a Mac, `cpu` if there is no card or CUDA_VISIBLE_DEVICES hides it. More processes than cards share them in
+    turn. Raises BadOption for what is no number.
     """
     import torch
 
+    variables = os.environ if environment is None else environment
     if not torch.cuda.is_available():
-        return "cpu"
-    said = (os.environ if environment is None else environment).get("LOCAL_RANK")
+        return "mps" if torch.backends.mps.is_available() and variables.get("CUDA_VISIBLE_DEVICES") != "" else "cpu"
+    said = variables.get("LOCAL_RANK")
     if said is None:
         return "cuda"
     if not said.isdigit():
         raise BadOption(f'LOCAL_RANK is "{said}"; expected a whole number, as torchrun sets it.')
     return f"cuda:{int(said) % torch.cuda.device_count()}"
+
+
+def dtype_here(name: str) -> torch.dtype:
+    """The dtype of a name; `auto` is bfloat16 on a card that computes in it, float16 on others, float32 elsewhere.
+
+    Raises BadOption.
+    """
+    import torch
+
+    if name not in DTYPES:
+        raise BadOption(f'dtype is "{name}"; expected one of {", ".join(DTYPES)}.')
+    if name == "auto":
+        if not device_here().startswith("cuda"):
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    named: torch.dtype = getattr(torch, name)
+    return named
 
 
 def use_attention(pipe: Any, backend: str) -> None:

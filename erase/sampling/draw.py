@@ -44,8 +44,9 @@ def sample_batch(
     """
     family, guide = family_of_pipe(pipe), guide or NoGuide()
     network = getattr(pipe, family.backbone)
-    given = Condition.stack([conditions[row.prompt] for row in rows]).to(network.device, network.dtype)
-    empty = Condition.stack([conditions[None]] * len(rows)).to(network.device, network.dtype)
+    device = pipe._execution_device  # also of a pipeline whose networks are offloaded
+    given = Condition.stack([conditions[row.prompt] for row in rows]).to(device, network.dtype)
+    empty = Condition.stack([conditions[None]] * len(rows)).to(device, network.dtype)
     guidance = Guidance(sampler.guidance, sampler.true_guidance, bool(sampler.negative))
     acts = type(guide) is not NoGuide
     arguments = family.call_arguments((given, empty), guidance, alone=acts)
@@ -85,11 +86,15 @@ def _answered(network: Any, guided: GuidedBatch, conditions: tuple[Condition, Co
         made = guided.predict(ask, next(steps)).to(network.dtype)
         return (made,)
 
+    hooked = "forward" in vars(network)  # by whoever offloads it
     network.forward = answer
     try:
         yield
     finally:
-        del network.forward
+        if hooked:
+            network.forward = forward
+        else:
+            del network.forward
 
 
 def _repeated(named: Mapping[str, Any], times: int, fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,20 @@ from torch import Tensor
 
 from erase.config.prompts import Row
 from erase.edit import Edit
-from erase.errors import BadModel
+from erase.errors import BadModel, BadOption
 from erase.files import content_hash, write_atomically
 from erase.models import Model, conditions_of
 from erase.sampling.attention import device_here, use_attention
 from erase.sampling.draw import sample_batch
-from erase.sampling.guides import guide_of
+from erase.sampling.guides import NoGuide, guide_of
+from erase.sampling.memory import Plan, plan_of
 from erase.sampling.pictures import read_picture
+from erase.sampling.placing import does_not_fit, encoding, free_cache, is_out_of_memory, place
 from erase.sampling.sampler import Sampler
 from erase.sampling.suited import check_suited
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # images done, images in all
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows computed together, filled up to a fixed number."""
-
-    rows: tuple[Row, ...]
-    filled: tuple[Row, ...]
 
 
 def image_id(model: Model, row: Row, sampler: Sampler, *, edit: Edit | None) -> str:
@@ -122,29 +116,57 @@ def sample(
 ) -> Iterator[tuple[Row, Image.Image]]:
     """Each row with its image, batch by batch; each distinct prompt is encoded once.
 
-    `pipe` is the model's pipeline, if it is loaded already; it is given back as it was.
+    `pipe` is the model's pipeline, if it is loaded already; it is given back as it was, but for where it is. Raises
+    BadOption, OutOfMemory where not even one image fits.
     """
-    pipe = (model.pipeline() if pipe is None else pipe).to(model.device or device_here())
-    use_attention(pipe, sampler.attention)
+    device = model.device or device_here()
+    plan = plan_of(model, sampler, device)
     guide = guide_of(edit, model)
+    if plan.offload == "layers" and type(guide) is not NoGuide:
+        raise BadOption("a method that acts while sampling needs its network whole: give offload: model or none.")
+    _log.log(logging.INFO if plan.offload == "none" else logging.WARNING, "%s: %s", device, plan.why)
+    pipe = model.pipeline(moved=False) if pipe is None else pipe
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
-        prompts = list(dict.fromkeys(row.prompt for row in rows))
-        conditions = conditions_of(pipe, prompts, **sampler.encoding)
+        with encoding(pipe, device, plan.offload):
+            conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)), **sampler.encoding)
         if edit and edit.guidance and conditions[None].pooled is not None:
             raise BadModel(
                 f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."
             )
-        for batch in batches(rows, sampler.batch):
-            pixels = sample_batch(pipe, batch.filled, conditions=conditions, sampler=sampler, guide=guide)
-            yield from zip(batch.rows, map(to_image, pixels), strict=False)
+        place(pipe, device, plan.offload, pixels=plan.pixels)
+        use_attention(pipe, sampler.attention)
+        draw = partial(sample_batch, pipe, conditions=conditions, sampler=sampler, guide=guide)
+        for row, pixels in in_batches(model, rows, draw, plan=plan, device=device):
+            yield row, to_image(pixels)
 
 
-def batches(rows: Sequence[Row], size: int) -> Iterator[Batch]:
-    """The rows in batches of one size; the last is filled up with copies of its first row."""
-    for start in range(0, len(rows), size):
+def in_batches(
+    model: Model, rows: Sequence[Row], draw: Callable[[Sequence[Row]], Tensor], *, plan: Plan, device: str
+) -> Iterator[tuple[Row, Tensor]]:
+    """Each row with what is drawn of it, so many at once; half of that from where memory runs out.
+
+    The number that was found to fit is kept with the model. Raises OutOfMemory.
+    """
+    size, start = min(plan.batch, model.fits or plan.batch), 0
+    while start < len(rows):
         part = tuple(rows[start : start + size])
-        yield Batch(part, part + (part[0],) * (size - len(part)))
+        filled = part + (part[0],) * (size - len(part) if plan.filled else 0)
+        try:
+            drawn = draw(filled)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            drawn = None
+        if drawn is None:  # told outside of the handler, which holds what the failed batch has computed
+            if size == 1:
+                raise does_not_fit(device, plan.why)
+            size = model.fits = size // 2
+            free_cache(device)
+            _log.warning("%s is out of memory; going on with %d at once.", device, size)
+            continue
+        yield from zip(part, drawn, strict=False)
+        start += len(part)
 
 
 def to_image(pixels: Tensor) -> Image.Image:

@@ -21,8 +21,10 @@ SCHEDULERS = (
     "lcm",
     "tcd",
 )
+OFFLOADS = ("auto", "none", "model", "layers")
 _SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 _ALWAYS = ("steps", "guidance", "scheduler", "attention")  # named with an image whatever they are
+_NEVER = ("batch", "offload")  # which change no image
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,28 @@ class Sampler:
     none). `negative`: a negative prompt. `size`: of the pictures in pixels, as 768 or 1024x768 (width x height); 0 for
     the model's own. `scheduler`: a name of SCHEDULERS; the model's own where it is empty. `max_sequence_length`: tokens
     that T5 is given; 0 for the pipeline's own number. `clip_skip`: layers left out at the end of CLIP.
-    `batch`: images computed at once; always that many, the last batch being filled up, so that an image has the same
-    bits whatever it is computed beside. Another `batch` rounds otherwise, by 1 of 255 in a few pixels at most.
+    `batch`: images computed at once. A number is always that many, the last batch being filled up, so that an image has
+    the same bits whatever it is computed beside; another `batch` rounds otherwise, by 1 of 255 in a few pixels at most.
+    `auto` is 32 for small models on the CPU, and what fits for others. `offload`: what waits beside the device for its
+    turn: `model` whole networks, `layers` single layers, `none` nothing, `auto` what does not fit.
     `attention`: sdpa, torch's own; or xformers on CUDA, which rounds otherwise.
     """
 
     steps: int = 25
     guidance: float = 4.0
     scheduler: str = ""
-    batch: int = 32
+    batch: int | str = "auto"
     attention: str = "sdpa"
     size: int | str = 0
     negative: str = ""
     true_guidance: float = 1.0
     max_sequence_length: int = 0
     clip_skip: int = 0
+    offload: str = "auto"
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("steps", 1, 1000),
-            ("batch", 1, 4096),
             ("guidance", 0, 100),
             ("true_guidance", 1, 100),
             ("max_sequence_length", 0, 512),
@@ -61,6 +65,10 @@ class Sampler:
         ):
             if not least <= getattr(self, name) <= most:
                 raise BadOption(f"sampler: {name} is {getattr(self, name)}; expected {least} to {most}.")
+        if self.batch != "auto" and not (str(self.batch).isdigit() and 1 <= int(self.batch) <= 4096):
+            raise BadOption(f"sampler: batch is {self.batch}; expected auto, or 1 to 4096.")
+        if self.offload not in OFFLOADS:
+            raise BadOption(f'sampler: offload is "{self.offload}"; expected one of {", ".join(OFFLOADS)}.')
         if self.scheduler not in ("", *SCHEDULERS):
             raise BadOption(
                 f'sampler: scheduler is "{self.scheduler}"; expected one of {", ".join(SCHEDULERS)}, '
@@ -78,7 +86,7 @@ class Sampler:
         return {
             key: value
             for key, value in asdict(self).items()
-            if key in _ALWAYS or (key != "batch" and value != own[key])
+            if key in _ALWAYS or (key not in _NEVER and value != own[key])
         }
 
     @property

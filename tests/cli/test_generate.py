@@ -83,4 +83,4 @@ def test_a_seed_out_of_range_is_refused_before_anything_is_made(seed: int, capsy
 
 def test_a_batch_that_no_memory_holds_is_refused(capsys: Capture, tmp_path: Path) -> None:
     said = refused(capsys, "generate", "-p", "a cat", "--batch", 100_000_000_000, "--out", tmp_path / "out")
-    assert "expected 1 to 4096" in said
+    assert "expected auto, or 1 to 4096" in said

@@ -161,7 +161,7 @@ def test_a_device_is_this_commands_alone_and_one_that_is_not_here_is_told(
     assert command(capsys, *given, "cpu").code == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
     assert "CUDA devices are here" in refused(capsys, *given, "cuda:64")
-    assert "expected cpu, cuda" in refused(capsys, *given, "tpu")
+    assert "expected cpu, mps, cuda" in refused(capsys, *given, "tpu")
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert "launcher" in refused(capsys, *given, "cpu")
 
@@ -175,7 +175,7 @@ def test_images_are_drawn_in_the_precision_that_is_asked_for(capsys: Capture, pl
     names = [set(contents(place / side)) for side in ("full", "half")]
     assert len(names[0]) == len(names[1]) == 1
     assert names[0] != names[1]
-    assert "expected one of float32" in refused(capsys, *given, "x", "--dtype", "int8")
+    assert "expected one of auto, float32" in refused(capsys, *given, "x", "--dtype", "int8")
 
 
 def test_a_shell_is_told_what_may_come_next(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,13 +105,14 @@ def test_images_are_sampled_on_the_card_of_the_launcher(
     class Moved(Exception):
         pass
 
-    def to(pipe: Any, device: str) -> None:
+    def to(part: Any, device: str) -> None:
         moved.append(device)
         raise Moved
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setenv("LOCAL_RANK", "3")
-    monkeypatch.setattr("diffusers.DiffusionPipeline.to", to)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.nn.Module, "to", to)
     for edit in (None, make("negative_prompt", model)):
         with pytest.raises(Moved):
             next(sample(model, [Row("a cat", 0)], Sampler(), edit=edit))

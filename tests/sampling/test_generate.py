@@ -51,8 +51,8 @@ def recorded(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tor
     seen: list[torch.Tensor] = []
     load = model.pipeline
 
-    def pipeline() -> Any:
-        pipe = load()
+    def pipeline(*, moved: bool) -> Any:
+        pipe = load(moved=moved)
         pipe.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
         return pipe
 
