@@ -93,13 +93,15 @@ def plan_of(model: Model, sampler: Sampler, device: str) -> Plan:
         fits = (one for one in ("none", "model") if kind != "cuda" or needs.peak(1, offload=one) <= LEFT * free)
         offload = next(fits, "layers")
     if sampler.batch != "auto":
-        return Plan(int(sampler.batch), True, offload, needs.pixels, _why(needs, free, int(sampler.batch), offload))
+        return Plan(
+            int(sampler.batch), True, offload, needs.pixels, _why(needs, free, int(sampler.batch), offload=offload)
+        )
     weights = needs.backbone + needs.decoder + sum(needs.encoders)
     if kind == "cpu" and weights <= SMALL:
         return Plan(MOST, True, offload, needs.pixels, "a small model on the CPU")
     fitting = [n for n in (32, 16, 8, 4, 2) if needs.peak(n, offload=offload) <= LEFT * free]
     batch = (fitting or [1])[0]
-    return Plan(batch, False, offload, needs.pixels, _why(needs, free, batch, offload))
+    return Plan(batch, False, offload, needs.pixels, _why(needs, free, batch, offload=offload))
 
 
 def free_on(device: str) -> int:
@@ -126,7 +128,7 @@ def _bytes(model: Model, part: str, width: int) -> int:
     return sum(prod(place.shape) for place in model.weights(part).places.values()) * width
 
 
-def _why(needs: Needs, free: int, batch: int, offload: str) -> str:
+def _why(needs: Needs, free: int, batch: int, *, offload: str) -> str:
     weights = (needs.backbone + needs.decoder + sum(needs.encoders)) / GIB
     peak = needs.peak(batch, offload=offload) / GIB
     kept = {"none": "all on the device", "model": "one network at a time", "layers": "one layer at a time"}[offload]
