@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from erase.edit import Edit, describe
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.sampling.guides import CFG, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
@@ -39,16 +37,15 @@ class NegativePrompt:
 
     def guide(self, model: Model, task: Task, *, strength: float) -> Guide:
         """What starts guidance elsewhere."""
-        return Away(model.encode([self.text or concept_text(model, task)]).states[0], strength)
+        return Away(model.encode([self.text or concept_text(model, task)]).conditions()[0], strength)
 
 
 @dataclass(frozen=True)
 class Away(NoGuide):
-    """Guidance from another text's states [tokens, width]."""
+    """Guidance from another text's condition."""
 
-    states: Tensor
+    condition: Condition
     strength: float
 
     def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
-        away = self.states.to(batch.empty) - batch.empty
-        return CFG(replace(batch, empty=batch.empty + self.strength * away))
+        return CFG(replace(batch, empty=batch.empty.toward(self.condition, self.strength)))

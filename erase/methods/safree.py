@@ -16,6 +16,9 @@ styles 70 and 0.55. Official code: jaehong31/SAFREE. Differences from it:
 - its script gives the concept's words as the negative prompt, too: that is the option `negative`, off by default;
 - the re-attention of latents by filtered skip connections, which it has as a flag, is left out;
 - the concept's words are the task's, its artists' constants are for all styles; projectors are computed in float64;
+- a model with several text encoders: those that read the same tokens side by side are one, so that Stable Diffusion
+  XL has one space, Stable Diffusion 3 two (CLIP's, T5's), FLUX.1 T5's; each is projected by itself, for the most steps
+  of any; the pooled state stays;
 - strength mixes old and new states.
 """
 
@@ -29,10 +32,10 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.errors import BadModel, BadOption
+from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text, concept_words
-from erase.models import Model
+from erase.models import Condition, Model, TokenSequence, masked_ends
 from erase.sampling.guides import CFG, Ask, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
@@ -60,33 +63,33 @@ class SAFREE:
                 raise BadOption(f"safree: {name} is {getattr(self, name)}; expected 0 or more.")
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        if model.text_components != ("text_encoder",):
-            raise BadModel(f"safree needs a model with one text encoder; {model.family} has another number.")
         model.check_prompts(concept_words(task))
         return Edit(describe(self, model, task), guidance=True)
 
     def guide(self, model: Model, task: Task, *, strength: float) -> Guide:
         """What projects prompts."""
-        encoding = model.encode(concept_words(task))
-        ends = encoding.states[torch.arange(len(encoding.ids)), encoding.lengths - 1]
+        concepts = []
+        for part in model.encode(concept_words(task)).parts:
+            ends = part.states[torch.arange(len(part.ids)), (part.lengths - 1).clamp(min=0)]
+            concepts.append(projector(ends.double()))
         sigmoid = STYLES if task.domain == "style" else OTHERS
-        away = model.encode([concept_text(model, task)]).states[0] if self.negative else None
-        return Projecting(self, model, projector(ends.double()), sigmoid, away, strength)
+        away = model.encode([concept_text(model, task)]).conditions()[0] if self.negative else None
+        return Projecting(self, model, tuple(concepts), sigmoid, away, strength)
 
 
 @dataclass(frozen=True)
 class Projecting(NoGuide):
-    """Projection out of a concept's subspace [width, width]; each distinct prompt is looked at once.
+    """Projection out of a concept's subspace [width, width] of each part; each distinct prompt is looked at once.
 
-    `sigmoid`: the slope and centre by which steps are counted. `away`: states [tokens, width] that guidance starts
-    from, None for the empty prompt's.
+    `sigmoid`: the slope and centre by which steps are counted. `away`: what guidance starts from, None for the empty
+    prompt.
     """
 
     options: SAFREE
     model: Model
-    concept: Tensor
+    concepts: tuple[Tensor, ...]
     sigmoid: tuple[float, float]
-    away: Tensor | None
+    away: Condition | None
     strength: float
     _known: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
@@ -95,32 +98,31 @@ class Projecting(NoGuide):
             if prompt not in self._known:
                 self._known[prompt] = self._projected(pipe, prompt)
         made = [self._known[prompt] for prompt in batch.prompts]
-        safe = torch.stack([states for states, _ in made]).to(batch.states)
+        given = batch.given.states
+        safe = torch.stack([states for states, _ in made]).to(given)
         if self.away is not None:
-            batch = replace(batch, empty=batch.empty + self.strength * (self.away.to(batch.empty) - batch.empty))
-        steps = torch.tensor([steps for _, steps in made], device=batch.states.device)
-        return Projected(batch, batch.states + self.strength * (safe - batch.states), steps)
+            batch = replace(batch, empty=batch.empty.toward(self.away, self.strength))
+        steps = torch.tensor([steps for _, steps in made], device=given.device)
+        return Projected(batch, given + self.strength * (safe - given), steps)
 
     def _projected(self, pipe: Any, prompt: str) -> tuple[Tensor, int]:
-        """The prompt's safe states [tokens, width] and for how many steps they are used."""
-        encoding = self.model.encode([prompt], cut=True)
-        states, length = encoding.states[0], int(encoding.lengths[0])
-        if length <= 2:
+        """The prompt's safe states [tokens, width] and for how many steps they are used: the most of any part."""
+        parts = self.model.encode([prompt], cut=True).parts
+        made = [self._part(pipe, prompt, number, part) for number, part in enumerate(parts)]
+        return torch.cat([states for states, _ in made]), max(steps for _, steps in made)
+
+    def _part(self, pipe: Any, prompt: str, number: int, part: TokenSequence) -> tuple[Tensor, int]:
+        states, first, end = part.states[0], part.starts, int(part.lengths[0]) - 1
+        if end <= first:
             return states, 0
-        masked = self._masked(pipe, encoding.ids[0], length)
-        away = without(self.concept) @ projector(masked)
+        concept, masked = self.concepts[number], masked_ends(pipe, prompt, number).double()
+        away = without(concept) @ projector(masked)
         moved = states.double() @ away.T
         carries = torch.zeros(len(states), dtype=torch.bool)
-        carries[1 : length - 1] = carriers(masked, self.concept, alpha=self.options.alpha)
-        used = steps_of(states[:length].double(), moved[:length], most=self.options.steps_scale, sigmoid=self.sigmoid)
+        carries[first:end] = carriers(masked, concept, alpha=self.options.alpha)
+        own, projected = states[: end + 1].double(), moved[: end + 1]
+        used = steps_of(own, projected, most=self.options.steps_scale, sigmoid=self.sigmoid)
         return torch.where(carries[:, None], moved.to(states.dtype), states), used
-
-    def _masked(self, pipe: Any, ids: Tensor, length: int) -> Tensor:
-        """The pooled states of a prompt [tokens] with each of its words' tokens masked, [length - 2, width]."""
-        rows = ids.repeat(length - 2, 1)
-        rows[torch.arange(length - 2), torch.arange(1, length - 1)] = 0
-        states: Tensor = pipe.text_encoder(rows.to(pipe.text_encoder.device)).last_hidden_state[:, length - 1]
-        return states.cpu().double()
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,9 @@ class Projected:
     steps: Tensor
 
     def predict(self, ask: Ask, step: int) -> Tensor:
-        states = torch.where((step < self.steps)[:, None, None], self.safe, self.batch.states)
-        return CFG(replace(self.batch, states=states)).predict(ask, step)
+        given = self.batch.given
+        states = torch.where((step < self.steps)[:, None, None], self.safe, given.states)
+        return CFG(replace(self.batch, given=replace(given, states=states))).predict(ask, step)
 
 
 def projector(rows: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from erase.edit import Edit, describe
 from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.sampling.guides import Ask, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
@@ -62,15 +62,15 @@ class SLD:
 
     def guide(self, model: Model, task: Task, *, strength: float) -> Guide:
         """What guides away from the task's words."""
-        return Steering(self, model.encode([concept_text(model, task)]).states[0], strength)
+        return Steering(self, model.encode([concept_text(model, task)]).conditions()[0], strength)
 
 
 @dataclass(frozen=True)
 class Steering(NoGuide):
-    """Guidance away from a text's states [tokens, width]."""
+    """Guidance away from a text's condition."""
 
     options: SLD
-    states: Tensor
+    condition: Condition
     strength: float
 
     def begin(self, pipe: Any, batch: PromptBatch) -> GuidedBatch:
@@ -86,8 +86,8 @@ class Steered:
     past: Tensor | float = 0.0
 
     def predict(self, ask: Ask, step: int) -> Tensor:
-        concept = self.steering.states.to(self.batch.states).expand_as(self.batch.states)
-        empty, prompted, unsafe = ask([self.batch.empty, self.batch.states, concept])
+        concept = self.batch.given.toward(self.steering.condition, 1.0)
+        empty, prompted, unsafe = ask([self.batch.empty, self.batch.given, concept])
         options = self.steering.options
         away = safety(empty, prompted, unsafe, past=self.past, options=options)
         self.past = options.momentum * self.past + (1 - options.momentum) * away

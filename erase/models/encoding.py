@@ -115,5 +115,12 @@ class Condition:
         """The same on a device, in a dtype."""
         return Condition(self.states.to(device, dtype), None if self.pooled is None else self.pooled.to(device, dtype))
 
+    def toward(self, other: Condition, share: float) -> Condition:
+        """The condition, of many rows, moved a share of the way to another, of one."""
+        moved = self.states + share * (other.states.to(self.states) - self.states)
+        if self.pooled is None or other.pooled is None:
+            return Condition(moved, self.pooled)
+        return Condition(moved, self.pooled + share * (other.pooled.to(self.pooled) - self.pooled))
+
     def zeros(self) -> Condition:
         return Condition(torch.zeros_like(self.states), None if self.pooled is None else torch.zeros_like(self.pooled))

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from erase.models.encoding import Condition
+from erase.models.encoding import Condition, TokenSequence
 from erase.models.identity import identity_keys
 from erase.models.open import family_of_pipe
 from erase.models.storage.weights import weights_digest
@@ -45,6 +46,36 @@ def _encoders_of(pipe: Any, max_sequence_length: int, clip_skip: int) -> list[Te
         width = getattr(pipe, family.backbone).config.joint_attention_dim if absent else 0
         encoders.append(Absent(text, width) if absent else TextEncoder(text, _Loaded(pipe)))
     return encoders
+
+
+def masked_ends(pipe: Any, prompt: str, part: int) -> Tensor:
+    """The state at a prompt's end with each of its words' tokens masked in turn, [words' tokens, width].
+
+    Of one part of the family's encoding; masked is a token whose id is 0.
+    """
+    family, encoders = family_of_pipe(pipe), _encoders_of(pipe, 0, 0)
+    own = family.join(encoders, [prompt]).parts[part]
+    words = max(0, int(own.lengths[0]) - 1 - own.starts)
+    sides = [_Masked(one, own.causal, words) for one in encoders]
+    return family.join(sides, [prompt]).parts[part].states[:, own.starts + words]
+
+
+class _Masked(TextEncoder):
+    """An encoder that reads a prompt once for each of so many tokens, which it masks if it is of a kind."""
+
+    def __init__(self, encoder: TextEncoder, causal: bool, words: int) -> None:
+        self.text, self._whole, self._words = encoder.text, encoder, words
+        self._masks = encoder.text.causal == causal
+
+    def tokens(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, lengths = (one[:1].repeat_interleave(self._words, 0) for one in self._whole.tokens(prompts))
+        if self._masks:
+            rows = torch.arange(self._words)
+            ids[rows, rows + int(self.text.causal)] = 0
+        return ids, lengths
+
+    def run_ids(self, ids: Tensor, lengths: Tensor) -> tuple[TokenSequence, Tensor]:
+        return self._whole.run_ids(ids, lengths)
 
 
 class _Loaded:

@@ -89,13 +89,21 @@ class TextEncoder:
 
         What is longer than the encoder reads is cut, as the families' pipelines cut it.
         """
+        return self.run_ids(*self.tokens(prompts))
+
+    def tokens(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The prompts' tokens, filled up to the most that the encoder reads, and how many are their own."""
         texts = [self._written_out(prompt) for prompt in prompts]
         tokens = self._tokenizer(
             texts, padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
         )
-        ids, lengths, causal = tokens["input_ids"], tokens["attention_mask"].sum(1), self.text.causal
+        return tokens["input_ids"], tokens["attention_mask"].sum(1)
+
+    def run_ids(self, ids: Tensor, lengths: Tensor) -> tuple[TokenSequence, Tensor]:
+        """The states of tokens, so many of each row its own."""
+        causal = self.text.causal
         at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE) // self.max_tokens
-        parts = [self._states(part) for part in ids.split(max(1, at_once))]
+        parts = [self._states(part) for part in torch.split(ids, max(1, at_once))]
         states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
         return TokenSequence(states, ids, lengths, starts=int(causal), causal=causal), pooled
 
@@ -166,10 +174,12 @@ class Absent(TextEncoder):
     def knows(self, word: str) -> bool:
         return False
 
-    def run(self, prompts: Sequence[str]) -> tuple[TokenSequence, Tensor]:
-        ids = torch.zeros(len(prompts), self.max_tokens, dtype=torch.long)
+    def tokens(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(prompts), self.max_tokens, dtype=torch.long), torch.zeros(len(prompts), dtype=torch.long)
+
+    def run_ids(self, ids: Tensor, lengths: Tensor) -> tuple[TokenSequence, Tensor]:
         states = torch.zeros(*ids.shape, self._width)
-        return TokenSequence(states, ids, ids.sum(1), starts=0, causal=False), torch.zeros(len(prompts), 0)
+        return TokenSequence(states, ids, lengths, starts=0, causal=False), torch.zeros(len(ids), 0)
 
 
 @contextlib.contextmanager

@@ -55,8 +55,8 @@ def sample_batch(
         if acts:
             prompts = tuple(row.prompt for row in rows)
             scale = guidance.true_scale if family.true_cfg else guidance.scale
-            batch = PromptBatch(prompts, given.states.float(), empty.states.float(), scale)
-            stack.enter_context(_answered(network, guide.begin(pipe, batch), (given, empty)))
+            batch = PromptBatch(prompts, given.to(device), empty.to(device), scale)
+            stack.enter_context(_answered(network, guide.begin(pipe, batch)))
         drawn: Tensor = pipe(
             **arguments,
             **sampler.sides,
@@ -68,17 +68,16 @@ def sample_batch(
 
 
 @contextlib.contextmanager
-def _answered(network: Any, guided: GuidedBatch, conditions: tuple[Condition, Condition]) -> Iterator[None]:
+def _answered(network: Any, guided: GuidedBatch) -> Iterator[None]:
     """The network with what a method makes of its predictions in place of them, until the block ends."""
     forward, steps = network.forward, count()
-    pooled = [one.pooled for one in conditions[::-1] if one.pooled is not None]  # the empty prompt's in front
 
     def answer(*inputs: Any, return_dict: bool = True, **named: Any) -> Any:
-        def ask(states: Sequence[Tensor]) -> Sequence[Tensor]:
-            times, kind = len(states), network.dtype
-            fixed = {STATES: torch.cat(list(states)).to(kind)}
-            if pooled:
-                fixed |= dict.fromkeys(POOLED, torch.cat(pooled[-times:]))
+        def ask(conditions: Sequence[Condition]) -> Sequence[Tensor]:
+            times, kind = len(conditions), network.dtype
+            fixed = {STATES: torch.cat([one.states for one in conditions]).to(kind)}
+            if pooled := [one.pooled for one in conditions if one.pooled is not None]:
+                fixed |= dict.fromkeys(POOLED, torch.cat(pooled).to(kind))
             first = [torch.cat([one] * times) for one in inputs[:1]]
             found: Tensor = forward(*first, *inputs[1:], return_dict=False, **_repeated(named, times, fixed))[0]
             return found.float().chunk(times)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from erase.config.prompts import Row
 from erase.edit import Edit
-from erase.errors import BadModel, BadOption
+from erase.errors import BadOption
 from erase.files import content_hash, write_atomically
 from erase.models import Model, conditions_of
 from erase.sampling.attention import device_here, use_attention
@@ -122,18 +122,19 @@ def sample(
     device = model.device or device_here()
     plan = plan_of(model, sampler, device)
     guide = guide_of(edit, model)
-    if plan.offload == "layers" and type(guide) is not NoGuide:
-        raise BadOption("a method that acts while sampling needs its network whole: give offload: model or none.")
+    if type(guide) is not NoGuide:
+        if plan.offload == "layers":
+            raise BadOption("a method that acts while sampling needs its network whole: give offload: model or none.")
+        if model.true_cfg and sampler.true_guidance <= 1:
+            _log.warning("with one prediction a step a guard can only change the prompt's: give true_guidance over 1.")
+        if sampler.max_sequence_length:
+            raise BadOption("a method that acts while sampling reads prompts at full length: no max_sequence_length.")
     _log.log(logging.INFO if plan.offload == "none" else logging.WARNING, "%s: %s", device, plan.why)
     pipe = model.pipeline(moved=False) if pipe is None else pipe
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
         with encoding(pipe, device, plan.offload):
             conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)), **sampler.encoding)
-        if edit and edit.guidance and conditions[None].pooled is not None:
-            raise BadModel(
-                f"{edit.info.method} acts on token states alone; a {model.family} model reads a pooled one too."
-            )
         place(pipe, device, plan.offload, pixels=plan.pixels)
         use_attention(pipe, sampler.attention)
         draw = partial(sample_batch, pipe, conditions=conditions, sampler=sampler, guide=guide)

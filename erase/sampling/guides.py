@@ -16,11 +16,11 @@ from erase import registry
 from erase.config import documents
 from erase.edit import Edit
 from erase.errors import BadEdit
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.task import Task
 
-# Predictions for the batch's latents under several conditions of [rows, tokens, width], computed in one pass.
-Ask = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+# Predictions for the batch's latents under several conditions of all its rows, computed in one pass.
+Ask = Callable[[Sequence[Condition]], Sequence[Tensor]]
 
 
 Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]  # of a layer, its inputs and its output: a new output
@@ -28,11 +28,11 @@ Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]  # of a layer, its in
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """A batch's prompts, their states and the empty prompt's [rows, tokens, width], and how far to follow them."""
+    """A batch's prompts, their conditions and what guidance starts from, row by row, and how far to follow them."""
 
     prompts: tuple[str, ...]
-    states: Tensor
-    empty: Tensor
+    given: Condition
+    empty: Condition
     guidance: float
 
 
@@ -61,8 +61,8 @@ class CFG:
 
     def predict(self, ask: Ask, step: int) -> Tensor:
         if self.batch.guidance <= 1:
-            return ask([self.batch.states])[0]
-        empty, prompted = ask([self.batch.empty, self.batch.states])
+            return ask([self.batch.given])[0]
+        empty, prompted = ask([self.batch.empty, self.batch.given])
         return empty + self.batch.guidance * (prompted - empty)
 
 

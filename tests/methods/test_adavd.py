@@ -10,7 +10,7 @@ import torch
 
 from erase.errors import BadOption
 from erase.methods.adavd import AdaVD, decomposed
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.sampling.guides import PromptBatch
 from erase.task import Target, Task
 
@@ -97,7 +97,7 @@ def test_likeness_and_projection_are_of_both_halves_of_guidance_as_in_the_offici
     u, v, c = module(empty)[0], module(prompt)[0], module(model.encode(["cat"]).states[0, 1])
     guide = options.guide(model, task, strength=1.0)
     with guide.attached(pipe):
-        guide.begin(pipe, PromptBatch(("a cat in noto style",), prompt, empty, 3.0))
+        guide.begin(pipe, PromptBatch(("a cat in noto style",), Condition(prompt), Condition(empty), 3.0))
         after = module(torch.cat([empty, prompt]))
     for place in range(1, len(u)):
         mine, concept = torch.cat([u[place], v[place]]).double(), torch.cat([u[place], c]).double()

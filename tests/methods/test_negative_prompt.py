@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from erase.methods.negative_prompt import NegativePrompt
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.sampling.guides import PromptBatch
 from erase.task import Target, Task
 
@@ -16,12 +16,12 @@ TASK = Task((Target("noto", "style", synonyms=("blob",)), Target("firefox", "sty
 def asked(model: Model, method: NegativePrompt, strength: float) -> list[Tensor]:
     """The conditions that the network is asked for."""
     states = model.encode(["", "a cat"]).states
-    batch = PromptBatch(("a cat",), states[1:], states[:1], 3.0)
+    batch = PromptBatch(("a cat",), Condition(states[1:]), Condition(states[:1]), 3.0)
     seen: list[Tensor] = []
 
-    def ask(conditions: list[Tensor]) -> list[Tensor]:
-        seen.extend(conditions)
-        return conditions
+    def ask(conditions: list[Condition]) -> list[Tensor]:
+        seen.extend(one.states for one in conditions)
+        return seen
 
     guided = method.guide(model, TASK, strength=strength).begin(None, batch)
     combined = guided.predict(ask, 0)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import torch
 
 from erase.errors import BadOption
 from erase.methods.safree import SAFREE, Projected, Projecting, carriers, projector, without
-from erase.models import Model, open_model
+from erase.models import Condition, Model, open_model
 from erase.sampling.guides import PromptBatch
 from erase.task import Target, Task
 
@@ -52,7 +52,7 @@ def begun(options: SAFREE, model: Model, task: Task, prompts: tuple[str, ...]) -
     """The guide of a task and the sampling of some prompts under it."""
     guide = options.guide(model, task, strength=1.0)
     states, empty = (model.encode(texts).states for texts in (list(prompts), [""] * len(prompts)))
-    guided = guide.begin(model.pipeline(), PromptBatch(prompts, states, empty, 3.0))
+    guided = guide.begin(model.pipeline(), PromptBatch(prompts, Condition(states), Condition(empty), 3.0))
     assert isinstance(guide, Projecting)
     assert isinstance(guided, Projected)
     return guide, guided
@@ -66,7 +66,7 @@ def test_a_carriers_state_is_projected_and_no_other_moves(model: Model) -> None:
     assert bool(moved[1:6].any())
     assert not moved[0]
     assert not moved[6:].any()
-    assert (guided.safe[0][moved].double() @ guide.concept).abs().max() < 1e-4
+    assert (guided.safe[0][moved].double() @ guide.concepts[0]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(("kind", "slope", "centre"), [("object", 5.0, 5.333), ("style", 7.0, 5.5)])
@@ -107,22 +107,23 @@ def test_a_prompt_longer_than_the_model_reads_is_cut_as_its_pipeline_does(model:
     guide, pipe = SAFREE().guide(model, TASK, strength=1.0), model.pipeline()
     states = model.encode([long], cut=True).states
     with torch.no_grad():
-        guided = guide.begin(pipe, PromptBatch((long,), states, states, 3.0))
+        guided = guide.begin(pipe, PromptBatch((long,), Condition(states), Condition(states), 3.0))
     assert isinstance(guided, Projected)
     assert guided.safe.shape == states.shape
 
 
 def test_guidance_starts_from_the_concepts_words_where_it_is_asked_to(model: Model) -> None:
     _, guided = begun(SAFREE(negative=True), model, TASK, ("a dog",))
-    torch.testing.assert_close(guided.batch.empty, model.encode(["noto, google"]).states)
+    torch.testing.assert_close(guided.batch.empty.states, model.encode(["noto, google"]).states)
     _, guided = begun(SAFREE(), model, TASK, ("a dog",))
-    torch.testing.assert_close(guided.batch.empty, model.encode([""]).states)
+    torch.testing.assert_close(guided.batch.empty.states, model.encode([""]).states)
 
 
 def test_projected_states_last_as_long_as_they_should() -> None:
-    batch = PromptBatch(("a", "b"), torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), 1.0)
+    zeros = Condition(torch.zeros(2, 1, 1))
+    batch = PromptBatch(("a", "b"), zeros, zeros, 1.0)
     guided = Projected(batch, torch.ones(2, 1, 1), torch.tensor([2, 0]))
-    seen = [guided.predict(lambda conditions: conditions, step).flatten().tolist() for step in range(4)]
+    seen = [guided.predict(lambda asked: [asked[0].states], step).flatten().tolist() for step in range(4)]
     assert seen == [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from erase.errors import BadOption
 from erase.methods.sld import SLD, Steering, safety
+from erase.models import Condition
 from erase.sampling.guides import PromptBatch
 from tests.methods.trained import seen
 
@@ -36,8 +37,8 @@ def test_what_is_taken_away_is_the_papers() -> None:
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_it_begins_after_its_warm_up_with_the_momentum_it_gathered(strength: float) -> None:
     predictions = seen(6)
-    states = torch.zeros(2, 1, 1)
-    guided = Steering(OPTIONS, torch.zeros(1, 1), strength).begin(None, PromptBatch(("a", "b"), states, states, 3.0))
+    states, concept = Condition(torch.zeros(2, 1, 1)), Condition(torch.zeros(1, 1))
+    guided = Steering(OPTIONS, concept, strength).begin(None, PromptBatch(("a", "b"), states, states, 3.0))
 
     def ask(step: int) -> Any:
         return lambda conditions: list(predictions[3 * step : 3 * step + 3])

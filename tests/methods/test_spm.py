@@ -105,11 +105,12 @@ def test_the_gate_is_full_strength_where_open_and_less_elsewhere(model: Model) -
     def latents(edit: Edit | None, prompt: str) -> torch.Tensor:
         pipe, asked = model.pipeline(), Condition(model.encode(["", prompt]).states)
         guide = guide_of(edit, model)
-        batch = PromptBatch((prompt,), asked.states[1:], asked.states[:1], 3.0)
+        batch = PromptBatch((prompt,), Condition(asked.states[1:]), Condition(asked.states[:1]), 3.0)
         noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
-        def ask(states: Any) -> Any:
-            return pipe.unet(torch.cat([noise] * 2), 500, encoder_hidden_states=torch.cat(list(states))).sample.chunk(2)
+        def ask(conditions: Any) -> Any:
+            states = torch.cat([one.states for one in conditions])
+            return pipe.unet(torch.cat([noise] * 2), 500, encoder_hidden_states=states).sample.chunk(2)
 
         weights = edit.apply(pipe) if edit and not edit.gated else contextlib.nullcontext()
         with torch.no_grad(), weights, guide.attached(pipe):
@@ -133,7 +134,9 @@ def test_a_prompts_openness_holds_in_both_halves_of_guidance(model: Model) -> No
     opened = [openness(model, prompt, ("noto",)) for prompt in prompts]
     assert opened[1] < opened[0] == 1.0
     for guidance, expected in ((3.0, opened * 2), (1.0, opened)):
-        guide.begin(None, PromptBatch(prompts, states, states, guidance)).predict(lambda asked: asked, 0)
+        given = Condition(states)
+        batch = PromptBatch(prompts, given, given, guidance)
+        guide.begin(None, batch).predict(lambda asked: [one.states for one in asked], 0)
         assert guide.sets[0].shares.tolist() == pytest.approx(expected)
 
 

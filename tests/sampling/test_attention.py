@@ -143,16 +143,16 @@ def test_a_pipeline_is_given_states_on_its_own_device_and_in_its_own_dtype(
 def test_sampling_under_a_guide_mixes_no_devices(method: str, guidance: float, model: Model) -> None:
     prompts = ["a cat in noto style", "a dog"]
     pipe, guide = model.pipeline(), guide_of(make(method, model), model)
-    states = model.encode(prompts).states
+    states = Condition(model.encode(prompts).states)
     with torch.no_grad():
         guide.begin(
             pipe, PromptBatch(tuple(prompts), states, states, guidance)
         )  # prompts are looked at once, with values
     pipe.to("meta")
-    states, latents = states.to("meta"), torch.zeros(2, 4, 8, 8, device="meta")
+    states, latents = states.to(torch.device("meta")), torch.zeros(2, 4, 8, 8, device="meta")
 
-    def ask(given: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        asked = Condition(torch.cat(list(given)))
+    def ask(given: Sequence[Condition]) -> Sequence[torch.Tensor]:
+        asked = Condition(torch.cat([one.states for one in given]))
         return predict(pipe, torch.cat([latents] * len(given)), torch.tensor(3), condition=asked).chunk(len(given))
 
     with guide.attached(pipe), torch.no_grad():

@@ -7,20 +7,21 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, EditInfo
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.sampling.guides import CFG, NoGuide, PromptBatch, guide_of, hooked
 
 
 def batch(guidance: float) -> PromptBatch:
-    return PromptBatch(("a", "b"), torch.ones(2, 3, 4), torch.zeros(2, 3, 4), guidance)
+    given, empty = Condition(torch.ones(2, 3, 4)), Condition(torch.zeros(2, 3, 4))
+    return PromptBatch(("a", "b"), given, empty, guidance)
 
 
 def test_it_goes_from_the_empty_prediction_through_the_prompts() -> None:
-    asked: list[list[Tensor]] = []
+    asked: list[list[Condition]] = []
 
-    def ask(conditions: list[Tensor]) -> list[Tensor]:
+    def ask(conditions: list[Condition]) -> list[Tensor]:
         asked.append(conditions)
-        return [torch.full((2, 1), 1.0 + 2.0 * float(one.mean())) for one in conditions]
+        return [torch.full((2, 1), 1.0 + 2.0 * float(one.states.mean())) for one in conditions]
 
     assert CFG(batch(4.0)).predict(ask, 0).flatten().tolist() == [1.0 + 4.0 * (3.0 - 1.0)] * 2  # type: ignore[arg-type]
     assert len(asked[0]) == 2

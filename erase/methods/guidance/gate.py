@@ -85,6 +85,7 @@ def openness(model: Model, prompt: str, words: Sequence[str]) -> float:
     encoding = model.encode([prompt, *words], cut=True)
     states = encoding.states.flatten(1)
     alike = torch.nn.functional.cosine_similarity(states[:1], states[1:]).clamp(min=0)
-    tokens = [set(row[1 : int(end) - 1].tolist()) for row, end in zip(encoding.ids, encoding.lengths, strict=True)]
+    part = encoding.parts[0]
+    tokens = [set(row[part.starts : int(end) - 1].tolist()) for row, end in zip(part.ids, part.lengths, strict=True)]
     shared = [len(one & tokens[0]) / max(len(one), 1) for one in tokens[1:]]
     return max(float(alike.max()), *shared)
