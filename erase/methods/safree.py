@@ -108,10 +108,10 @@ class Projecting(NoGuide):
     def _projected(self, pipe: Any, prompt: str) -> tuple[Tensor, int]:
         """The prompt's safe states [tokens, width] and for how many steps they are used: the most of any part."""
         parts = self.model.encode([prompt], cut=True).parts
-        made = [self._part(pipe, prompt, number, part) for number, part in enumerate(parts)]
+        made = [self._part(pipe, prompt, part, number=number) for number, part in enumerate(parts)]
         return torch.cat([states for states, _ in made]), max(steps for _, steps in made)
 
-    def _part(self, pipe: Any, prompt: str, number: int, part: TokenSequence) -> tuple[Tensor, int]:
+    def _part(self, pipe: Any, prompt: str, part: TokenSequence, *, number: int) -> tuple[Tensor, int]:
         states, first, end = part.states[0], part.starts, int(part.lengths[0]) - 1
         if end <= first:
             return states, 0
