@@ -93,6 +93,10 @@ class ScoreFailed(EraseError):
     """A score that could not be computed; never counted as a clean image."""
 
 
+class BadEvidence(EraseError):
+    """A folder of which no pack of evidence can be made, or a pack that cannot be read."""
+
+
 class GateFailed(EraseError):
     """A finished run whose figures do not reach what its gate asks for."""
 

@@ -19,6 +19,7 @@ LEVELS = (
     {"api"},
     {"cli"},
     {"run"},
+    {"evidence"},
     {"report", "export"},
     {"evaluate"},
     {"methods"},

@@ -16,10 +16,12 @@ import typer
 
 from erase import __version__, registry
 from erase.cli import (
+    calibrate,
     combine,
     compare,
     diff,
     edit,
+    evidence,
     export,
     fetch,
     generate,
@@ -76,6 +78,8 @@ app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
+app.command("evidence")(evidence.evidence)
+app.command("calibrate")(calibrate.calibrate)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(diff.diff)
 app.command("combine")(combine.combine)

@@ -183,10 +183,14 @@ class Protocol:
         return self.form.keeper if role == "kept" and self.form.keeper else self.form.detector
 
     @property
+    def sets(self) -> tuple[str, ...]:
+        """Prompt sets that it asks from, once each."""
+        return tuple(dict.fromkeys(part.set for part in self.form.prompts if part.set))
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Declared prompt sets whose files the user has to give."""
-        sets = dict.fromkeys(part.set for part in self.form.prompts if part.set)
-        return tuple(name for name in sets if name in registry.known("declared"))
+        return tuple(name for name in self.sets if name in registry.known("declared"))
 
     def to_json(self) -> dict[str, Any]:
         """What a report says of the protocol."""

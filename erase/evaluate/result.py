@@ -18,7 +18,7 @@ from erase.config import documents
 from erase.errors import RunConflict, ScoreFailed
 from erase.evaluate.gate import Check, Limits, Outcome, Reason, Verdict, is_gone, is_kept, judge, must_stay
 from erase.evaluate.statistics.intervals import wilson_clustered
-from erase.files import content_hash, sha256_of, write_atomically
+from erase.files import content_hash, hash_if_there, sha256_of, write_atomically
 
 SCHEMA = 1
 FILE, FIXED = "result.json", "protocol.json"
@@ -46,6 +46,7 @@ def write_result(folder: Path, values: Mapping[str, Any], verdict: Verdict, *, o
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "code": code_hash(),
+        "fixed": hash_if_there(folder / FIXED),
         "exit_code": verdict.exit_code,
         "reasons": [asdict(reason) for reason in verdict.reasons],
         "checks": checks(verdict.checks, outcomes, float(values["limits"]["confidence"])),
@@ -85,19 +86,52 @@ def check_result(path: Path) -> Verdict:
     not give, or beside which an image lies that is not the one that was looked at.
     """
     told = _read(path)
-    form = {name: told.get(name) for name in ("outcomes", "limits", "beside")}
-    outcomes = documents.check_value(form["outcomes"], tuple[Outcome, ...], key="outcomes", error=ScoreFailed)
-    limits = documents.check_value(form["limits"], Limits, key="limits", error=ScoreFailed)
-    beside = documents.check_value(form["beside"], tuple[Reason, ...], key="beside", error=ScoreFailed)
-    found = judged(outcomes, limits, beside)
-    given = {"exit_code": found.exit_code, "reasons": [asdict(reason) for reason in found.reasons]}
-    given |= {"checks": checks(found.checks, outcomes, limits.confidence)}
-    if any(plain(value) != told.get(name) for name, value in given.items()):
+    found, given = recompute(told)
+    if any(not alike(value, told.get(name)) for name, value in given.items()):
         raise ScoreFailed(f"{path}: its verdict is not what its values give; verify the model anew.")
     for name, sha in told.get("images", {}).items():
         if sha and (path.parent / name).is_file() and sha256_of(path.parent / name) != sha:
             raise ScoreFailed(f"{path.parent / name} is not the image that was looked at; verify the model anew.")
     return found
+
+
+def recompute(told: Mapping[str, Any]) -> tuple[Verdict, dict[str, Any]]:
+    """The verdict that a result's values give, and what a result says of it; raises ScoreFailed."""
+    outcomes, limits = outcomes_of(told), limits_of(told)
+    beside = documents.check_value(told.get("beside"), tuple[Reason, ...], key="beside", error=ScoreFailed)
+    found = judged(outcomes, limits, beside)
+    given: dict[str, Any] = {
+        "exit_code": found.exit_code,
+        "reasons": [asdict(reason) for reason in found.reasons],
+        "checks": checks(found.checks, outcomes, limits.confidence),
+        "unscored": list(found.unscored),
+    }
+    return found, dict(plain(given))
+
+
+def outcomes_of(told: Mapping[str, Any]) -> tuple[Outcome, ...]:
+    """A result's outcomes; raises ScoreFailed."""
+    found: tuple[Outcome, ...] = documents.check_value(
+        told.get("outcomes"), tuple[Outcome, ...], key="outcomes", error=ScoreFailed
+    )
+    return found
+
+
+def limits_of(told: Mapping[str, Any]) -> Limits:
+    """A result's limits; raises ScoreFailed."""
+    found: Limits = documents.check_value(told.get("limits"), Limits, key="limits", error=ScoreFailed)
+    return found
+
+
+def alike(value: object, other: object) -> bool:
+    """Whether two values of JSON are the same, numbers to one part in 10^9, which another computer's may differ by."""
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        return value.keys() == other.keys() and all(alike(value[key], other[key]) for key in value)
+    if isinstance(value, list | tuple) and isinstance(other, list | tuple):
+        return len(value) == len(other) and all(map(alike, value, other))
+    if isinstance(value, float) and isinstance(other, int | float) and not isinstance(other, bool):
+        return math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-9)
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
 
 
 def judged(outcomes: Sequence[Outcome], limits: Limits, beside: Sequence[Reason]) -> Verdict:
@@ -125,14 +159,20 @@ def _read(path: Path) -> dict[str, Any]:
 def fix(folder: Path, fixed: Mapping[str, Any]) -> str:
     """Writes down what is verified, by what and with which limits, before the first image; the file's text.
 
-    Raises RunConflict if the folder holds what was fixed for something else.
+    Of what was fixed before and is taken up again the first date stays. Raises RunConflict if the folder holds what was
+    fixed for something else.
     """
-    text = json.dumps(plain({"schema": SCHEMA, **fixed}), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    place = folder / FIXED
-    if place.is_file() and (other := _other(place, text)):
-        raise RunConflict(
-            f"{folder} holds the verification of {other}; give another folder by --out, or remove that one."
-        )
+    place, here = folder / FIXED, plain({"schema": SCHEMA, **fixed})
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    if place.is_file():
+        there = _fixed_in(place)
+        if other := _other(there, here):
+            raise RunConflict(
+                f"{folder} holds the verification of {other}; give another folder by --out, or remove that one."
+            )
+        if {key: value for key, value in there.items() if key != "date"} == here:
+            date = str(there.get("date", date))
+    text = json.dumps(here | {"date": date}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(place, text)
     return text
 
@@ -147,16 +187,22 @@ def check_fixed(folder: Path, text: str) -> None:
         raise ScoreFailed(f"{folder / FIXED} was changed while the images were made; remove {folder} and verify anew.")
 
 
-def _other(place: Path, text: str) -> str:
-    """What a folder was fixed for that is not this; "" if it is the same, or nothing that can be read."""
+def _fixed_in(place: Path) -> dict[str, Any]:
+    """What a folder was fixed for; nothing if that cannot be read."""
     try:
-        there, here = json.loads(place.read_text(encoding="utf-8")), json.loads(text)
-        for name, what in (("base", "another base model"), ("edited", "another model"), ("task", "another task")):
-            if there[name] != here[name]:
-                return what
-        return "" if there["protocol"] == here["protocol"] else "another protocol, or other limits"
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _other(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What a folder was fixed for that is not this; "" if it is the same."""
+    named = (("base", "another base model"), ("edited", "another model"), ("task", "another task"))
+    if not {"protocol", *(name for name, _ in named)} <= there.keys():
         return "something else"
+    different = [what for name, what in named if there[name] != here[name]]
+    different += ["another protocol, or other limits"] if there["protocol"] != here["protocol"] else []
+    return next(iter(different), "")
 
 
 def hashes_of(detector: object) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from erase.evaluate.detect import DetectorRunner, Given
 from erase.evaluate.judges import find_clip
-from erase.evaluate.protocol import Protocol, load_protocol
+from erase.evaluate.protocol import Case, Protocol, load_protocol
+from erase.evaluate.questions import open_set, rows_of
 from erase.evaluate.result import code_hash, file_hashes, hashes_of, plain
 from erase.models import Model
 from erase.sampling.attention import device_here
@@ -49,6 +50,7 @@ def facts_of(
     of_edited = {"edit": content, "model": None if edited.edit else edited.model.content}
     said: dict[str, Any] = asdict(edited.edit.info) if edited.edit else {"method": "an edited model"}
     hashes = {"base": of_base, "edited": of_edited, "detectors": detectors}
+    hashes |= {"files": file_hashes(edited.path) if edited.path else {}}
     return {
         "model": base.title,
         "task": plain(asdict(task)),
@@ -56,12 +58,28 @@ def facts_of(
         "base": of_base,
         "edited": of_edited,
         "detectors": detectors,
+        "form": protocol.form.model_dump(mode="json"),
+        "sets": {name: open_set(name, given.paths).sha256 for name in protocol.sets},
+        "budget": budget_of(protocol, looker.cases),
         "hashes": hashes | {"protocol": protocol.sha256, "code": code_hash()},
         "edit": {key: value for key, value in said.items() if key != "effect"}
         | {"content": content or of_edited["model"]},
         "device": (base.device or device_here()),
         "dtype": str(base.torch_dtype).removeprefix("torch."),
         "not_shown": list(not_shown(protocol, task)),
+    }
+
+
+def budget_of(protocol: Protocol, cases: Sequence[Case]) -> dict[str, Any]:
+    """How much is asked: questions, different prompts and seeds, images of both sides, the sampler, and attacks."""
+    rows = rows_of(cases)
+    return {
+        "questions": len(cases),
+        "prompts": len({row.prompt for row in rows}),
+        "seeds": len({row.seed for row in rows}),
+        "images": 2 * len(rows),
+        "sampler": plain(asdict(protocol.sampler)),
+        "attacks": {},
     }
 
 

@@ -56,6 +56,7 @@ LEFT = (
     "grid.png",
     "verdict.json",
 )  # of a verification
+FIXED_FIRST = ("base", "edited", "task", "protocol", "form", "sets", "budget", "detectors")
 Count = Callable[[str, int, int], None]  # what is counted, done, in all
 
 
@@ -63,13 +64,15 @@ Count = Callable[[str, int, int], None]  # what is counted, done, in all
 class Edited:
     """What is verified: a base model with an edit, or a model that was edited; `task` is what it says it erases.
 
-    `effect`: how far the edit moved what it was to, and what it was not to, when it was made.
+    `effect`: how far the edit moved what it was to, and what it was not to, when it was made. `path`: the file or
+    folder that it was read from.
     """
 
     model: Model
     edit: Edit | None
     task: Task | None
     effect: Effect | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,14 @@ def open_edited(path: Path, base: Model) -> Edited:
     """
     if path.is_file() and not (path.parent / "model_index.json").is_file():
         edit = edit_in(path, base)
-        return Edited(base, edit, task_from(edit.info.task), edit.info.effect)
+        return Edited(base, edit, task_from(edit.info.task), edit.info.effect, path)
     if not path.is_dir():
         raise BadEdit(f"{path} does not exist; expected an edit's .safetensors or an edited model's folder.")
     model = open_model(path)
     if model.family != base.family:
         raise BadEdit(f"{path} is of the family {model.family} and the base of {base.family}; give its own base model.")
     said = _manifest(path)
-    return Edited(model, None, task_from(said.get("task")), effect_from(said.get("effect")))
+    return Edited(model, None, task_from(said.get("task")), effect_from(said.get("effect")), path)
 
 
 def task_from(value: Any) -> Task | None:
@@ -180,7 +183,7 @@ def verify(
 
 def _begin(folder: Path, facts: Mapping[str, Any]) -> str:
     """What is written down before the first image; what a verification of before left is none of this one's."""
-    fixed = fix(folder, {key: facts[key] for key in ("base", "edited", "task", "protocol", "detectors")})
+    fixed = fix(folder, {key: facts[key] for key in FIXED_FIRST})
     for name in LEFT:
         (folder / name).unlink(missing_ok=True)
     return fixed
@@ -300,6 +303,8 @@ def values_of(result: Result, limits: Limits, beside: Sequence[Reason]) -> dict[
     """What a result says beside its verdict; each image by its file's name relative to the folder."""
     keys = [row_key(case.row) for case in result.cases]
     return {
+        "model": result.facts["model"],
+        "edit": result.facts["edit"],
         "protocol": result.protocol.to_json(),
         "limits": asdict(limits),
         "task": asdict(result.task),

@@ -1,0 +1,64 @@
+"""What a pack does not show, made by rule from what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from erase.evidence.stored import Held, part
+
+# Ways of bringing a target back that this field knows, and what is needed for each.
+ATTACKS = {
+    "searched prompts": "prompts searched by their effect on the images (Ring-A-Bell, P4D, UnlearnDiffAtk)",
+    "searched embeddings": "embeddings searched with the weights at hand (textual inversion, Concept Inversion)",
+    "inverted images": "noise and embeddings inverted from an image of the target (TINA, M-ErasureBench)",
+    "image prompts": "an image in place of the text, or beside it (IP-Adapter, REFORGE)",
+    "fine-tuning": "training on images of the target, or on others that bring it back (relearning, relapse)",
+    "combination": "merging with other weights: LoRAs, other checkpoints, other text encoders",
+    "triggers": "phrases that were trained into the base before the erasure (poisoned bases)",
+}
+FEW_PROMPTS, FEW_LABELLED = 30, 200
+
+
+def not_attacked(held: Held) -> Iterator[str]:
+    """Each known attack that the budget does not hold; a budget names an attack by its key in `ATTACKS`."""
+    run = part(part(held.fixed, "budget"), "attacks")
+    yield from (text for name, text in ATTACKS.items() if name not in run)
+
+
+def limits_told(held: Held) -> Iterator[str]:
+    """What else the figures leave open: the verifier's own words, and what follows from the values stored."""
+    yield from (str(text) for text in held.result.get("not_shown", ()) if not str(text).startswith("not attacked"))
+    yield from _of_detectors(held)
+    for aspect in dict.fromkeys(one.aspect for one in held.outcomes):
+        prompts = {one.prompt for one in held.outcomes if one.aspect == aspect}
+        if len(prompts) < FEW_PROMPTS:
+            yield f'"{aspect}" was asked by {len(prompts)} prompts: other wordings may give another rate'
+    if not held.apart:
+        yield "nobody knows which prompts were used to edit: figures may be of prompts that the edit was made on"
+    elif not held.apart.get("state"):
+        yield "prompts were compared with those used to edit by their text, not by the text encoder's states"
+    yield "which prompts were used to choose the method or its strength is not known to this tool"
+    if all(one.quality is None for one in held.outcomes):
+        yield "the quality of the images was not measured, beyond that they are not of one colour"
+    yield "not measured: two objects in one image, which attribute goes with which, and where they stand"
+    if part(held.result, "task").get("targets", [{}])[0].get("kind") in ("unsafe", "identity"):
+        yield (
+            "the concepts asked for stand for others that must not be drawn or asked for in a test: what is shown of "
+            "these proxies is not shown of those"
+        )
+
+
+def _of_detectors(held: Held) -> Iterator[str]:
+    names = dict.fromkeys(form.name for form in (*held.protocol.form.detector, *held.protocol.form.keeper))
+    for name in names:
+        labels = part(part(held.calibrations, name), "labels")
+        if not labels:
+            yield f"how often {name} is wrong on labelled images is not known: its rates are not corrected"
+            continue
+        concepts = {one.concept for one in held.outcomes if one.role == "erased"} & labels.keys()
+        few = [
+            one for one in sorted(concepts) if min(labels[one]["positives"], labels[one]["negatives"]) < FEW_LABELLED
+        ]
+        if few:
+            yield f"{name} was calibrated on fewer than {FEW_LABELLED} images with, or without, {', '.join(few)}"
+        yield f"{name} was calibrated on {held.calibrations[name].get('source', 'images')}, not on generated images"

@@ -1,0 +1,157 @@
+"""Writes a pack: one folder with a result, what it rests on, its figures, a page, and a manifest of hashes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import erase
+from erase.edit import Edit
+from erase.errors import BadEvidence, EraseError
+from erase.evaluate.result import FILE, FIXED, check_result, code_hash
+from erase.evidence import sign
+from erase.evidence.apart import compared
+from erase.evidence.calibrate import carried_for
+from erase.evidence.figures import figures_of
+from erase.evidence.page import page_of
+from erase.evidence.stored import (
+    APART,
+    CALIBRATION,
+    EDIT,
+    FIGURES,
+    MANIFEST,
+    PAGE,
+    SCHEMA,
+    SIGNER,
+    UNHASHED,
+    Held,
+    as_text,
+    hold,
+    part,
+)
+from erase.files import building_folder, full_disk_is_told, sha256_of
+from erase.models import Model
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a pack gets beside a result: the edit's file, calibrations by detector, the base model, a key to sign by.
+
+    `images`: whether it carries the images, or their hashes alone.
+    """
+
+    edit: Path | None = None
+    calibrations: Mapping[str, Any] = field(default_factory=dict)
+    model: Model | None = None
+    key: Path | None = None
+    images: bool = True
+
+
+def write_pack(source: Path, out: Path, beside: Beside) -> Held:
+    """The pack of a folder that `erase verify` or `erase run` left, written at `out`.
+
+    Raises BadEvidence for a folder without a result, an edit that is not the one that was verified, or a model that is
+    not its base; ScoreFailed for a result that was changed; RunConflict if `out` exists; MissingExtra, DiskFull.
+    """
+    if not (source / FILE).is_file() or not (source / FIXED).is_file():
+        raise BadEvidence(
+            f"{source} holds no {FILE} with its {FIXED}; give the folder of an `erase verify` or of an `erase run`."
+        )
+    check_result(source / FILE)
+    held = hold(source)
+    edit = beside.edit or next((one for one in [source / EDIT] if one.is_file()), None)
+    check_subject(held, edit, beside.model)
+    public = sign.public_half(beside.key) if beside.key else b""
+    with building_folder(out) as folder, full_disk_is_told(out):
+        for name in (FILE, FIXED):
+            shutil.copyfile(source / name, folder / name)
+        if edit is not None:
+            shutil.copyfile(edit, folder / EDIT)
+        if beside.images:
+            _copy_images(held, folder)
+        calibrations = carried_for(held) | dict(beside.calibrations)
+        told = {CALIBRATION: calibrations, APART: _apart(held, edit, beside.model)}
+        for name, value in told.items():
+            if value:
+                (folder / name).write_text(as_text(value), encoding="utf-8")
+        if public:
+            (folder / SIGNER).write_bytes(public)
+        seal(folder, images=beside.images, date=datetime.now(UTC).isoformat(timespec="seconds"))
+        if beside.key:
+            sign.sign(folder, beside.key)
+    return hold(out)
+
+
+def seal(folder: Path, *, images: bool, date: str) -> None:
+    """Writes what follows from a pack's other files: its figures, its page, and last the manifest."""
+    held, signed = hold(folder), sign.signer_of(folder)
+    (folder / FIGURES).write_text(as_text(figures_of(held)), encoding="utf-8")
+    head = {
+        "schema": SCHEMA,
+        "kind": "evidence of an erasure",
+        "tool": f"erase {erase.__version__}",
+        "code": code_hash(),
+        "dates": {"fixed": held.fixed.get("date"), "result": held.result.get("date"), "packed": date},
+        "images": "carried" if images else "hashes alone",
+        "signed": signed,
+    }
+    (folder / PAGE).write_text(page_of(held, figures_of(held), head), encoding="utf-8")
+    (folder / MANIFEST).write_text(as_text(head | {"files": files_of(folder)}), encoding="utf-8")
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a pack by its name, but of the manifest and the signature."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path: path.relative_to(folder).as_posix() for path in paths}
+    return {name: sha256_of(path) for path, name in names.items() if name not in UNHASHED}
+
+
+def is_verified(held: Held, edit: Path) -> bool:
+    """Whether a file or folder is what was verified: by its bytes, or as an edit of this tool by what it does."""
+    hashes = part(held.result, "hashes")
+    files = part(hashes, "files")
+    if edit.is_file() and sha256_of(edit) in files.values():
+        return True
+    if edit.is_dir():
+        return bool(files) and all(
+            (edit / name).is_file() and sha256_of(edit / name) == sha for name, sha in files.items()
+        )
+    try:
+        return Edit.load(edit).content == part(hashes, "edited").get("edit")
+    except EraseError:
+        return False
+
+
+def check_subject(held: Held, edit: Path | None, model: Model | None) -> None:
+    """Raises BadEvidence for an edit or a base model that is not the one that was verified."""
+    if edit is not None and not is_verified(held, edit):
+        raise BadEvidence(f"{edit} is not the edit that {held.folder} verified; give that one, or verify this one.")
+    base = part(part(held.result, "hashes"), "base").get("fingerprint")
+    if model is not None and model.fingerprint != base:
+        raise BadEvidence(f"{model.path.name} is not the base model that {held.folder} verified; give that one.")
+
+
+def _copy_images(held: Held, folder: Path) -> None:
+    for name, sha in part(held.result, "images").items():
+        if not sha:  # it was missing when it was looked at, and the result says so
+            continue
+        if not (held.folder / name).is_file() or sha256_of(held.folder / name) != sha:
+            raise BadEvidence(
+                f"{held.folder / name} is not the image that was looked at, or is not there; make it again by "
+                "the same command, or give --without-images."
+            )
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(held.folder / name, folder / name)
+
+
+def _apart(held: Held, edit: Path | None, model: Model | None) -> dict[str, Any]:
+    """What is known of the prompts that the edit was made on; nothing of an edit of others."""
+    try:
+        info = Edit.load(edit).info if edit is not None else None
+    except EraseError:
+        info = None
+    return compared(info, [one.prompt for one in held.outcomes], model) if info is not None else {}

@@ -1,0 +1,95 @@
+"""A pack's files and what they hold, read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from erase.config import documents
+from erase.errors import BadEvidence, ScoreFailed
+from erase.evaluate.gate import Limits, Outcome
+from erase.evaluate.protocol import Protocol, ProtocolForm
+from erase.evaluate.result import FILE, FIXED, limits_of, outcomes_of
+
+SCHEMA = 1
+MANIFEST, FIGURES, APART, CALIBRATION, PAGE = (
+    "manifest.json",
+    "figures.json",
+    "apart.json",
+    "calibration.json",
+    "evidence.html",
+)
+EDIT, SIGNATURE, SIGNER = "edit.safetensors", "pack.sig", "signer.pub"
+UNHASHED = (MANIFEST, SIGNATURE)  # the manifest holds the hashes; the signature is of the manifest, too
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a pack, or a folder of which one is made, holds: its result and what was fixed before the first image.
+
+    `calibrations` are by detector; `apart` what is known of prompts that were used to edit; each empty where there is
+    none.
+    """
+
+    folder: Path
+    result: Mapping[str, Any]
+    fixed: Mapping[str, Any]
+    calibrations: Mapping[str, Any] = field(default_factory=dict)
+    apart: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Raises ScoreFailed."""
+        return outcomes_of(self.result)
+
+    @property
+    def limits(self) -> Limits:
+        """Raises ScoreFailed."""
+        return limits_of(self.result)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol as it was fixed; raises BadEvidence."""
+        form = documents.check(self.fixed.get("form"), ProtocolForm, source=f"{FIXED}, form", error=BadEvidence)
+        return Protocol(str(part(self.fixed, "protocol").get("name", "")), form)
+
+
+def hold(folder: Path) -> Held:
+    """What a folder holds; raises BadEvidence for a file that is missing, or is no JSON of keys and values."""
+    optional = {name: read(folder / name) if (folder / name).is_file() else {} for name in (CALIBRATION, APART)}
+    held = Held(folder, read(folder / FILE), read(folder / FIXED), optional[CALIBRATION], optional[APART])
+    try:
+        _ = held.outcomes, held.limits
+    except ScoreFailed as error:
+        raise BadEvidence(f"{folder / FILE}: {error}") from error
+    return held
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The keys and values in a file of JSON; raises BadEvidence."""
+    text = documents.read_text(path, error=BadEvidence)
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise BadEvidence(f"{path} is no JSON that can be read ({error}).") from error
+    if not isinstance(value, dict):
+        raise BadEvidence(f"{path} holds {type(value).__name__}; expected keys and values.")
+    return value
+
+
+def part(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The keys and values at a key; none where it holds anything else."""
+    found = value.get(name)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def as_text(value: object) -> str:
+    """The value as a pack's files hold it."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

@@ -1,0 +1,77 @@
+"""What a pack is made of, and what it is not made of."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from erase.errors import BadEvidence, RunConflict, ScoreFailed
+from erase.evaluate.result import FILE
+from erase.evidence.check import check_pack
+from erase.evidence.pack import Beside, write_pack
+from erase.evidence.stored import EDIT, FIGURES, MANIFEST
+from erase.models import Model
+from tests.evidence.packs import change, values
+
+
+def test_a_pack_holds_every_image_that_was_looked_at(packs: tuple[Path, Path]) -> None:
+    told = values(packs[0], FILE)
+    assert len(told["images"]) == 64
+    assert {path.relative_to(packs[0]).as_posix() for path in packs[0].glob("images/*")} == told["images"].keys()
+
+
+def test_without_images_it_holds_their_hashes_and_is_still_checked(
+    verifications: tuple[Path, Path], tmp_path: Path
+) -> None:
+    write_pack(verifications[0], tmp_path / "pack", Beside(images=False))
+    assert not (tmp_path / "pack/images").exists()
+    checked = check_pack(tmp_path / "pack")
+    assert checked.problems == ()
+    assert any("hashes alone" in note for note in checked.notes)
+
+
+def test_the_plan_comes_before_the_result_and_the_pack_last(packs: tuple[Path, Path]) -> None:
+    dates = values(packs[0], MANIFEST)["dates"]
+    assert dates["fixed"] <= dates["result"] <= dates["packed"]
+
+
+def test_known_attacks_that_were_not_run_are_named(packs: tuple[Path, Path]) -> None:
+    said = values(packs[0], FIGURES)["not_attacked"]
+    assert len(said) == 7
+    assert any("fine-tuning" in one or "relearning" in one for one in said)
+
+
+def test_an_edit_that_was_not_verified_is_refused(verifications: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadEvidence, match="is not the edit that"):
+        write_pack(verifications[0], tmp_path / "pack", Beside(edit=verifications[1] / EDIT))
+    assert not (tmp_path / "pack").exists()
+
+
+def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadEvidence, match=r"holds no result\.json"):
+        write_pack(tmp_path, tmp_path / "pack", Beside())
+
+
+def test_a_result_that_was_changed_makes_no_pack(verifications: tuple[Path, Path], tmp_path: Path) -> None:
+    source = Path(shutil.copytree(verifications[0], tmp_path / "source"))
+    change(source, FILE, lambda told: told["outcomes"][0].update(after=True))
+    with pytest.raises(ScoreFailed, match="was changed since"):
+        write_pack(source, tmp_path / "pack", Beside())
+
+
+def test_a_pack_is_never_written_over_another(verifications: tuple[Path, Path], tmp_path: Path) -> None:
+    write_pack(verifications[0], tmp_path / "pack", Beside())
+    with pytest.raises(RunConflict, match="exists already"):
+        write_pack(verifications[0], tmp_path / "pack", Beside())
+
+
+def test_a_prompt_on_which_the_edit_was_made_is_told_and_left_out_of_the_figures_beside(
+    packs: tuple[Path, Path], model: Model, verifications: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The tiny edit was made on its keep by name, which no prompt of the protocol is; so all of them are apart."""
+    apart = values(packs[0], FIGURES)["apart"]
+    assert (apart["known"], apart["shared"], apart["prompts"]) == (True, 0, 8)
+    assert apart["by_state"] == model.fingerprint
+    assert [check["n"] for check in apart["checks"]] == [16, 16]
