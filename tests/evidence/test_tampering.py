@@ -13,7 +13,7 @@ from erase.evaluate.result import FILE, FIXED, recompute
 from erase.evidence import check as checking
 from erase.evidence import sign
 from erase.evidence.check import check_pack
-from erase.evidence.pack import Beside, write_pack
+from erase.evidence.pack import Beside, files_of, write_pack
 from erase.evidence.stored import EDIT, MANIFEST
 from tests.evidence.packs import Values, change, hash_anew, values
 
@@ -212,7 +212,7 @@ def test_a_file_that_the_manifest_does_not_know_is_refused(pack: Path) -> None:
 def test_a_page_that_shows_something_else_is_refused(pack: Path) -> None:
     page = pack / "evidence.html"
     page.write_text(page.read_text(encoding="utf-8") + "<p>100 %</p>", encoding="utf-8")
-    hashes = checking.files_of(pack)
+    hashes = files_of(pack)
     change(pack, MANIFEST, lambda told: told.update(files=hashes))
     assert found_in(pack) == {"figures"}
 
