@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from erase.cli import _task
+
+if TYPE_CHECKING:
+    from erase.evaluate.detections import Detector, Policy
 
 Several = list[str]
 
@@ -31,30 +34,21 @@ def calibrate(
 
     [bold]erase calibrate classifier pictures --with classifier=resnet-50[/]
     """
-    from erase import registry
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownProgress
-    from erase.cli.verify import parse_given
-    from erase.evaluate.detect import Given, build_detector
-    from erase.evaluate.detections import Policy
-    from erase.evaluate.protocol import DetectorForm
     from erase.evidence.calibrate import calibrate as measure
     from erase.evidence.calibrate import labelled_images
     from erase.evidence.stored import as_text
     from erase.files import write_atomically
-    from erase.models import open_model
 
     check_writable(out)
     labelled = labelled_images(folder)
-    version = str(getattr(registry.load("detectors", detector), "version", ""))
-    form = DetectorForm(name=detector, version=version, threshold=threshold)
-    judge = open_model("emoji").judge_folder if detector == "judge" else None
-    built = build_detector(form, list(labelled), Given(parse_given(given or []), judge))
+    policy, built = _build(detector, list(labelled), threshold, given=given or [])
     with ShownProgress(quiet=quiet) as watch:
         watch.begin("calibrate", detector)
         found = measure(
             built,
-            Policy(detector, version, threshold=threshold),
+            policy,
             labelled,
             domain=domain,
             progress=lambda done, total: watch.count("looked at", done, total),
@@ -64,6 +58,20 @@ def calibrate(
         rates = " ".join(f"{name} {_rate(one[name])}" for name in ("sensitivity", "specificity"))
         typer.echo(f"{label:<20} {rates}  ({one['positives']} and {one['negatives']} images)")
     typer.echo(f"calibrate {out}")
+
+
+def _build(name: str, labels: Several, threshold: float | None, *, given: Several) -> tuple[Policy, Detector]:
+    """A detector with the policy of a single one; the judge is that of the embedded model, if no other is given."""
+    from erase import registry
+    from erase.cli.verify import parse_given
+    from erase.evaluate.detect import Given, build_detector
+    from erase.evaluate.protocol import DetectorForm
+    from erase.models import open_model
+
+    version = str(getattr(registry.load("detectors", name), "version", ""))
+    form = DetectorForm(name=name, version=version, threshold=threshold)
+    judge = open_model("emoji").judge_folder if name == "judge" else None
+    return form.policy, build_detector(form, labels, Given(parse_given(given), judge))
 
 
 def _rate(values: list[float]) -> str:

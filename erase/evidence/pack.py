@@ -15,7 +15,7 @@ from erase.errors import BadEvidence, EraseError
 from erase.evaluate.result import FILE, FIXED, check_result, code_hash
 from erase.evidence import sign
 from erase.evidence.apart import compared
-from erase.evidence.calibrate import carried_for
+from erase.evidence.calibrate import carried_for, fits
 from erase.evidence.figures import figures_of
 from erase.evidence.page import page_of
 from erase.evidence.stored import (
@@ -65,6 +65,12 @@ def write_pack(source: Path, out: Path, beside: Beside) -> Held:
     held = hold(source)
     edit = beside.edit or next((one for one in [source / EDIT] if one.is_file()), None)
     check_subject(held, edit, beside.model)
+    for name, calibration in beside.calibrations.items():
+        if not fits(held, calibration):
+            raise BadEvidence(
+                f"a calibration is of another {name} than {source} was judged by, or of another threshold; calibrate "
+                "the very same detector."
+            )
     public = sign.public_half(beside.key) if beside.key else b""
     with building_folder(out) as folder, full_disk_is_told(out):
         for name in (FILE, FIXED):
