@@ -32,7 +32,7 @@ class Finding:
 
 
 Findings = tuple[Finding, ...]
-Detector = Callable[[Sequence[Image.Image]], Sequence[Sequence[Finding]]]
+Detector = Callable[[Sequence[Image.Image]], Sequence[Sequence[Finding] | None]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Policy:
 
 
 def examine(detector: Detector, paths: Mapping[str, Path], *, name: str) -> dict[str, Findings | None]:
-    """What the detector finds in each image, None for an image that cannot be read.
+    """What the detector finds in each image, None for one that cannot be read or of which it gives no answer.
 
     Raises ScoreFailed if the detector fails: a failure is never an image in which nothing was found.
     """
@@ -73,17 +73,20 @@ def examine(detector: Detector, paths: Mapping[str, Path], *, name: str) -> dict
     return found
 
 
-def ask(detector: Detector, pictures: Sequence[Image.Image], *, name: str) -> list[Findings]:
-    """The detector's answers, one a picture; raises ScoreFailed on an error, a wrong number or a score out of range."""
+def ask(detector: Detector, pictures: Sequence[Image.Image], *, name: str) -> list[Findings | None]:
+    """The detector's answers, one a picture, None where it gave none.
+
+    Raises ScoreFailed on an error, a wrong number or a score out of range.
+    """
     try:
-        answers = [tuple(answer) for answer in detector(pictures)]
+        answers = [None if answer is None else tuple(answer) for answer in detector(pictures)]
     except EraseError:
         raise
     except (Exception, SystemExit) as error:
         raise failure(name, f"{type(error).__name__}: {error}") from error
     if len(answers) != len(pictures):
         raise ScoreFailed(f"detector {name} gave {len(answers)} answers for {len(pictures)} images; expected one each.")
-    for finding in (finding for answer in answers for finding in answer):
+    for finding in (finding for answer in answers for finding in answer or ()):
         if not (math.isfinite(finding.score) and 0 <= finding.score <= 1):
             raise ScoreFailed(f'detector {name} gave "{finding.label}" the score {finding.score}; expected 0 to 1.')
     return answers

@@ -206,11 +206,13 @@ def _other(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 
 def hashes_of(detector: object) -> dict[str, str]:
-    """SHA-256 of every file of weights, settings or code that a detector was given, by its name."""
+    """SHA-256 of every file of weights, settings or code that a detector was given, and of its question, by name."""
     if not dataclasses.is_dataclass(detector):
         return {}
     values = [getattr(detector, field.name) for field in dataclasses.fields(detector)]
-    return {name: sha for value in values if isinstance(value, Path) for name, sha in file_hashes(value).items()}
+    asked = getattr(detector, "question", None)
+    said = {"question": content_hash(asked)} if isinstance(asked, str) else {}
+    return said | {name: sha for value in values if isinstance(value, Path) for name, sha in file_hashes(value).items()}
 
 
 def file_hashes(path: Path) -> dict[str, str]:
