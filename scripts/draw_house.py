@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = (
     (("cli", "one file a command"), ("api", "the commands as functions")),
     (("run", "pipeline, steps, store"),),
+    (("evidence", "packs: figures, page, signature, check"),),
     (("report", "page, grid, charts"), ("export", "folder, checkpoint, lora, patch")),
     (("evaluate", "protocol, questions, detectors, gate, result"),),
     (("methods", "one file each | closed_form, training, guidance"),),

@@ -1,0 +1,72 @@
+"""Makes a signed pack of evidence of the embedded model, checks it, forges it, and shows what refuses each forgery.
+
+python scripts/sample_pack.py --out sample
+python scripts/sample_pack.py --out sample --quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from erase.cli import run_command  # noqa: E402
+from erase.evaluate.result import FILE  # noqa: E402
+from erase.evidence import sign  # noqa: E402
+from erase.evidence.check import check_pack  # noqa: E402
+from erase.evidence.pack import Beside, write_pack  # noqa: E402
+from erase.models import open_model  # noqa: E402
+from tests.evidence.packs import change, hash_anew  # noqa: E402
+from tests.evidence.test_tampering import FORGERIES  # noqa: E402
+
+TARGETS = (("noto", "fluent", ("blob", "twemoji", "firefox")), ("mono", "contrast", ("blob", "noto", "firefox")))
+
+
+def verified(folder: Path, number: int, protocol: str) -> Path:
+    """The folder of a verified edit, with the edit in it."""
+    target, anchor, keeps = TARGETS[number]
+    file, out = folder / f"{target}.safetensors", folder / target
+    words = [part for keep in keeps for part in ("-k", keep)]
+    run_command(["edit", "-t", target, "-a", anchor, *words, "-o", str(file), "--quiet"])
+    run_command(["verify", str(file), "--protocol", protocol, "-o", str(out), "--quiet"])
+    shutil.copyfile(file, out / "edit.safetensors")
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the pack's folder")
+    parser.add_argument("--quick", action="store_true", help="168 images in place of the gate's")
+    chosen = parser.parse_args()
+    begun, refused = time.perf_counter(), {}
+    protocol = "emoji" if chosen.quick else "gate"
+    with tempfile.TemporaryDirectory() as place:
+        folder, model = Path(place), open_model("emoji")
+        public = sign.new_key(folder / "evidence.key")
+        beside = Beside(model=model, key=folder / "evidence.key")
+        write_pack(verified(folder, 0, protocol), chosen.out, beside)
+        write_pack(verified(folder, 1, protocol), folder / "other", Beside(model=model))
+        sound = check_pack(chosen.out, signer=public)
+        for forge in [*FORGERIES, nothing_else]:
+            forged = Path(shutil.copytree(chosen.out, folder / forge.__name__))
+            forge(forged, folder / "other")
+            hash_anew(forged)
+            refused[forge.__name__] = sorted({name for name, _ in check_pack(forged).problems})
+    told = {"problems": sound.problems, "verdict": sound.verdict, "exit_code": sound.exit_code, "refused": refused}
+    print(json.dumps(told | {"seconds": round(time.perf_counter() - begun, 1)}))
+
+
+def nothing_else(pack: Path, _: Path) -> None:
+    """A change on which nothing else depends, so that the signature alone can catch it."""
+    change(pack, FILE, lambda told: told.update(device="another"))
+
+
+if __name__ == "__main__":
+    main()
