@@ -2,7 +2,8 @@
 
 A source that is itself a single file keeps every tensor and all metadata but those that the edit changes; copies of
 edited weights in it, such as averages (`model_ema.`), are edited as well and named. A diffusers folder is converted
-(`models/_ldm` holds the names), or its own single file is patched, if given as `original`.
+(`models/storage/ldm` holds the names), or its own single file is patched, if given as `original`. Of Stable Diffusion 3
+and FLUX.1 the file holds the transformer alone, in the layout in which it was published.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from erase.export.parts.copies import Members, copies_in, summary
 from erase.export.parts.inspection import read_keys
 from erase.export.parts.modelspec import architecture, modelspec
 from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export.parts.transformer_file import LAYOUTS, transformer_entries
 from erase.export.parts.undo import reversal_place, write_reversal
 from erase.export.parts.writing import HASH_KEY, Entry, write_tensors
 from erase.models import Model
@@ -48,8 +50,10 @@ def checkpoint(
     Raises RunConflict if another file lies there, ModelMismatch, BadEdit, BadWeights, DiskFull, BadModel for a family
     that has no single file.
     """
-    if model.family not in TEXTS:
-        raise BadModel(f"{model.path.name} is a {model.family}; single files are of Stable Diffusion 1, 2 and XL.")
+    if model.family not in TEXTS and model.family not in LAYOUTS:
+        raise BadModel(f"{model.path.name} is a {model.family}, which has no single files; export a folder.")
+    if original and model.family in LAYOUTS:
+        raise BadModel(f"original is for Stable Diffusion 1, 2 and XL, and {model.path.name} is a {model.family}.")
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")
     if target.exists() and content_in(target) != edit.content:
@@ -66,7 +70,9 @@ def checkpoint(
             metadata["modelspec.title"] = title
     else:
         kind = architecture(model)
-        metadata, entries = modelspec(kind, title=title), converted(model, edit)
+        metadata = modelspec(kind, title=title)
+        alone = model.family in LAYOUTS
+        entries = transformer_entries(model, edit) if alone else converted(model, edit)
         entries |= _markers(kind.name, kind.prediction)
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
     hashed = HASH_KEY in metadata or source.is_dir()

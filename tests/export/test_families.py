@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
+from diffusers.loaders.single_file_utils import (
+    convert_flux_transformer_checkpoint_to_diffusers,
+    convert_sd3_transformer_checkpoint_to_diffusers,
+)
 from safetensors.torch import load_file, save_file
 
 from erase.edit import Edit, EditInfo, TextMap
@@ -151,15 +156,56 @@ def test_a_transformers_lora_is_the_edited_folder(joint: Model, tmp_path: Path) 
     assert len(differing(before, whole)) == len(edit.touches) == 3
 
 
+def test_a_transformers_single_file_is_the_edited_folder_as_diffusers_reads_it(joint: Model, tmp_path: Path) -> None:
+    edit = edit_of_transformer(joint)
+    whole = open_model(folder(joint, edit, tmp_path / "folder")).pipeline().transformer.state_dict()
+    file = checkpoint(joint, edit, tmp_path / "single")
+    written = load_file(file)
+    joined = [key for key in written if ".linear1." in key]
+    for key in joined:  # diffusers cuts these at the width of the published model
+        block, kind = key.split(".")[1], key.rpartition(".")[2]
+        names = [*(f"attn.to_{one}" for one in "qkv"), "proj_mlp"]
+        parts = [whole.pop(f"single_transformer_blocks.{block}.{name}.{kind}") for name in names]
+        assert torch.equal(written[key], torch.cat(parts))
+        written[key] = torch.zeros(3 * 3072 + 4 * 3072, *written[key].shape[1:])
+    assert len(joined) == (4 if joint.family == "flux" else 0)
+    convert = {
+        "flux": convert_flux_transformer_checkpoint_to_diffusers,
+        "stable-diffusion-3": convert_sd3_transformer_checkpoint_to_diffusers,
+    }[joint.family]
+    read = convert(written)
+    assert all(torch.equal(read[key], value) for key, value in whole.items())
+    assert {key for key in read if key not in whole} == {
+        f"single_transformer_blocks.{block}.{name}.{kind}"
+        for block in (0, 1)
+        for name in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
+        for kind in ("weight", "bias")
+        if joined
+    }
+    assert look_at(file).what == {"flux": "a FLUX transformer"}.get(joint.family, "a Stable Diffusion 3 transformer")
+
+
+def test_a_transformers_single_file_is_loaded_by_diffusers(
+    family_model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    model = family_model("stable-diffusion-3")
+    file = checkpoint(model, edit := edit_of_transformer(model), tmp_path / "single")
+    loaded = SD3Transformer2DModel.from_single_file(str(file), config=str(model.path), subfolder="transformer")
+    whole = open_model(folder(model, edit, tmp_path / "folder")).pipeline().transformer.state_dict()
+    assert differing(loaded.state_dict(), whole) == []
+
+
 def test_what_a_transformer_says_of_itself_and_what_it_cannot_ship_as_is_one_line(joint: Model, tmp_path: Path) -> None:
     edit = edit_of_transformer(joint)
     found = look_at(lora(joint, edit, tmp_path / "lora"))
     assert found.what == "a LoRA with diffusers' keys"
     assert found.facts["modelspec.architecture"] in ("stable-diffusion-3/lora", "flux-1-dev/lora")
     assert not any(name.startswith("ss_") for name in found.facts)
-    with pytest.raises(BadModel, match=r"Stable Diffusion 1, 2 and XL"):
-        checkpoint(joint, edit, tmp_path / "out")
+    with pytest.raises(BadModel, match=r"original is for Stable Diffusion 1, 2 and XL"):
+        checkpoint(joint, edit, tmp_path / "out", original="flux1-dev.safetensors")
     name = "text_encoder.encoder.layers.0.self_attn.k_proj.weight"
+    with pytest.raises(BadEdit, match="holds the transformer alone"):
+        checkpoint(joint, replace(edit, deltas={name: torch.ones(joint.weight(name).shape)}), tmp_path / "out")
     with pytest.raises(BadEdit, match="which a LoRA cannot hold"):
         lora(joint, replace(edit, deltas={name: torch.ones(joint.weight(name).shape)}), tmp_path / "out")
     assert not (tmp_path / "out.safetensors").exists()
