@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 KEY = Path("evidence.key")
 Paths = list[Path]
+Several = list[str]
 
 
 def evidence(
@@ -32,6 +34,12 @@ def evidence(
     calibration: Annotated[
         Paths | None, typer.Option(help="A file of `erase calibrate` for a detector; repeatable.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --check: the detectors look at the images again.")
+    ] = False,
+    given: Annotated[
+        Several | None, typer.Option("--with", "-w", help="What the detectors need to look again, as name=PATH.")
+    ] = None,
     without_images: Annotated[bool, typer.Option("--without-images", help="The images' hashes alone.")] = False,
     key: Annotated[Path | None, typer.Option(help="Sign by this private key (PEM).", show_default=False)] = None,
     new_key: Annotated[bool, typer.Option("--new-key", help=f"Make a key first, at --key or {KEY}.")] = False,
@@ -45,10 +53,11 @@ def evidence(
     from erase.errors import BadOption
 
     if check:
-        raise typer.Exit(_check(folder, edit=edit, signer=signer))
-    if signer is not None:
-        raise BadOption("--signer belongs to --check; a pack is signed by --key FILE.")
-    _write(folder, out, (base, edit, calibration or []), images=not without_images, key=_key(key, new_key))
+        raise typer.Exit(_check(folder, edit, signer, given=(given or []) if again else None))
+    if signer is not None or again:
+        raise BadOption("--signer and --again belong to --check; a pack is signed by --key FILE.")
+    named = (base, edit, calibration or [], given or [])
+    _write(folder, out, named, images=not without_images, key=_key(key, new_key))
 
 
 def _key(key: Path | None, new: bool) -> Path | None:
@@ -63,26 +72,40 @@ def _key(key: Path | None, new: bool) -> Path | None:
 
 
 def _write(
-    folder: Path, out: Path | None, given: tuple[str | None, Path | None, Paths], *, images: bool, key: Path | None
+    folder: Path,
+    out: Path | None,
+    named: tuple[str | None, Path | None, Paths, Several],
+    *,
+    images: bool,
+    key: Path | None,
 ) -> None:
     from erase.cli._places import check_writable
+    from erase.cli._watch import ShownProgress
+    from erase.cli.verify import parse_given
     from erase.errors import BadEvidence
+    from erase.evaluate.result import FILE
+    from erase.evidence.again import given_for
     from erase.evidence.pack import Beside, write_pack
-    from erase.evidence.stored import read
+    from erase.evidence.stored import hold, read
     from erase.run.store import RUNS
 
     source = folder if folder.is_dir() or not (RUNS / folder).is_dir() else RUNS / folder
     target = out or Path(f"{source.resolve().name}-evidence")
     check_writable(target)
-    base, edit, files = given
+    base, edit, files, given = named
     calibrations = {}
     for path in files:
         value = read(path)
         if "detector" not in value or "labels" not in value:
             raise BadEvidence(f"{path} is no calibration; expected a file of `erase calibrate`.")
         calibrations[str(value["detector"])] = value
-    typer.echo(f"evidence  of {source}")
-    write_pack(source, target, Beside(edit, calibrations, _model(source, base), key, images))
+    looking = given_for(hold(source), parse_given(given)) if (source / FILE).is_file() else None
+    with ShownProgress() as watch:
+        watch.begin("evidence", f"of {source}")
+        beside = Beside(
+            edit, calibrations, _model(source, base), key, images, looking, partial(watch.count, "looked at")
+        )
+        write_pack(source, target, beside)
     typer.echo(f"evidence  {target}: read {target / 'evidence.html'}; `erase evidence --check {target}` checks it")
 
 
@@ -97,10 +120,14 @@ def _model(source: Path, base: str | None) -> Model | None:
     return None if base is None else open_model(base)
 
 
-def _check(folder: Path, *, edit: Path | None, signer: Path | None) -> int:
+def _check(folder: Path, edit: Path | None, signer: Path | None, *, given: Several | None) -> int:
+    from erase.cli.verify import parse_given
+    from erase.evidence.again import given_for
     from erase.evidence.check import CHECKS, check_pack
+    from erase.evidence.stored import hold
 
-    found = check_pack(folder, signer=signer, edit=edit)
+    looking = None if given is None else given_for(hold(folder), parse_given(given))
+    found = check_pack(folder, signer=signer, edit=edit, given=looking)
     for name, text in found.problems:
         typer.echo(f"{name}: {text}")
     for text in found.notes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erase.errors import BadEvidence, EraseError
+from erase.evaluate.detect import Given
 from erase.evaluate.result import code_hash, recompute
 from erase.evidence import check_files, check_values, sign
 from erase.evidence.opened import Pack, Problems, cases_of
@@ -35,6 +36,7 @@ CHECKS: Mapping[str, Callable[[Pack], Problems]] = {
         check_files.edit,
         check_values.detectors,
         check_values.apart,
+        check_values.again,
         check_files.signature,
     )
 }
@@ -55,14 +57,16 @@ class Checked:
         return 0 if not self.problems and self.verdict == "passed" else 3
 
 
-def check_pack(folder: Path, *, signer: Path | None = None, edit: Path | None = None) -> Checked:
-    """What is wrong with a pack; raises BadEvidence for a folder that is none, MissingExtra."""
+def check_pack(
+    folder: Path, *, signer: Path | None = None, edit: Path | None = None, given: Given | None = None
+) -> Checked:
+    """What is wrong with a pack; with `given` its images are looked at again. Raises BadEvidence for no pack."""
     if not (folder / MANIFEST).is_file():
         raise BadEvidence(f"{folder} is no pack of evidence: it has no {MANIFEST}; `erase evidence RUN` writes one.")
     manifest = read(folder / MANIFEST)
     if manifest.get("schema") != SCHEMA:
         raise BadEvidence(f"{folder} has schema {manifest.get('schema')}; this version reads {SCHEMA}.")
-    pack = Pack(hold(folder), manifest, signer, edit)
+    pack = Pack(hold(folder), manifest, signer, edit, given)
     problems: list[tuple[str, str]] = []
     for name, one in CHECKS.items():
         try:
@@ -86,6 +90,8 @@ def _notes(pack: Pack) -> Iterator[str]:
         yield "the edit is not in the pack; --edit FILE compares it"
     if pack.manifest.get("code") != code_hash():
         yield f"it was written by other code ({pack.manifest.get('tool')}): its page was not drawn again"
+    if pack.given is None:
+        yield "the images were not looked at again; --again has the detectors do so"
     if not pack.manifest.get("signed"):
         yield "unsigned: whoever holds the pack can have written it"
     elif pack.signer is None:

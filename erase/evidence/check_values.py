@@ -11,12 +11,13 @@ from erase.evaluate.protocol import DetectorForm, load_protocol
 from erase.evaluate.result import FILE, alike, code_hash, plain, recompute
 from erase.evaluate.statistics.corrected import Answers
 from erase.evaluate.verify import task_from, threshold_curve
+from erase.evidence.again import differences, look_again
 from erase.evidence.apart import shared_by_text
 from erase.evidence.calibrate import fits, told
 from erase.evidence.figures import figures_of
 from erase.evidence.opened import Pack, Problems, cases_of
 from erase.evidence.page import page_of
-from erase.evidence.stored import FIGURES, PAGE, part, read
+from erase.evidence.stored import FIGURES, PAGE, SEEN, part, read
 
 SHARES = {"judge", "classifier", "clip_zero_shot"}  # detectors whose scores of one image add up to 1
 
@@ -134,6 +135,19 @@ def figures(pack: Pack) -> Problems:
         page = page_of(pack.held, given, {key: value for key, value in pack.manifest.items() if key != "files"})
         if (pack.folder / PAGE).read_text(encoding="utf-8") != page:
             yield f"{PAGE} does not show what the stored values give"
+
+
+def again(pack: Pack) -> Problems:
+    """The detectors, asked anew where that is wanted, say of the images what the result says."""
+    if pack.given is None:
+        return
+    if not pack.carries_images:
+        yield "the images are not in the pack, so that nobody can look at them again"
+        return
+    anew = look_again(pack.held, pack.given, folder=pack.folder)
+    yield from differences(pack.held, anew)
+    if pack.held.seen and not alike(anew.labels, pack.held.seen):
+        yield f"{SEEN} is not what the detectors see"
 
 
 def detectors(pack: Pack) -> Problems:

@@ -11,6 +11,7 @@ from erase.evaluate.result import judged, plain, recompute
 from erase.evaluate.statistics.corrected import Answers, rogan_gladen, zero_bound
 from erase.evaluate.statistics.intervals import wilson, wilson_clustered
 from erase.evidence.limits import limits_told, not_attacked
+from erase.evidence.retained import bound, unasked
 from erase.evidence.stored import Held, part
 
 
@@ -28,6 +29,8 @@ def figures_of(held: Held) -> dict[str, Any]:
         ],
         "corrected": list(corrected(held)),
         "quality": quality(held.outcomes),
+        "bound": bound(held.outcomes, confidence),
+        "unasked": list(unasked(held)),
         "apart": apart(held),
         "not_attacked": list(not_attacked(held)),
         "limits": list(limits_told(held)),

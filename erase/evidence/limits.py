@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from erase.evidence.retained import SIDES, bound, targets_of, unasked
 from erase.evidence.stored import Held, part
 
 # Ways of bringing a target back that this field knows, and what is needed for each.
@@ -40,7 +41,18 @@ def limits_told(held: Held) -> Iterator[str]:
     yield "which prompts were used to choose the method or its strength is not known to this tool"
     if all(one.quality is None for one in held.outcomes):
         yield "the quality of the images was not measured, beyond that they are not of one colour"
-    yield "not measured: two objects in one image, which attribute goes with which, and where they stand"
+    if bound(held.outcomes, held.limits.confidence) is None:
+        yield "not measured: whether two concepts of one prompt still come together, such as an object and its style"
+    yield "not measured: several objects in one image, and where they stand"
+    if not held.seen:
+        yield "not measured: whether what the model draws where nobody asks for it has shifted"
+    for one in unasked(held):
+        shown = {side: sum(count for name, count in one[side].items() if name in targets_of(held)) for side in SIDES}
+        if shown["after"]:
+            yield (
+                f"where nobody asks for any {one['domain']}, the target itself is in {shown['after']} of "
+                f"{one['images']} images, {shown['before']} before: the edit answers to prompts that name it"
+            )
     if part(held.result, "task").get("targets", [{}])[0].get("kind") in ("unsafe", "identity"):
         yield (
             "the concepts asked for stand for others that must not be drawn or asked for in a test: what is shown of "

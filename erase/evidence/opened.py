@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erase.errors import BadEvidence, EraseError
+from erase.errors import EraseError
+from erase.evaluate.detect import Given
 from erase.evaluate.protocol import Case
 from erase.evaluate.questions import make_cases, open_set
 from erase.evaluate.verify import task_from
@@ -20,13 +21,15 @@ Problems = Iterator[str]
 class Pack:
     """A pack to be checked: what it holds, its manifest, and what whoever checks it expects.
 
-    `signer`: a public key that it must be signed by. `edit`: a file or folder that it must be about.
+    `signer`: a public key that it must be signed by. `edit`: a file or folder that it must be about. `given`: what the
+    detectors need, if they are to look at the images again.
     """
 
     held: Held
     manifest: Mapping[str, Any]
     signer: Path | None = None
     edit: Path | None = None
+    given: Given | None = None
 
     @property
     def folder(self) -> Path:
@@ -49,11 +52,3 @@ def cases_of(pack: Pack) -> tuple[Case, ...] | None:
     except EraseError:
         return None
     return make_cases(held, task)
-
-
-def inside(folder: Path, name: str) -> Path:
-    """A file's place in a pack; raises BadEvidence for a name that leads out of it."""
-    place = folder / name
-    if not place.resolve().is_relative_to(folder.resolve()):
-        raise BadEvidence(f"{name} lies outside of the pack.")
-    return place

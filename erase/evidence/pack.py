@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 import erase
 from erase.edit import Edit
 from erase.errors import BadEvidence, EraseError
-from erase.evaluate.result import FILE, FIXED, check_result, code_hash
+from erase.evaluate.detect import Given
+from erase.evaluate.result import FILE, FIXED, check_result, code_hash, plain
 from erase.evidence import sign
+from erase.evidence.again import can_look, differences, look_again
 from erase.evidence.apart import compared
 from erase.evidence.calibrate import carried_for, fits
 from erase.evidence.figures import figures_of
@@ -26,6 +28,7 @@ from erase.evidence.stored import (
     MANIFEST,
     PAGE,
     SCHEMA,
+    SEEN,
     SIGNER,
     UNHASHED,
     Held,
@@ -41,7 +44,8 @@ from erase.models import Model
 class Beside:
     """What a pack gets beside a result: the edit's file, calibrations by detector, the base model, a key to sign by.
 
-    `images`: whether it carries the images, or their hashes alone.
+    `images`: whether it carries the images, or their hashes alone. `given`: what the detectors need to look at the
+    images once more, for what they see unasked; `progress` is told how many they have.
     """
 
     edit: Path | None = None
@@ -49,6 +53,8 @@ class Beside:
     model: Model | None = None
     key: Path | None = None
     images: bool = True
+    given: Given | None = None
+    progress: Callable[[int, int], None] | None = None
 
 
 def write_pack(source: Path, out: Path, beside: Beside) -> Held:
@@ -80,7 +86,7 @@ def write_pack(source: Path, out: Path, beside: Beside) -> Held:
         if beside.images:
             _copy_images(held, folder)
         calibrations = carried_for(held) | dict(beside.calibrations)
-        told = {CALIBRATION: calibrations, APART: _apart(held, edit, beside.model)}
+        told = {CALIBRATION: calibrations, APART: _apart(held, edit, beside.model), SEEN: _seen(held, beside)}
         for name, value in told.items():
             if value:
                 (folder / name).write_text(as_text(value), encoding="utf-8")
@@ -152,6 +158,19 @@ def _copy_images(held: Held, folder: Path) -> None:
             )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(held.folder / name, folder / name)
+
+
+def _seen(held: Held, beside: Beside) -> dict[str, Any]:
+    """What the detectors see in each image by domain; nothing where they cannot look.
+
+    Raises BadEvidence if they do not say what the result says.
+    """
+    if beside.given is None or not can_look(held, beside.given):
+        return {}
+    anew = look_again(held, beside.given, folder=held.folder, progress=beside.progress)
+    if said := next(differences(held, anew), None):
+        raise BadEvidence(f"{held.folder}: {said} than the result; verify the model anew.")
+    return dict(plain(anew.labels)) if any(anew.labels.values()) else {}
 
 
 def _apart(held: Held, edit: Path | None, model: Model | None) -> dict[str, Any]:

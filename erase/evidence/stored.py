@@ -15,13 +15,8 @@ from erase.evaluate.protocol import Protocol, ProtocolForm
 from erase.evaluate.result import FILE, FIXED, limits_of, outcomes_of
 
 SCHEMA = 1
-MANIFEST, FIGURES, APART, CALIBRATION, PAGE = (
-    "manifest.json",
-    "figures.json",
-    "apart.json",
-    "calibration.json",
-    "evidence.html",
-)
+MANIFEST, FIGURES, PAGE = "manifest.json", "figures.json", "evidence.html"
+APART, CALIBRATION, SEEN = "apart.json", "calibration.json", "seen.json"
 EDIT, SIGNATURE, SIGNER = "edit.safetensors", "pack.sig", "signer.pub"
 UNHASHED = (MANIFEST, SIGNATURE)  # the manifest holds the hashes; the signature is of the manifest, too
 
@@ -30,8 +25,8 @@ UNHASHED = (MANIFEST, SIGNATURE)  # the manifest holds the hashes; the signature
 class Held:
     """What a pack, or a folder of which one is made, holds: its result and what was fixed before the first image.
 
-    `calibrations` are by detector; `apart` what is known of prompts that were used to edit; each empty where there is
-    none.
+    `calibrations` are by detector; `apart` what is known of prompts that were used to edit; `seen` what the detectors
+    see in each image by domain, also unasked; each empty where there is none.
     """
 
     folder: Path
@@ -39,6 +34,7 @@ class Held:
     fixed: Mapping[str, Any]
     calibrations: Mapping[str, Any] = field(default_factory=dict)
     apart: Mapping[str, Any] = field(default_factory=dict)
+    seen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -59,8 +55,8 @@ class Held:
 
 def hold(folder: Path) -> Held:
     """What a folder holds; raises BadEvidence for a file that is missing, or is no JSON of keys and values."""
-    optional = {name: read(folder / name) if (folder / name).is_file() else {} for name in (CALIBRATION, APART)}
-    held = Held(folder, read(folder / FILE), read(folder / FIXED), optional[CALIBRATION], optional[APART])
+    optional = [read(folder / name) if (folder / name).is_file() else {} for name in (CALIBRATION, APART, SEEN)]
+    held = Held(folder, read(folder / FILE), read(folder / FIXED), *optional)
     try:
         _ = held.outcomes, held.limits
     except ScoreFailed as error:
@@ -84,6 +80,14 @@ def part(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The keys and values at a key; none where it holds anything else."""
     found = value.get(name)
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file's place in a pack; raises BadEvidence for a name that leads out of it."""
+    place = folder / name
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise BadEvidence(f"{name} lies outside of the pack.")
+    return place
 
 
 def as_text(value: object) -> str:

@@ -59,6 +59,7 @@ KINDS = {
     "canvas/with-seed-images": ("style", "object"),
     "celebrity": ("identity",),
     "coco/vs-base-1k": ("object",),
+    "composition": ("style", "object"),
     "dual-prompt": ("object",),
     "erasebench": ("style", "object"),
     "emoji": ("style", "object"),

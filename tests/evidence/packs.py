@@ -53,6 +53,11 @@ def noise(model: Model, seed: int) -> Edit:
 
 def verified(model: Model, folder: Path, *, seed: int = 0) -> Path:
     """The folder of a verification by a judge that knows every image, and in it the edit's file, as a run has it."""
+    return judged(model, folder, seed=seed)[0]
+
+
+def judged(model: Model, folder: Path, *, seed: int = 0) -> tuple[Path, Given]:
+    """The folder of a verification, and the judge that knows every image of it."""
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(PROTOCOL, encoding="utf-8")
     protocol, edit, known = load_protocol(str(folder / "mine.yaml")), noise(model, seed), dict[bytes, tuple[str, int]]()
@@ -68,8 +73,9 @@ def verified(model: Model, folder: Path, *, seed: int = 0) -> Path:
         asked = [known[picture.tobytes()] for picture in pictures]
         return [[Finding(text.split()[3], 0.1 if "noto" in text and side else 0.9, "style")] for text, side in asked]
 
-    verify(model, edited, protocol, task=TASK, given=Given(detectors={"judge": detect}), folder=folder)
-    return folder
+    given = Given(detectors={"judge": detect})
+    verify(model, edited, protocol, task=TASK, given=given, folder=folder)
+    return folder, given
 
 
 def values(folder: Path, name: str) -> Values:
