@@ -40,5 +40,5 @@ def test_it_tells_how_many_forgeries_are_refused() -> None:
 
 
 def test_what_it_names_exists() -> None:
-    assert set(re.findall(r"--protocol (\S+)", PAGE)) <= set(registry.known("protocols"))
+    assert set(re.findall(r"--protocol ([\w/-]+)", PAGE)) <= set(registry.known("protocols"))
     assert set(re.findall(r"detector: \{name: (\w+)", PAGE)) <= set(registry.known("detectors"))
