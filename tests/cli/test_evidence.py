@@ -42,7 +42,7 @@ def test_a_changed_pack_ends_with_3_and_says_what(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--signer", "key.pub"), "--signer belongs to --check"),
+        (("--signer", "key.pub"), "belong to --check"),
         (("--key", "no.key"), "no.key is no private key"),
         (("--edit", "no.safetensors"), "is not the edit that"),
     ],
