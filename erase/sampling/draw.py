@@ -7,6 +7,7 @@ guidance, and each prediction that it asks for is the one that the method makes 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Literal
@@ -52,6 +53,8 @@ def sample_batch(
     arguments = family.call_arguments((given, empty), guidance, alone=acts)
     with contextlib.ExitStack() as stack:
         stack.enter_context(scheduled(pipe, sampler.scheduler))
+        stack.enter_context(warnings.catch_warnings())  # of what SDXL's own pipeline does for its decoder in float16
+        warnings.filterwarnings("ignore", message="`upcast_vae` is deprecated")
         if acts:
             prompts = tuple(row.prompt for row in rows)
             scale = guidance.true_scale if family.true_cfg else guidance.scale

@@ -15,10 +15,11 @@ from erase.config.prompts import Row
 from erase.errors import BadOption
 from erase.models import Model, conditions_of, open_model
 from erase.sampling.draw import Output, sample_batch
-from erase.sampling.generate import generate
+from erase.sampling.generate import generate, sample
 from erase.sampling.sampler import Sampler
 from erase.sampling.schedulers import scheduler_of
 from tests.families import Opener
+from tests.methods.test_contract import make
 from tests.tiny_edits import tiny_edit
 from tests.tiny_families import FAMILIES, tiny_family
 
@@ -126,6 +127,27 @@ def without_t5(tmp_path_factory: pytest.TempPathFactory) -> Model:
     whole = tiny_family("stable-diffusion-3", root / "whole")
     StableDiffusion3Pipeline.from_pretrained(whole, text_encoder_3=None, tokenizer_3=None).save_pretrained(root / "it")
     return open_model(root / "it")
+
+
+@pytest.mark.filterwarnings("ignore:`upcast_vae`:FutureWarning")  # the plain call's, which ours does not show
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_in_half_precision_are_those_of_a_plain_call_in_it(
+    family: str, dtype: torch.dtype, family_model: Opener
+) -> None:
+    pipe, sampler = family_model(family).pipeline(dtype), settings(family, steps=2)
+    made = torch.cat([ours(pipe, sampler, rows=ROWS[number : number + 1]) for number in (0, 1)])
+    torch.testing.assert_close(made, theirs(pipe, sampler).float(), rtol=0, atol=0.02)
+    assert made.std() > 0.05
+
+
+@pytest.mark.parametrize("method", ["uce", "redirect", "speed", "negative_prompt", "sld", "safree", "adavd"])
+def test_a_model_without_t5_is_edited_and_guided(method: str, without_t5: Model) -> None:
+    edit, sampler = make(method, without_t5), settings("stable-diffusion-3", batch=2)
+    before, after = (
+        [image.tobytes() for _, image in sample(without_t5, ROWS[:1], sampler, edit=one)] for one in (None, edit)
+    )
+    assert before != after
 
 
 def test_a_model_without_t5_reads_zeros_in_its_place(without_t5: Model, pipe_of: Pipes) -> None:
