@@ -24,17 +24,18 @@ from erase.config.prompts import Row
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.files import content_hash, write_atomically
-from erase.models import Model, conditions_of
+from erase.models import Condition, Model, conditions_of
 from erase.sampling.attention import device_here, use_attention
 from erase.sampling.draw import sample_batch
 from erase.sampling.guides import NoGuide, guide_of
 from erase.sampling.memory import Plan, plan_of
 from erase.sampling.pictures import read_picture
-from erase.sampling.placing import does_not_fit, encoding, free_cache, is_out_of_memory, place
+from erase.sampling.placing import does_not_fit, encoding, free_cache, is_out_of_memory, offload, place
 from erase.sampling.sampler import Sampler
 from erase.sampling.suited import check_suited
 
 _log = logging.getLogger(__name__)
+FIRST, STATES = 8, 2**30  # prompts that are always encoded at once, and bytes of states that are kept at most
 Progress = Callable[[int, int], None]  # images done, images in all
 
 
@@ -133,13 +134,28 @@ def sample(
     pipe = model.pipeline(moved=False) if pipe is None else pipe
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()
     with weights, guide.attached(pipe):
-        with encoding(pipe, device, plan.offload):
-            conditions = conditions_of(pipe, list(dict.fromkeys(row.prompt for row in rows)), **sampler.encoding)
-        place(pipe, device, plan.offload, pixels=plan.pixels)
-        use_attention(pipe, sampler.attention)
-        draw = partial(sample_batch, pipe, conditions=conditions, sampler=sampler, guide=guide)
-        for row, pixels in in_batches(model, rows, draw, plan=plan, device=device):
-            yield row, to_image(pixels)
+        offload(pipe, device, plan.offload)
+        done = 0
+        while done < len(rows):
+            with encoding(pipe, device, plan.offload):
+                part, conditions = encoded(pipe, rows[done:], sampler)
+            place(pipe, device, plan.offload, pixels=plan.pixels)
+            use_attention(pipe, sampler.attention)
+            draw = partial(sample_batch, pipe, conditions=conditions, sampler=sampler, guide=guide)
+            for row, pixels in in_batches(model, part, draw, plan=plan, device=device):
+                yield row, to_image(pixels)
+            done += len(part)
+
+
+def encoded(pipe: Any, rows: Sequence[Row], sampler: Sampler) -> tuple[Sequence[Row], dict[str | None, Condition]]:
+    """The first rows, as many as STATES bytes hold the prompts' conditions of, and these."""
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    conditions = conditions_of(pipe, prompts[:FIRST], **sampler.encoding)
+    room = max(FIRST, STATES // (4 * conditions[None].states.numel()))
+    if rest := prompts[FIRST:room]:
+        conditions |= conditions_of(pipe, rest, **sampler.encoding)
+    end = next((number for number, row in enumerate(rows) if row.prompt not in conditions), len(rows))
+    return rows[:end], conditions
 
 
 def in_batches(

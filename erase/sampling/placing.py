@@ -14,24 +14,32 @@ from erase.models import family_of_pipe
 FINE = 512 * 512  # pixels from which on pictures are decoded one by one
 
 
-def check_offload(device: str, offload: str) -> None:
+def check_offload(device: str, how: str) -> None:
     """Raises BadOption for offloading that a device cannot do."""
-    if offload == "model" and device.partition(":")[0] == "cpu":
+    if how == "model" and device.partition(":")[0] == "cpu":
         raise BadOption("offload: model needs a card to load networks to, and none is here; leave it out.")
 
 
-@contextlib.contextmanager
-def encoding(pipe: Any, device: str, offload: str) -> Iterator[None]:
-    """The pipeline with its text encoders on a device, until the block ends; then they leave it."""
-    check_offload(device, offload)
-    if offload == "model":
+def offload(pipe: Any, device: str, how: str) -> None:
+    """Lets networks or layers wait beside a device for their turn, by diffusers' hooks; raises BadOption."""
+    check_offload(device, how)
+    if how == "model":
         pipe.enable_model_cpu_offload(device=device)
-    elif offload == "layers":
+    elif how == "layers":
         pipe.enable_group_offload(torch.device(device), offload_type="leaf_level")
-    if offload != "none" or device == "cpu":
+
+
+@contextlib.contextmanager
+def encoding(pipe: Any, device: str, how: str) -> Iterator[None]:
+    """The pipeline with its text encoders alone on a device, until the block ends; then they leave it."""
+    if how != "none" or device == "cpu":
         yield
         return
-    encoders = [getattr(pipe, text.encoder) for text in family_of_pipe(pipe).texts]
+    family = family_of_pipe(pipe)
+    for part in (getattr(pipe, name) for name in (family.backbone, "vae")):
+        if part.device.type != "cpu":  # where images of other prompts were made before
+            part.to("cpu")
+    encoders = [getattr(pipe, text.encoder) for text in family.texts]
     for encoder in filter(None, encoders):
         encoder.to(device)
     try:
@@ -42,9 +50,9 @@ def encoding(pipe: Any, device: str, offload: str) -> Iterator[None]:
         free_cache(device)
 
 
-def place(pipe: Any, device: str, offload: str, *, pixels: int) -> None:
+def place(pipe: Any, device: str, how: str, *, pixels: int) -> None:
     """Moves network and decoder to a device, unless they are offloaded; large pictures are decoded one by one."""
-    if offload == "none":
+    if how == "none":
         for name in (family_of_pipe(pipe).backbone, "vae"):
             getattr(pipe, name).to(device)
     if pixels >= FINE:

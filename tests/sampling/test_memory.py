@@ -153,6 +153,26 @@ def test_layers_that_wait_for_their_turn_draw_the_same(family: str, family_model
     assert pictures[0] == pictures[1]
 
 
+def test_the_states_of_many_prompts_are_held_in_parts_and_images_stay_the_same(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("cat", "dog", "car", "fish", "rose", "bomb", "house", "tree", "boat", "bird", "lamp")
+    rows, sampler = [Row(f"a {word}", seed) for word in words for seed in (0, 1)], Sampler(steps=1, batch=4)
+    expected = [(row, image.tobytes()) for row, image in sample(model, rows, sampler)]
+    seen: list[list[str]] = []
+    real = generate.conditions_of
+
+    def counted(pipe: Any, prompts: list[str], **more: Any) -> Any:
+        seen.append(prompts)
+        return real(pipe, prompts, **more)
+
+    monkeypatch.setattr(generate, "conditions_of", counted)
+    monkeypatch.setattr(generate, "STATES", 1)
+    assert [(row, image.tobytes()) for row, image in sample(model, rows, sampler)] == expected
+    assert [len(prompts) for prompts in seen] == [8, 3]
+    assert sorted(prompt for part in seen for prompt in part) == sorted(f"a {word}" for word in words)
+
+
 def test_what_cannot_wait_beside_the_device_is_told(model: Model) -> None:
     with pytest.raises(BadOption, match="offload: model needs a card"):
         next(sample(model, ROWS[:1], Sampler(offload="model")))
