@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -34,7 +36,12 @@ _WHOLE = re.compile(r"\.0+$")  # what a table program adds to a whole number
 
 
 class ManifestForm(Form):
-    """The keys of a manifest; `seed` and `labels` name columns of the file, `url` is where it can be fetched."""
+    """The keys of a manifest; `seed` and `labels` name columns of the file, `url` is where it can be fetched.
+
+    `form` of the file: `csv`; `lines`, a prompt a line; `records`, JSON with a mapping of columns for each prompt, in a
+    list or by number, a mapping in a column being read as its keys; `lists`, JSON with lists of prompts by concept,
+    whose columns are `concept` and `prompt`.
+    """
 
     version: str
     licence: str
@@ -48,6 +55,7 @@ class ManifestForm(Form):
     seed: str = ""
     labels: dict[str, str] = Field(default_factory=dict)
     sensitive: bool = False
+    form: Literal["csv", "lines", "records", "lists"] = "csv"
 
 
 @dataclass(frozen=True)
@@ -112,17 +120,47 @@ def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:
             f"{path} is not {name}: its sha256 is {found[:12]}..., expected {form.sha256[:12]}...; get the file from "
             f"{form.source} as it is there."
         )
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        records = list(reader)
-    except csv.Error as problem:
-        raise BadPrompts(f"{path} is not valid CSV at line {reader.line_num}: {problem}.") from problem
-    missing = [column for column in form.columns if column not in (reader.fieldnames or [])]
+    if form.form == "csv":
+        records, columns = _read_csv(text, path)
+    else:
+        records = _read_lines(text) if form.form == "lines" else _read_json(text, path, by_concept=form.form == "lists")
+        columns = list(dict.fromkeys(column for record in records for column in record))
+    missing = [column for column in form.columns if column not in columns]
     if missing:
         raise BadPrompts(f'{path} is not {name}: it has no column "{missing[0]}"; expected {", ".join(form.columns)}.')
     if len(records) != form.rows:
         raise BadPrompts(f"{path} is not {name}: it has {len(records)} rows; expected {form.rows}.")
     return records
+
+
+def _read_csv(text: str, path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return list(reader), list(reader.fieldnames or [])
+    except csv.Error as problem:
+        raise BadPrompts(f"{path} is not valid CSV at line {reader.line_num}: {problem}.") from problem
+
+
+def _read_lines(text: str) -> list[dict[str, str]]:
+    return [{"prompt": line.strip()} for line in text.splitlines() if line.strip()]
+
+
+def _read_json(text: str, path: Path, *, by_concept: bool) -> list[dict[str, str]]:
+    """The records in a file of JSON; raises BadPrompts if it is none of that form."""
+    try:
+        value = json.loads(text)
+        if by_concept:
+            found = [value] if isinstance(value, dict) else list(value)
+            pairs = [(concept, prompt) for one in found for concept, prompts in one.items() for prompt in prompts]
+            return [{"concept": str(concept), "prompt": str(prompt)} for concept, prompt in pairs]
+        records = value.values() if isinstance(value, dict) else value
+        return [{str(column): _cell(one) for column, one in record.items()} for record in records]
+    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
+        raise BadPrompts(f"{path} is no JSON of that form ({type(problem).__name__}: {problem}).") from problem
+
+
+def _cell(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, dict | list) else str(value)
 
 
 def _line(form: ManifestForm, name: str, record: dict[str, str], *, number: int) -> Line:

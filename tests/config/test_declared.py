@@ -149,3 +149,33 @@ def test_a_manifest_that_names_no_column_of_its_own_is_refused(
     redeclare(declared, **changes)
     with pytest.raises(BadPrompts, match=said):
         read_manifest("mine")
+
+
+@pytest.mark.parametrize(
+    ("form", "columns", "text"),
+    [
+        ("lines", ["prompt"], "a street by A\n\n a child, by A \r\na field by B"),
+        (
+            "records",
+            ["prompt", "artist"],
+            '{"0": {"prompt": "a street by A", "artist": {"A": ["x"], "C": []}}, "1": {"prompt": "a child, by A", '
+            '"artist": "A"}, "2": {"prompt": "a field by B", "artist": "B"}}',
+        ),
+        ("lists", ["concept", "prompt"], '[{"A": ["a street by A", "a child, by A"]}, {"B": ["a field by B"]}]'),
+    ],
+)
+def test_files_of_lines_and_of_json_are_read(declared: Path, form: str, columns: list[str], text: str) -> None:
+    redeclare(declared, form=form, columns=columns, seed="", labels={"style": columns[0]} if form == "lists" else {})
+    (declared / "data").write_text(text, encoding="utf-8")
+    lines = load_declared("mine", declared / "data").lines
+    assert [line.prompt for line in lines] == [row[1] for row in ROWS]
+    assert [line.labels for line in lines] == [{"style": one} if form == "lists" else {} for one in ("A", "A", "B")]
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2, 3]", '{"a": 1}', '[{"A": 5}]', "[[["])
+@pytest.mark.parametrize("form", ["records", "lists"])
+def test_json_of_another_form_is_refused_in_one_line(declared: Path, form: str, text: str) -> None:
+    redeclare(declared, form=form, columns=["concept", "prompt"], seed="", labels={})
+    (declared / "data").write_text(text, encoding="utf-8")
+    with pytest.raises(BadPrompts, match="data is n"):
+        load_declared("mine", declared / "data")
