@@ -16,7 +16,7 @@ from erase.config.prompts import Row
 from erase.edit import Edit
 from erase.errors import BadOption, MissingExtra
 from erase.models import Condition, Model, conditions_of, open_model, predict
-from erase.sampling.attention import check_attention, device_here, use_attention
+from erase.sampling.attention import check_attention, device_here, dtype_here, use_attention
 from erase.sampling.draw import sample_batch
 from erase.sampling.generate import image_id, sample
 from erase.sampling.guides import PromptBatch, guide_of
@@ -95,6 +95,24 @@ def test_each_launched_process_computes_on_its_own_card(
         monkeypatch.setenv("LOCAL_RANK", rank)
         ids.add(image_id(model, Row("a cat", 0), Sampler(), edit=None))
     assert len(ids) == 1
+
+
+def test_a_mac_computes_on_its_own_card_unless_the_cpu_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert device_here({}) == "mps"
+    assert device_here({"CUDA_VISIBLE_DEVICES": ""}) == "cpu"  # which --device cpu sets
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_precision_is_what_the_card_computes_in(
+    cuda: None, bfloat16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bfloat16)
+    assert dtype_here("auto") == dtype
+    assert dtype_here("float32") == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert dtype_here("auto") == torch.float32
 
 
 def test_images_are_sampled_on_the_card_of_the_launcher(

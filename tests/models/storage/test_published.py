@@ -20,7 +20,7 @@ from erase.models import open_model
 from erase.models.storage.ldm import TEXTS
 from erase.models.storage.published import published, shapes_of
 from erase.models.storage.source import read_json
-from erase.sampling.generate import generate
+from erase.sampling.generate import generate, sample
 from erase.sampling.sampler import Sampler
 from tests.models.test_full_size import PUBLISHED, backbone
 from tests.tiny_checkpoints import tiny_checkpoint
@@ -91,6 +91,29 @@ def test_a_file_without_settings_draws_what_its_folder_draws(
     assert ours != theirs  # made anew
     with Image.open(ours) as one, Image.open(theirs) as other:
         assert one.tobytes() == other.tobytes()
+
+
+def test_a_file_marked_for_velocity_and_zero_terminal_snr_is_drawn_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = tiny_checkpoint("stable-diffusion-xl", tmp_path)
+    model = open_model(folder)
+    nothing = Edit(EditInfo("test", {}, {}, model.family, model.fingerprint))
+    whole = load_file(checkpoint(model, nothing, tmp_path / "whole"))
+    marks = {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}  # as derivatives of SDXL carry them
+    save_file(whole | marks, tmp_path / "marked.safetensors")
+    settings = tmp_path / "settings" / model.family
+    shutil.copytree(folder, settings, ignore=shutil.ignore_patterns("*.safetensors", "tokenizer*"))
+    monkeypatch.setattr(settings_module, "_SETTINGS", tmp_path / "settings")
+    file = folder / "scheduler/scheduler_config.json"
+    said = read_json(file) | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    plain = [row.tobytes() for _, row in sample(model, [Row("a cat by Van Gogh", 0)], Sampler(steps=3, batch=1))]
+    file.write_text(json.dumps(said), encoding="utf-8")
+    ours, theirs = (
+        [row.tobytes() for _, row in sample(one, [Row("a cat by Van Gogh", 0)], Sampler(steps=3, batch=1))]
+        for one in (open_model(tmp_path / "marked.safetensors"), open_model(folder))
+    )
+    assert ours == theirs != plain
 
 
 def test_what_a_file_predicts_is_read_from_it(tmp_path: Path) -> None:
