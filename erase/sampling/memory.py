@@ -6,9 +6,11 @@ picture; where that was too little, batches are halved when memory runs out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,8 +21,11 @@ GIB = 2**30
 MOST = 32  # images at once
 SMALL = GIB  # weights up to which a model on the CPU computes MOST images at once, always that many
 LEFT = 0.9  # share of the free memory that is counted on
-# Tensors of a network's width at its finest grid that are there at once, and of a decoder's second width at full size.
-UNET, TRANSFORMER, DECODER = 40, 20, 5
+# Tensors that are there at once at most, as tests/sampling/test_live_memory.py counts on networks of published size: of a
+# UNet's width at its finest grid, where that attends and where not; of a transformer's width, with single blocks and
+# without; of a decoder's second width at full size. ROOM is for what kernels and the allocator take beside.
+UNET, UNET_APART, SINGLE, DUAL, DECODER = 26, 16, 17.5, 12.5, 3
+ROOM = 1.2
 
 
 @dataclass(frozen=True)
@@ -65,23 +70,31 @@ def needs_of(model: Model, sampler: Sampler) -> Needs:
         network, decoder = (settings_in(folder / part / "config.json") for part in (model.backbone, "vae"))
     scale = 2 ** (len(decoder["block_out_channels"]) - 1)
     native = int(network.get("sample_size") or 128) * scale
-    height, width_px = (sampler.sides.get(side, native) for side in ("height", "width"))
-    latents = height * width_px // scale**2
-    if "block_out_channels" in network:
-        row = UNET * latents * int(network["block_out_channels"][0])
-    else:
-        squares = int(network.get("patch_size") or 1) if "sample_size" in network else 2
-        tokens = latents // squares**2 + (sampler.max_sequence_length or 512)
-        row = TRANSFORMER * tokens * int(network["num_attention_heads"]) * int(network["attention_head_dim"])
-    scale_of = sampler.true_guidance if model.true_cfg else sampler.guidance
-    passes = 2 if scale_of > 1 and not model.true_cfg else 1  # FLUX makes its two predictions one after the other
-    channels = int(decoder["block_out_channels"][min(1, len(decoder["block_out_channels"]) - 1)])
-    pixels = height * width_px
+    height, across = (sampler.sides.get(side, native) for side in ("height", "width"))
+    pixels = height * across
+    row = image_bytes(network, pixels // scale**2, words=sampler.max_sequence_length or 512) * width
+    # FLUX makes the two predictions of its guidance one after the other, all others side by side.
+    passes = 2 if sampler.guidance > 1 and not model.true_cfg else 1
     sizes = {part: _bytes(model, part, width) for part in (model.backbone, "vae", *model.text_components)}
     encoders = tuple(sizes[part] for part in model.text_components)
-    return Needs(
-        sizes[model.backbone], sizes["vae"], encoders, passes * row * width, DECODER * channels * pixels * width, pixels
-    )
+    decoding = decoded_bytes(decoder, pixels) * width
+    return Needs(sizes[model.backbone], sizes["vae"], encoders, int(passes * row), decoding, pixels)
+
+
+def image_bytes(network: Mapping[str, Any], latents: int, *, words: int = 512) -> int:
+    """Numbers that a network holds at once at most for one prediction, by its settings; `words`: tokens of text."""
+    if "block_out_channels" in network:
+        attends = "Cross" in network["down_block_types"][0]
+        return int(ROOM * (UNET if attends else UNET_APART) * latents * network["block_out_channels"][0])
+    tokens = latents // (int(network["patch_size"]) if "sample_size" in network else 2) ** 2 + words
+    width = int(network["num_attention_heads"]) * int(network["attention_head_dim"])
+    return int(ROOM * (SINGLE if "num_single_layers" in network else DUAL) * tokens * width)
+
+
+def decoded_bytes(decoder: Mapping[str, Any], pixels: int) -> int:
+    """Numbers that a decoder holds at once at most for one picture."""
+    channels = decoder["block_out_channels"][:2][-1]
+    return int(ROOM * DECODER * channels * pixels)
 
 
 def plan_of(model: Model, sampler: Sampler, device: str) -> Plan:
