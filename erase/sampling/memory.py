@@ -21,8 +21,8 @@ GIB = 2**30
 MOST = 32  # images at once
 SMALL = GIB  # weights up to which a model on the CPU computes MOST images at once, always that many
 LEFT = 0.9  # share of the free memory that is counted on
-# Tensors that are there at once at most, as tests/sampling/test_live_memory.py counts on networks of published size: of a
-# UNet's width at its finest grid, where that attends and where not; of a transformer's width, with single blocks and
+# Tensors that are there at once at most, as tests/sampling/test_live_memory.py counts on networks of published size: of
+# a UNet's width at its finest grid, where that attends and where not; of a transformer's width, with single blocks and
 # without; of a decoder's second width at full size. ROOM is for what kernels and the allocator take beside.
 UNET, UNET_APART, SINGLE, DUAL, DECODER = 26, 16, 17.5, 12.5, 3
 ROOM = 1.2
