@@ -26,16 +26,21 @@ from erase.models import open_model  # noqa: E402
 from tests.evidence.packs import change, hash_anew  # noqa: E402
 from tests.evidence.test_tampering import FORGERIES  # noqa: E402
 
-TARGETS = (("noto", "fluent", ("blob", "twemoji", "firefox")), ("mono", "contrast", ("blob", "noto", "firefox")))
+TARGETS = (  # target, its other word, anchor, keeps
+    ("noto", "google", "fluent", ("blob", "twemoji", "firefox")),
+    ("mono", "blueprint", "contrast", ("blob", "noto", "firefox")),
+)
 
 
 def verified(folder: Path, number: int, protocol: str) -> Path:
     """The folder of a verified edit, with the edit in it."""
-    target, anchor, keeps = TARGETS[number]
+    target, synonym, anchor, keeps = TARGETS[number]
     file, out = folder / f"{target}.safetensors", folder / target
     words = [part for keep in keeps for part in ("-k", keep)]
-    run_command(["edit", "-t", target, "-a", anchor, *words, "-o", str(file), "--quiet"])
-    run_command(["verify", str(file), "--protocol", protocol, "-o", str(out), "--quiet"])
+    named = ["-t", target, "--synonym", synonym, "-a", anchor, *words]
+    lines = (["edit", *named, "-o", str(file)], ["verify", str(file), "--protocol", protocol, "-o", str(out)])
+    if any(run_command([*line, "--quiet"]) == 2 for line in lines):  # which has said why
+        raise SystemExit(2)
     shutil.copyfile(file, out / "edit.safetensors")
     return out
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from erase.edit import EditInfo
 from erase.errors import BadTask
-from erase.methods.closed_form.phrasings import common_of, own, tell
-from erase.methods.closed_form.states import put
+from erase.methods.closed_form.phrasings import asked_for, common_of, own, tell
 from erase.models import Model
 from erase.task import Task, folded
 
@@ -56,9 +55,20 @@ def used_by(task: Task, options: Mapping[str, Any], model: Model | None) -> Iter
         yield from (asked for asked, _ in told.pairs)
         yield from told.kept
         return
+    yield from _named(task)
+    if phrasings != "own":
+        for target in task.targets:
+            yield from (asked_for(target, template, word) for template in common_of(target) for word in target.words)
+
+
+def named_by(info: EditInfo) -> list[str]:
+    """The prompts that an edit was made on by its own words, whatever its method learns from beside them."""
+    return [text for task, _ in _tasks(info) for text in _named(task)]
+
+
+def _named(task: Task) -> Iterator[str]:
     for target in task.targets:
-        templates = [template for template, _ in own(target)] + (list(common_of(target)) if phrasings != "own" else [])
-        yield from (put(template, word) for template in templates for word in target.words)
+        yield from (asked_for(target, template, word) for template, _ in own(target) for word in target.words)
     yield from task.kept
 
 

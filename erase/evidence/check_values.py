@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from erase import registry
+from erase.edit import Edit
 from erase.evaluate.aggregate import aggregate
 from erase.evaluate.protocol import DetectorForm, load_protocol
 from erase.evaluate.result import FILE, alike, code_hash, plain, recompute
 from erase.evaluate.statistics.corrected import Answers
 from erase.evaluate.verify import task_from, threshold_curve
 from erase.evidence.again import differences, look_again
-from erase.evidence.apart import shared_by_text
+from erase.evidence.apart import named_by, shared_by_text
 from erase.evidence.calibrate import fits, told
 from erase.evidence.figures import figures_of
 from erase.evidence.opened import Pack, Problems, cases_of
 from erase.evidence.page import page_of
-from erase.evidence.stored import FIGURES, PAGE, SEEN, part, read
+from erase.evidence.stored import EDIT, FIGURES, PAGE, SEEN, part, read
 
 SHARES = {"judge", "classifier", "clip_zero_shot"}  # detectors whose scores of one image add up to 1
 
@@ -168,3 +169,5 @@ def apart(pack: Pack) -> Problems:
     used = pack.held.apart.get("used", [])
     if used and shared_by_text([one.prompt for one in pack.held.outcomes], used) != pack.held.apart.get("by_text"):
         yield "which prompts were also used to edit is told wrongly"
+    if used and (pack.folder / EDIT).is_file() and not set(named_by(Edit.load(pack.folder / EDIT).info)) <= set(used):
+        yield "prompts by which the edit says that it was made are left out of those used to edit"

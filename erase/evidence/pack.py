@@ -65,10 +65,13 @@ def write_pack(source: Path, out: Path, beside: Beside) -> Held:
     """
     if not (source / FILE).is_file() or not (source / FIXED).is_file():
         raise BadEvidence(
-            f"{source} holds no {FILE} with its {FIXED}; give the folder of an `erase verify` or of an `erase run`."
+            f"{source} holds no {FILE} with its {FIXED}; give the folder that `erase verify` left"
+            + (f": `erase verify {source / EDIT} -o proof`." if (source / EDIT).is_file() else ".")
         )
     check_result(source / FILE)
     held = hold(source)
+    if not {"form", "budget", "date"} <= held.fixed.keys():
+        raise BadEvidence(f"{source / FIXED} is of an older version, which wrote down less; verify the model anew.")
     edit = beside.edit or next((one for one in [source / EDIT] if one.is_file()), None)
     check_subject(held, edit, beside.model)
     for name, calibration in beside.calibrations.items():

@@ -161,7 +161,12 @@ def test_a_verification_leaves_the_page_and_the_grid_of_its_own_pairs_with_the_g
     assert all((folder / "out" / one["file"]).is_file() for one in report["images"])
     erased = [one for one in report["images"] if one["asked"]["style"] == "noto"]
     assert [one["seen"]["style"] for one in erased] == ["noto", "blob"] * 16
-    assert str(folder) not in (folder / "out/report.html").read_text(encoding="utf-8")
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    assert str(folder) not in page
+    assert "What this does not show" in page
+    assert all(
+        text in page for text in json.loads((folder / "out/result.json").read_text(encoding="utf-8"))["not_shown"]
+    )
 
 
 def test_a_result_names_by_hash_all_that_takes_part_and_is_valid_json(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from erase.errors import BadEvidence, RunConflict, ScoreFailed
-from erase.evaluate.result import FILE
+from erase.evaluate.result import FILE, FIXED
 from erase.evidence.check import check_pack
 from erase.evidence.pack import Beside, write_pack
 from erase.evidence.stored import EDIT, FIGURES, MANIFEST
@@ -51,6 +51,19 @@ def test_an_edit_that_was_not_verified_is_refused(verifications: tuple[Path, Pat
 
 def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadEvidence, match=r"holds no result\.json"):
+        write_pack(tmp_path, tmp_path / "pack", Beside())
+
+
+def test_a_plan_of_an_older_version_is_refused_in_one_line(verifications: tuple[Path, Path], tmp_path: Path) -> None:
+    source = Path(shutil.copytree(verifications[0], tmp_path / "source"))
+    change(source, FIXED, lambda told: told.pop("form"))
+    with pytest.raises(BadEvidence, match="is of an older version"):
+        write_pack(source, tmp_path / "pack", Beside())
+
+
+def test_a_run_without_a_result_is_told_what_to_do(verifications: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copyfile(verifications[0] / EDIT, tmp_path / EDIT)
+    with pytest.raises(BadEvidence, match=r"erase verify .*edit\.safetensors -o proof"):
         write_pack(tmp_path, tmp_path / "pack", Beside())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from erase.errors import BadEvidence, CannotWrite
+from erase.errors import BadEvidence, CannotWrite, MissingExtra
 from erase.evidence import sign
 from erase.evidence.check import check_pack
 from erase.evidence.pack import Beside, write_pack
@@ -80,6 +80,20 @@ def test_a_signature_taken_away_with_its_key_and_name_leaves_an_unsigned_pack(si
     (signed / SIGNER).unlink()
     change(signed, MANIFEST, lambda told: told.update(signed="", files={**told["files"]}))
     assert any("missing" in text for _, text in check_pack(signed).problems)
+
+
+def test_without_the_library_a_signature_is_asked_for_in_one_line_and_an_unsigned_pack_is_checked(
+    packs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    with pytest.raises(MissingExtra, match=r"erase\[sign\]"):
+        sign.new_key(tmp_path / "new.key")
+    assert check_pack(packs[0]).problems == ()
+
+
+def test_a_signed_pack_is_not_sound_where_nobody_can_verify_it(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    assert [name for name, _ in check_pack(signed).problems] == ["signature"]
 
 
 @pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])

@@ -14,7 +14,7 @@ from erase.evidence import check as checking
 from erase.evidence import sign
 from erase.evidence.check import check_pack
 from erase.evidence.pack import Beside, files_of, write_pack
-from erase.evidence.stored import EDIT, MANIFEST
+from erase.evidence.stored import APART, EDIT, MANIFEST
 from tests.evidence.packs import Values, change, hash_anew, values
 
 Forge = Callable[[Path, Path], None]  # a pack to be forged, and another run's
@@ -202,6 +202,13 @@ def test_a_question_left_out_is_noticed(pack: Path) -> None:
     change(pack, FILE, how)
     hash_anew(pack)
     assert {"questions", "budget"} <= found_in(pack)
+
+
+def test_a_prompt_that_the_edit_was_made_on_cannot_be_left_out(pack: Path) -> None:
+    assert "twemoji" in values(pack, APART)["used"]
+    change(pack, APART, lambda told: told["used"].remove("twemoji"))
+    hash_anew(pack)
+    assert found_in(pack) == {"apart"}
 
 
 def test_a_file_that_the_manifest_does_not_know_is_refused(pack: Path) -> None:
