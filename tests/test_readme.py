@@ -16,7 +16,7 @@ from tests.recipes import command, contents
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SLOW = ("erase run erase-object", "erase run erase-unsafe")
+SLOW = ("erase run erase-mono", "erase run erase-object", "erase run erase-unsafe")
 
 
 def blocks(language: str) -> list[str]:

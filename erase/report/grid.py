@@ -1,4 +1,4 @@
-"""The before/after picture: erased, kept and unrelated prompts in blocks of their own, verdicts under every cell."""
+"""The before/after picture: erased, kept and unrelated prompts in blocks of their own, verdicts under every image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from erase.evaluate.images import GROUPS, Group, ScoredImage
+from erase.evaluate.images import GROUPS, Group, ScoredImage, target_of
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 from erase.report.table import number
@@ -16,6 +16,8 @@ from erase.sampling.pictures import read_picture
 from erase.task import Task, same
 
 CELL, GAP, EDGE, GUTTER = 128, 10, 28, 76  # pixels
+BESIDE = 4  # columns up to which a pair's images stand beside each other
+NEAR = 4  # pixels between these
 LINE = 17
 INK, FAINT, PAPER, FRAME = "#1b1f24", "#5b6470", "#ffffff", "#d5dae0"
 COLOURS: dict[Group, str] = {"erased": "#c2255c", "kept": "#1971c2", "unrelated": "#2b8a3e"}
@@ -30,20 +32,67 @@ class Pair:
     after: ScoredImage
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where a block's images are: `after` to the right of `before` if there are few columns, else below it."""
+
+    beside: bool
+
+    @property
+    def left(self) -> int:
+        """Where the first column begins."""
+        return EDGE if self.beside else EDGE + GUTTER
+
+    @property
+    def pair(self) -> int:
+        """A pair's width."""
+        return 2 * CELL + NEAR if self.beside else CELL
+
+    @property
+    def step(self) -> int:
+        """From one column to the next."""
+        return self.pair + (3 * GAP if self.beside else GAP)
+
+
 def grid(task: Task, pairs: Sequence[Pair], scores: Scores, *, columns: int = 8) -> Image.Image:
-    """The whole picture: a heading, then a block for each group that has prompts."""
-    blocks = [(group, choose([p for p in pairs if p.after.group == group], columns)) for group in GROUPS]
-    blocks = [(group, chosen) for group, chosen in blocks if chosen]
-    widest = max(len(chosen) for _, chosen in blocks)
-    width = max(2 * EDGE + GUTTER + widest * (CELL + GAP), 760)
+    """The whole picture: a heading with a legend, then a block for each group that has prompts."""
+    blocks = {
+        group: select([p for p in pairs if p.after.group == group], columns, task=task, scores=scores)
+        for group in GROUPS
+    }
+    blocks = {group: chosen for group, chosen in blocks.items() if chosen}
+    layout = Layout(columns <= BESIDE)
+    width = max(layout.left + EDGE + max(map(len, blocks.values())) * layout.step, 760)
     pieces = [heading(task, scores, width)]
-    pieces += [block(group, chosen, task=task, scores=scores, width=width) for group, chosen in blocks]
+    pieces += [block(group, chosen, task=task, scores=scores, layout=layout) for group, chosen in blocks.items()]
     page = Image.new("RGB", (width, sum(piece.height for piece in pieces) + EDGE // 2), PAPER)
     top = 0
     for piece in pieces:
         page.paste(piece, (0, top))
         top += piece.height
     return page
+
+
+def select(pairs: Sequence[Pair], columns: int, *, task: Task, scores: Scores) -> list[Pair]:
+    """At most so many pairs of one group; of erased ones, each target's in turn.
+
+    Where a judge has looked, only pairs whose image before is what the prompt asks for, if there are any: what the
+    base model cannot draw shows nothing about an edit.
+    """
+
+    def usable(some: list[Pair]) -> list[Pair]:
+        return choose([one for one in some if is_as_asked(one.before, task=task, scores=scores)] or some, columns)
+
+    if not pairs or pairs[0].after.group != "erased":
+        return usable(list(pairs))
+    by_target: dict[str, list[Pair]] = {name: [] for name in task.names}
+    for pair in pairs:
+        by_target[target_of(pair.after.row, task).name].append(pair)
+    pools = [usable(own) for own in by_target.values() if own]
+    turns = [  # each target begins at another of its prompts, so that these differ
+        [(turn, own, pool[(turn + own) % len(pool)]) for turn in range(len(pool))] for own, pool in enumerate(pools)
+    ]
+    return [pair for _, _, pair in sorted((one for turn in turns for one in turn), key=lambda one: one[:2])][:columns]
 
 
 def choose(pairs: Sequence[Pair], columns: int) -> list[Pair]:
@@ -58,22 +107,44 @@ def choose(pairs: Sequence[Pair], columns: int) -> list[Pair]:
 
 
 def heading(task: Task, scores: Scores, width: int) -> Image.Image:
-    """What was erased, into what, and the three figures that tell how well."""
-    image = Image.new("RGB", (width, 96), PAPER)
-    draw = ImageDraw.Draw(image)
-    erased = ", ".join(f"{target.name} (now {target.anchor or 'nothing'})" for target in task.targets)
-    draw.text((EDGE, 20), shorten(f"Erased: {erased}", font(26), width - 2 * EDGE), INK, font(26))
+    """What was erased, into what, the three figures that tell how well, and what the marks mean."""
+    targets = [f"{target.name} (now {target.anchor or 'nothing'})" for target in task.targets]
+    title = flow([f"{one}," for one in targets[:-1]] + targets[-1:], font(26), width - 2 * EDGE, begin="Erased: ")
     said = f"UA not measured: {scores.unmeasured}" if scores.unmeasured else figure_text("ua", scores.find("ua"))
     parts = [said, *(figure_text(name, scores.find(name)) for name in ("ira", "cra"))]
-    text = "     ".join(part for part in parts if part)
-    draw.text((EDGE, 60), shorten(text, font(17), width - 2 * EDGE), FAINT, font(17))
+    figures = flow([part for part in parts if part], font(17), width - 2 * EDGE, between="     ")
+    image = Image.new(
+        "RGB", (width, 24 + 36 * len(title) + 24 * len(figures) + (2 * LINE if scores.verdicts else 0)), PAPER
+    )
+    draw = ImageDraw.Draw(image)
+    top = 20
+    for lines, size, colour, height in ((title, 26, INK, 36), (figures, 17, FAINT, 24)):
+        for line in lines:
+            draw.text((EDGE, top), shorten(line, font(size), width - 2 * EDGE), colour, font(size))
+            top += height
+    if scores.verdicts:
+        legend(draw, (EDGE, top + 6))
     return image
+
+
+def legend(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
+    """What the words under the images and their marks mean."""
+    left, top = corner
+    said = ("Under each image, what the judge sees in it:", "as it should be", "not as it should be")
+    for good, text in zip((None, True, False), said, strict=True):
+        if good is not None:
+            mark(draw, (left, top + 3), good)
+            left += 17
+        colour = FAINT if good is None else GOOD if good else BAD
+        draw.text((left, top), text, colour, font(13))
+        left += int(font(13).getlength(text)) + 16
 
 
 def figure_text(name: str, figure: Figure | None) -> str:
     if figure is None:
         return ""
-    return f"{name.upper()} {number(figure)}  ({100 * figure.low:.0f} - {100 * figure.high:.0f}, n = {figure.n})"
+    span = f"{100 * figure.low:.0f} - {100 * figure.high:.0f}"
+    return f"{MEANINGS[name]} {number(figure)}  ({span}, n = {figure.n})"
 
 
 TITLES: dict[Group, str] = {
@@ -81,24 +152,30 @@ TITLES: dict[Group, str] = {
     "kept": "kept, same kind: must stay",
     "unrelated": "unrelated prompts: must stay",
 }
+MEANINGS = {"ua": "target gone (UA)", "ira": "same kind kept (IRA)", "cra": "the rest kept (CRA)"}
 
 
-def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, width: int) -> Image.Image:
-    """One group: captions, a row of images before, one after, verdicts under both."""
-    captions = [wrap(pair.after.row.prompt, font(13), CELL) for pair in pairs]
+def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, layout: Layout) -> Image.Image:
+    """One group: captions, the images before and after, verdicts under both."""
+    captions = [wrap(pair.after.row.prompt, font(13), layout.pair) for pair in pairs]
     caption_height = max(len(lines) for lines in captions) * LINE + 6
     row_height = CELL + 2 * LINE + 14
-    image = Image.new("RGB", (width, 44 + caption_height + 2 * row_height + 10), PAPER)
+    first = 44 + caption_height + (LINE if layout.beside else 0)
+    height = first + (1 if layout.beside else 2) * row_height + 10
+    image = Image.new("RGB", (layout.left + EDGE + len(pairs) * layout.step, height), PAPER)
     draw = ImageDraw.Draw(image)
     draw.rectangle((EDGE - 14, 10, EDGE - 8, image.height - 14), COLOURS[group])
     draw.text((EDGE, 8), TITLES[group], COLOURS[group], font(19))
-    for side, top in (("before", 44 + caption_height), ("after", 44 + caption_height + row_height)):
-        draw.text((EDGE, top + CELL // 2 - 10), side, INK, font(17))
-        for column, (pair, lines) in enumerate(zip(pairs, captions, strict=True)):
-            left = EDGE + GUTTER + column * (CELL + GAP)
-            if side == "before":
-                draw.multiline_text((left, 40), "\n".join(lines), FAINT, font(13), spacing=3)
-            cell(image, pair.before if side == "before" else pair.after, (left, top), task=task, scores=scores)
+    for column, (pair, lines) in enumerate(zip(pairs, captions, strict=True)):
+        left = layout.left + column * layout.step
+        draw.multiline_text((left, 40), "\n".join(lines), INK if layout.beside else FAINT, font(13), spacing=3)
+        for place, (side, shot) in enumerate((("before", pair.before), ("after", pair.after))):
+            corner = (left + place * (CELL + NEAR), first) if layout.beside else (left, first + place * row_height)
+            cell(image, shot, corner, task=task, scores=scores)
+            if layout.beside:
+                draw.text((corner[0], first - LINE - 2), side, FAINT, font(13))
+            elif column == 0:
+                draw.text((EDGE, corner[1] + CELL // 2 - 10), side, INK, font(17))
     return image
 
 
@@ -115,6 +192,12 @@ def cell(image: Image.Image, shot: ScoredImage, corner: tuple[int, int], *, task
             mark(draw, (left + 1, below + 3), good)
             draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
             below += LINE
+
+
+def is_as_asked(shot: ScoredImage, *, task: Task, scores: Scores) -> bool:
+    """Whether the judge, if there was one, sees all that the prompt names."""
+    domains = [domain for domain in ("style", "object") if scores.verdicts and domain in shot.row.labels]
+    return all(verdict(shot, domain, task=task, verdicts=scores.verdicts)[1] for domain in domains)
 
 
 def verdict(
@@ -150,6 +233,26 @@ def picture(path: Path) -> Image.Image:
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font, which every machine has."""
     return ImageFont.load_default(size)
+
+
+def flow(
+    parts: Sequence[str],
+    face: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    width: int,
+    *,
+    begin: str = "",
+    between: str = " ",
+) -> list[str]:
+    """The parts in lines that fit the width, none broken; of more than four lines, the last says how many are left."""
+    lines = [begin + (parts[0] if parts else "")]
+    for index, part in enumerate(parts[1:], start=1):
+        if face.getlength(f"{lines[-1]}{between}{part}") <= width:
+            lines[-1] = f"{lines[-1]}{between}{part}"
+        elif len(lines) == 4:
+            return [*lines[:3], f"{lines[3]} and {len(parts) - index} more"]
+        else:
+            lines.append(part)
+    return lines
 
 
 def wrap(text: str, face: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:

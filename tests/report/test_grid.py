@@ -11,7 +11,25 @@ from PIL import Image, ImageColor
 from erase.evaluate.images import Group
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
-from erase.report.grid import CELL, COLOURS, EDGE, GAP, GUTTER, Pair, choose, font, grid, shorten, verdict, wrap
+from erase.report.grid import (
+    BESIDE,
+    CELL,
+    COLOURS,
+    EDGE,
+    GAP,
+    GUTTER,
+    NEAR,
+    Layout,
+    Pair,
+    choose,
+    flow,
+    font,
+    grid,
+    select,
+    shorten,
+    verdict,
+    wrap,
+)
 from erase.task import Target, Task
 from tests.evaluate.pictures import plain, shot
 
@@ -78,7 +96,7 @@ def test_there_is_a_block_for_each_group_that_has_prompts_and_no_other(pairs: li
 
 def test_captions_and_heading_are_written(pairs: list[Pair]) -> None:
     pixels = np.asarray(grid(TASK, pairs[:1], seen(pairs, "blob")).convert("L"))
-    top = 96 + 40  # below the heading, where the first block's captions begin
+    top = 24 + 36 + 24 + 34 + 40  # below title, figures and legend, where the first block's captions begin
     caption = pixels[top : top + 17, EDGE + GUTTER : EDGE + GUTTER + CELL]
     assert (pixels[20:50] < 100).sum() > 100
     assert (caption < 160).sum() > 20
@@ -96,8 +114,14 @@ def test_a_missing_image_is_an_empty_frame_that_says_so(pairs: list[Pair]) -> No
 
 def test_marks_are_drawn_where_a_judge_has_seen_the_images_and_nowhere_else(pairs: list[Pair]) -> None:
     bad = "#c92a2a"
+    legend = count(grid(TASK, pairs[1:], seen(pairs, "blob")), bad)
     assert count(grid(TASK, pairs, Scores(())), bad) == 0
-    assert count(grid(TASK, pairs, seen(pairs, "twemoji")), bad) > 50
+    assert count(grid(TASK, pairs, seen(pairs, "twemoji")), bad) > legend + 50
+
+
+def test_a_legend_tells_the_marks_apart_where_there_are_marks(pairs: list[Pair]) -> None:
+    good, bad = (count(grid(TASK, pairs[1:2], seen(pairs, "blob")), colour) for colour in ("#2b8a3e", "#c92a2a"))
+    assert good > bad > 50  # all is as it should be, and the legend alone shows a cross
 
 
 @pytest.mark.parametrize(
@@ -138,3 +162,44 @@ def test_a_caption_has_three_lines_at_most_and_each_fits() -> None:
     assert wrap("a cat", face, CELL) == ["a cat"]
     assert wrap("", face, CELL) == [""]
     assert shorten("a cat", face, CELL) == "a cat"
+
+
+def test_with_few_columns_after_stands_beside_before(pairs: list[Pair]) -> None:
+    image = np.asarray(grid(TASK, pairs, Scores(()), columns=BESIDE))
+    blue, red = (np.argwhere((image == ImageColor.getrgb(colour)).all(2)) for colour in (BLUE, RED))
+    assert sorted(set(blue[:, 0])) == sorted(set(red[:, 0]))
+    assert red[:, 1].min() - blue[:, 1].min() == CELL + NEAR
+    assert image.shape[1] >= 2 * EDGE + 2 * Layout(True).step
+
+
+def test_every_target_has_a_column_before_any_has_two_and_they_differ_in_their_prompts(tmp_path: Path) -> None:
+    task = Task([Target(name, "object", anchor="apple") for name in ("bomb", "knife", "pill")])
+    styles = ("noto", "blob", "mono")
+    made = [
+        pair(f"{name} {style}", tmp_path, group="erased", object=name, style=style)
+        for name in task.names
+        for style in styles
+    ]
+    chosen = select(made, 3, task=task, scores=Scores(()))
+    assert [one.after.row.labels["object"] for one in chosen] == list(task.names)
+    assert len({one.after.row.labels["style"] for one in chosen}) == 3
+    more = [one.after.row.labels["object"] for one in select(made, 5, task=task, scores=Scores(()))]
+    assert more == ["bomb", "knife", "pill", "bomb", "knife"]
+    assert len(select(made, 50, task=task, scores=Scores(()))) == len(made)
+
+
+def test_what_the_base_drew_wrong_shows_nothing_and_is_left_out_unless_there_is_nothing_else(pairs: list[Pair]) -> None:
+    verdicts = {pairs[1].before.id: {"style": "mono"}, pairs[2].before.id: {"style": "blob"}}
+    assert select(pairs[1:], 8, task=TASK, scores=Scores((), verdicts)) == pairs[2:]
+    assert select(pairs[1:2], 8, task=TASK, scores=Scores((), verdicts)) == pairs[1:2]
+
+
+def test_a_title_of_many_targets_breaks_between_them_and_counts_the_rest() -> None:
+    face = font(26)
+    names = [f"Vincent van Gogh {number}," for number in range(40)]
+    lines = flow(names, face, 700, begin="Erased: ")
+    assert len(lines) == 4
+    assert all(face.getlength(line) <= 700 for line in lines[:3])
+    shown = sum(line.count(",") for line in lines)
+    assert lines[-1].endswith(f" and {40 - shown} more")
+    assert flow(["noto (now fluent)"], face, 700, begin="Erased: ") == ["Erased: noto (now fluent)"]
