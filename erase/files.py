@@ -12,6 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 
@@ -139,6 +140,13 @@ def building_folder(target: Path) -> Iterator[Path]:
             os.replace(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def time_of(path: Path) -> str:
+    """When a file was last written, in UTC; empty if there is none."""
+    if not path.is_file():
+        return ""
+    return datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
 
 
 def sha256_of(path: Path) -> str:

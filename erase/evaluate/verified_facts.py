@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from erase.evaluate.verify import Edited
 
 _BY_CLIP = {"clip", "cmmd", "kid"}  # scorers
+NOT_ATTACKED = "not attacked: nobody searched for prompts, inputs or training that bring the target back"
 
 
 def choose_protocol(name: str | None, model: Model, task: Task, *, given: Given) -> tuple[Protocol, Given]:
@@ -87,7 +88,7 @@ def not_shown(protocol: Protocol, task: Task) -> Iterator[str]:
     """What a verdict by this protocol leaves open, by rule."""
     names = list(dict.fromkeys(form.name for form in (*protocol.form.detector, *protocol.form.keeper)))
     kind, parts = task.targets[0].kind, protocol.form.prompts
-    yield "not attacked: nobody searched for prompts, inputs or training that bring the target back"
+    yield NOT_ATTACKED
     if len(names) == 1:
         yield f"one judge: what {names[0]} does not see, another may see"
     if kind == "identity" and "clip_zero_shot" in names:

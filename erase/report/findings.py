@@ -20,7 +20,8 @@ class Findings:
     """All that one run has found.
 
     `recipe` is the resolved recipe and `edit` what the edit says of itself, both as plain values; `bounds` are the
-    gate's, by figure; `proved` is the gate's verdict where it was reached on more than these.
+    gate's, by figure; `proved` is the gate's verdict where it was reached on more than these; `date` is when it was
+    measured, as text.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Findings:
     edit: Mapping[str, Any]
     bounds: Mapping[str, float] = field(default_factory=dict)
     proved: Verdict | None = None
+    date: str = ""
 
     def _repr_html_(self) -> str:
         """The figures as a table, which notebooks show."""

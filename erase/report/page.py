@@ -17,6 +17,7 @@ from erase.files import write_atomically
 from erase.report import records
 from erase.report.findings import Findings
 from erase.report.grid import TITLES as GROUP_TITLES
+from erase.report.limits import not_shown, without_folders
 from erase.report.matrices import interference, retained, square
 from erase.report.panels import HEADLINERS, Card, card, flips, lines, panels, spread
 from erase.report.verdict import reach_verdict
@@ -62,7 +63,10 @@ def report_html(findings: Findings) -> str:
         retained=retained(findings),
         images=records.image_records(findings),
         score_names=score_names(findings),
-        recipe=yaml.safe_dump(records.finite(findings.recipe), sort_keys=False, allow_unicode=True, width=100),
+        recipe=yaml.safe_dump(
+            without_folders(records.finite(findings.recipe)), sort_keys=False, allow_unicode=True, width=100
+        ),
+        not_shown=not_shown(findings),
         facts=facts(findings),
         files=_downloads(findings),
     )
@@ -95,15 +99,17 @@ def score_names(findings: Findings) -> list[str]:
 
 def facts(findings: Findings) -> dict[str, str]:
     """What the run is made of, by name: method, model, hashes, sampler, prompts, versions."""
-    edit, generate = findings.edit, findings.recipe.get("generate", {})
+    edit, recipe = without_folders(findings.edit), without_folders(findings.recipe)
+    generate = recipe.get("generate", {})
     found = {
+        "measured": findings.date,
         "method": edit.get("method"),
         "options": _pairs(edit.get("options") or {}),
         "strength": edit.get("strength"),
-        "base model": findings.recipe.get("model"),
+        "base model": recipe.get("model"),
         "base model's hash": edit.get("base"),
         "edit's hash": edit.get("content"),
-        "recipe's hash": findings.recipe.get("hash"),
+        "recipe's hash": recipe.get("hash"),
         "protocol": findings.scores.protocol,
         "sampler": f"DDIM, {generate.get('steps')} steps, guidance {generate.get('guidance')}" if generate else None,
         "score versions": ", ".join(dict.fromkeys(figure.version for figure in findings.scores.figures)),
@@ -135,7 +141,7 @@ def _downloads(findings: Findings) -> dict[str, str]:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", [], {}))
 
 
 def _raw(name: str) -> Markup:

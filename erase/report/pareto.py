@@ -28,8 +28,9 @@ def pareto(points: Sequence[Point]) -> Markup:
     front = pareto_front(points)
     if front:
         parts.append(polyline(_staircase(front, x, y), style="front"))
-    for number, point in enumerate(points):
-        parts += _cross(point, x, y, number=number)
+    for number, point in enumerate(points):  # a ring around each later one in the same place, so that none is hidden
+        rings = sum(_touches(point, other) for other in points[number + 1 :])
+        parts += _cross(point, x, y, number=number, radius=7 + 4 * rings)
     parts += _labels(points, x, y)
     return drawing(width, height, label="Erasure against retention of every run", parts=parts, style="plot pareto")
 
@@ -67,7 +68,12 @@ def _square_axes(x: Scale, y: Scale) -> list[Markup]:
     return [*parts, name]
 
 
-def _cross(point: Point, x: Scale, y: Scale, *, number: int) -> list[Markup]:
+def _touches(one: Point, other: Point) -> bool:
+    """Whether two runs' dots would hide each other."""
+    return all(abs(a[0] - b[0]) < 0.02 for a, b in ((one.retention, other.retention), (one.erasure, other.erasure)))
+
+
+def _cross(point: Point, x: Scale, y: Scale, *, number: int, radius: int) -> list[Markup]:
     across, up = x(point.retention[0]), y(point.erasure[0])
     style = f"run{' base' if point.is_base else f' hue{number % 6}'}"
     told = f"{point.label}: erasure {_share(point.erasure)}, retention {_share(point.retention)}"
@@ -75,7 +81,7 @@ def _cross(point: Point, x: Scale, y: Scale, *, number: int) -> list[Markup]:
     return [
         element("line", x1=x(low[0]), x2=x(low[1]), y1=up, y2=up, class_=f"whisker {style}"),
         element("line", x1=across, x2=across, y1=y(high[0]), y2=y(high[1]), class_=f"whisker {style}"),
-        titled("circle", told, cx=across, cy=up, r=7, class_=f"dot {style}"),
+        titled("circle", told, cx=across, cy=up, r=radius, class_=f"dot {style}"),
     ]
 
 

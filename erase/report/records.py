@@ -13,6 +13,7 @@ from typing import Any
 from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.report.findings import Findings
+from erase.report.limits import not_shown, without_folders
 from erase.report.verdict import reach_verdict
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -27,14 +28,16 @@ def everything(findings: Findings) -> dict[str, Any]:
     """The whole report as plain values, fit for JSON: what is no number is None."""
     return {
         "name": findings.name,
+        "date": findings.date,
         "verdict": asdict(reach_verdict(findings)),
         "protocol": findings.scores.protocol,
         "task": asdict(findings.task),
         "bounds": dict(findings.bounds),
         "figures": figure_records(findings.scores.figures),
         "images": image_records(findings),
-        "edit": finite(findings.edit),
-        "recipe": finite(findings.recipe),
+        "edit": without_folders(finite(findings.edit)),
+        "recipe": without_folders(finite(findings.recipe)),
+        "not_shown": not_shown(findings),
     }
 
 

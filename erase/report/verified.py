@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from erase.evaluate.gate import Outcome
 from erase.evaluate.images import SIDES, Group, ScoredImage, Side
 from erase.evaluate.metrics.figure import Figure, mean, rate
 from erase.evaluate.protocol import Case
+from erase.evaluate.result import FILE
 from erase.evaluate.score import Scores
 from erase.evaluate.scores.judge import accuracies, canvas
 from erase.evaluate.verify import Result
@@ -59,6 +61,7 @@ def findings_of(result: Result) -> Findings:
         edit=dict(result.facts["edit"]),
         bounds={name: bound for name, bound in asked.items() if name in measured},
         proved=result.verdict,
+        date=str(json.loads((result.folder / FILE).read_text(encoding="utf-8"))["date"]),
     )
 
 

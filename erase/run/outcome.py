@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from erase.errors import BadEdit, GateFailed
+from erase.files import time_of
 from erase.run.store import Run
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def findings(run: Run) -> Findings:
         recipe=run.recipe.model_dump(mode="json"),
         edit=asdict(edit.info) | {"content": edit.content},
         bounds=bounds_of(run),
+        date=time_of(run.scores_file if run.recipe.score else run.plan_file),
     )
 
 

@@ -64,6 +64,13 @@ def test_runs_that_are_equal_are_both_on_the_front() -> None:
     assert len(pareto_front([point("a", 0.5, 0.5), point("b", 0.5, 0.5)])) == 2
 
 
+def test_no_run_in_the_same_place_hides_another() -> None:
+    runs = [point("a", 0.9, 0.9), point("b", 0.9, 0.9), point("far", 0.2, 0.9), point("c", 0.905, 0.895)]
+    circles = [one for one in ElementTree.fromstring(pareto(runs)).iter() if one.tag.rpartition("}")[2] == "circle"]
+    radii = [float(one.attrib["r"]) for one in circles]
+    assert radii[0] > radii[1] > radii[3] == radii[2]
+
+
 def test_every_plot_is_well_formed_and_says_in_words_what_it_shows() -> None:
     plots = [
         curves(threshold_curve(BEFORE, AFTER), span=(0.5, 3.0), label="<a & b>"),
