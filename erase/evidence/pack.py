@@ -39,6 +39,8 @@ from erase.evidence.stored import (
 from erase.files import building_folder, full_disk_is_told, sha256_of
 from erase.models import Model
 
+LARGEST = 256 << 20  # bytes of an edit that a pack carries; of a larger one, and of a model, it has the hashes
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -84,7 +86,7 @@ def write_pack(source: Path, out: Path, beside: Beside) -> Held:
     with building_folder(out) as folder, full_disk_is_told(out):
         for name in (FILE, FIXED):
             shutil.copyfile(source / name, folder / name)
-        if edit is not None:
+        if edit is not None and edit.is_file() and edit.stat().st_size <= LARGEST:
             shutil.copyfile(edit, folder / EDIT)
         if beside.images:
             _copy_images(held, folder)

@@ -9,6 +9,7 @@ import pytest
 
 from erase.errors import BadEvidence, RunConflict, ScoreFailed
 from erase.evaluate.result import FILE, FIXED
+from erase.evidence import pack as packing
 from erase.evidence.check import check_pack
 from erase.evidence.pack import Beside, write_pack
 from erase.evidence.stored import EDIT, FIGURES, MANIFEST
@@ -47,6 +48,19 @@ def test_an_edit_that_was_not_verified_is_refused(verifications: tuple[Path, Pat
     with pytest.raises(BadEvidence, match="is not the edit that"):
         write_pack(verifications[0], tmp_path / "pack", Beside(edit=verifications[1] / EDIT))
     assert not (tmp_path / "pack").exists()
+
+
+def test_an_edit_that_is_too_large_is_not_carried_and_still_compared(
+    verifications: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LARGEST", 1000)
+    write_pack(verifications[0], tmp_path / "pack", Beside())
+    assert not (tmp_path / "pack" / EDIT).exists()
+    checked = check_pack(tmp_path / "pack")
+    assert checked.problems == ()
+    assert any("the edit is not in the pack" in note for note in checked.notes)
+    assert check_pack(tmp_path / "pack", edit=verifications[0] / EDIT).problems == ()
+    assert [name for name, _ in check_pack(tmp_path / "pack", edit=verifications[1] / EDIT).problems] == ["edit"]
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
