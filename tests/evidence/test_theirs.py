@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from erase.evaluate.result import FILE
 from erase.models import Model
@@ -17,7 +18,7 @@ from tests.recipes import command, refused
 WITH = ("--kind", "style", "--target", "noto", "--keep", "blob")
 
 
-@pytest.mark.parametrize("form", ["unet", "lora"])
+@pytest.mark.parametrize("form", ["unet", "lora", "folder"])
 def test_weights_of_others_get_a_verdict_and_a_pack_that_names_their_file(
     capsys: pytest.CaptureFixture[str], model: Model, tiny_model: Path, tmp_path: Path, form: str
 ) -> None:
@@ -28,6 +29,10 @@ def test_weights_of_others_get_a_verdict_and_a_pack_that_names_their_file(
     if form == "unet":
         edit = noise(model, 4)
         save_file({name: edit.changed_tensor(name, value) for name, value in sites.items()}, theirs)
+    elif form == "folder":
+        theirs = Path(shutil.copytree(tiny_model, tmp_path / "an edited model"))
+        file = theirs / "unet/diffusion_pytorch_model.safetensors"
+        save_file({name: value * 1.1 for name, value in load_file(file).items()}, file)
     else:
         generator = torch.Generator().manual_seed(0)
         parts = {
@@ -41,7 +46,8 @@ def test_weights_of_others_get_a_verdict_and_a_pack_that_names_their_file(
     places = ("--base", tiny_model, "--protocol", tmp_path / "mine.yaml", "--with", f"callable={tmp_path / 'mine.py'}")
     said = command(capsys, "verify", theirs, *places, *WITH, "--out", tmp_path / "proof")
     assert said.code in (0, 3), said.errors
-    assert theirs.name in values(tmp_path / "proof", FILE)["hashes"]["files"]
+    named = values(tmp_path / "proof", FILE)["hashes"]["files"]
+    assert (theirs.name if form != "folder" else "unet/diffusion_pytorch_model.safetensors") in named
     packed = command(capsys, "evidence", tmp_path / "proof", "--edit", theirs, "--out", tmp_path / "pack")
     assert packed.code == 0, packed.errors
     checked = command(capsys, "evidence", "--check", tmp_path / "pack", "--edit", theirs)
@@ -50,6 +56,7 @@ def test_weights_of_others_get_a_verdict_and_a_pack_that_names_their_file(
     assert "nobody knows which prompts were used to edit" in (tmp_path / "pack/figures.json").read_text(
         encoding="utf-8"
     )
-    theirs.write_bytes(theirs.read_bytes() + b" ")
+    changed = theirs if form != "folder" else theirs / "unet/config.json"
+    changed.write_bytes(changed.read_bytes() + b" ")
     again = ("evidence", tmp_path / "proof", "--edit", theirs, "--out", tmp_path / "other")
     assert "is not the edit that" in refused(capsys, *again)
