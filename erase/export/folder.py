@@ -27,7 +27,7 @@ from torch import Tensor
 from erase import __version__
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.export.parts.card import read_about, write_card
+from erase.export.parts.card import picture_beside, read_about, write_card
 from erase.export.parts.copies import Members, copies_in, left_out
 from erase.export.parts.laying import lay_out
 from erase.export.parts.manifest import read_manifest
@@ -65,15 +65,17 @@ def folder(
     base_model: str = "",
     licence: str = "",
     scores: str = "",
+    picture: str = "",
     redact: str = "",
     reversal: bool = False,
 ) -> Path:
     """The edited model's folder.
 
     `card`: whether it gets a model card. `base_model`: the id on the hub that the card names; known of a model that
-    comes from there. `licence`: what the card says where the source has no card of its own. `scores`: a file of scores,
-    whose figures the card shows. `redact`: a secret under which the concepts' names are hashed. `reversal`: whether
-    what undoes the edit is written beside it.
+    comes from there. `licence`: what the card says where the source has no card of its own. `scores`: a run's
+    scores.json, whose figures the card shows. `picture`: a picture before and after, for the card; the grid.png beside
+    the scores if not given, unless that shows what is unsafe or redacted. `redact`: a secret under which the concepts'
+    names are hashed. `reversal`: whether what undoes the edit is written beside it.
 
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.
@@ -87,7 +89,13 @@ def folder(
         stale = copy_folder(model, edit, build) if model.path.is_dir() else lay_out(model, edit, build)
         manifest = rewrite_folder(model, edit, build) | {"edit": recipe(edit, redact=redact), "left_out": stale}
         if card:
-            about = read_about(model.path, base_model=base_model or hub_id(model.path), licence=licence, scores=scores)
+            about = read_about(
+                model.path,
+                base_model=base_model or hub_id(model.path),
+                licence=licence,
+                scores=scores,
+                picture=picture or picture_beside(scores, edit, redact=redact),
+            )
             manifest |= write_card(build, manifest["edit"], about, title=title_of(edit, model.title, redact=redact))
         manifest["files"] = dict(_hashes(build))
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")

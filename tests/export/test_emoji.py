@@ -117,7 +117,7 @@ def test_the_folder_differs_by_the_edit_alone_and_its_card_says_so(emoji: Model,
     assert said["license"] == base["license"]
     assert said["tags"] == ["concept-erasure", "uce"]
     text = (edited / "README.md").read_text(encoding="utf-8")
-    assert "| noto | style | fluent |" in text
+    assert "Erased: noto (style, now fluent)." in text
     assert (edited / "README.base.md").read_bytes() == (emoji.path / "README.md").read_bytes()
 
 

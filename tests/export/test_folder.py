@@ -61,7 +61,7 @@ def plain(file: Path) -> dict[str, torch.Tensor]:
 def test_only_the_edited_tensors_bytes_change(source: Path, tmp_path: Path) -> None:
     edit, target = exported(source, tmp_path / "out")
     before, after = contents(source), contents(target)
-    assert set(after) - set(before) == {"manifest.json", "README.md"}
+    assert set(after) - set(before) == {"manifest.json", "README.md", "recipe.yaml"}
     assert all(name.startswith("judge/") for name in set(before) - set(after))
     assert {name for name in after if name in before and before[name] != after[name]} == {UNET, TEXT}
     assert header(before[UNET]) == header(after[UNET])

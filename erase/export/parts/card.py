@@ -12,38 +12,63 @@ from typing import Any
 
 import yaml
 
+from erase.edit import Edit
 from erase.errors import BadOption
 
-CARD = "README.md"
+CARD, RECIPE, PICTURE = "README.md", "recipe.yaml", "grid.png"
+SHOWN = 12  # targets that a card names; the recipe has all
+WORDS = {  # what a card says of a score, and in which form
+    "ua": ("target no longer seen (UA)", "{:.1%}"),
+    "ira": ("others of its kind still drawn (IRA)", "{:.1%}"),
+    "cra": ("the rest still drawn (CRA)", "{:.1%}"),
+    "clip": ("CLIP score, {group}", "{:.1f}"),
+}
 _INHERITED = ("license", "license_name", "license_link", "language", "extra_gated_prompt")
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class About:
-    """What a card says besides the edit: the base's id on the hub, its licence if it has no card, figures."""
+    """What a card says besides the edit: the base's id on the hub, its licence if it has no card, figures, a picture.
+
+    `figures`: pairs of what a score was before the edit, empty if it was not measured there, and after it.
+    """
 
     base_model: str = ""
     licence: str = ""
-    figures: tuple[Mapping[str, Any], ...] = ()
+    figures: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...] = ()
     protocol: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
+    picture: Path | None = None
 
 
-def read_about(source: Path, *, base_model: str = "", licence: str = "", scores: str = "") -> About:
-    """What is known of the source and of the scores; raises BadOption if the scores cannot be read."""
+def read_about(source: Path, *, base_model: str = "", licence: str = "", scores: str = "", picture: str = "") -> About:
+    """What is known of the source and of the scores; raises BadOption if the scores or the picture cannot be read."""
     inherited = {key: value for key, value in front_matter(source / CARD).items() if key in _INHERITED}
     if not licence and "license" not in inherited:
         _logger.warning("%s has no card that names its licence; give it as the option licence", source)
+    shown = Path(picture) if picture else None
+    if shown is not None and not shown.is_file():
+        raise BadOption(f"picture {shown} does not exist; give a .png, such as a run's grid.png.")
     if not scores:
-        return About(base_model, licence, source=inherited)
+        return About(base_model, licence, source=inherited, picture=shown)
     try:
         measured = json.loads(Path(scores).read_text(encoding="utf-8"))
-        figures = tuple(figure for figure in measured["figures"] if figure["side"] == "after")
-        _ = [_row(figure) for figure in figures]
-        return About(base_model, licence, figures, measured["protocol"], inherited)
+        sides: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {"before": {}, "after": {}}
+        for figure in measured["figures"]:
+            sides[figure["side"]][figure["name"], figure["group"]] = figure
+        figures = tuple((sides["before"].get(key, {}), one) for key, one in sides["after"].items())
+        _ = [_row(*pair) for pair in figures if pair[1]["name"] in WORDS]
+        return About(base_model, licence, figures, measured["protocol"], inherited, shown)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadOption(f"{scores} holds no scores ({error}); expected a run's scores.json.") from error
+
+
+def picture_beside(scores: str, edit: Edit, *, redact: str) -> str:
+    """The picture of the run whose scores a card shows, if it has one that anybody may see; else ""."""
+    beside = Path(scores).with_name(PICTURE) if scores else None
+    unsafe = any(target["kind"] == "unsafe" for target in edit.info.task.get("targets", []))
+    return str(beside) if beside is not None and beside.is_file() and not redact and not unsafe else ""
 
 
 def front_matter(card: Path) -> dict[str, Any]:
@@ -59,22 +84,29 @@ def front_matter(card: Path) -> dict[str, Any]:
 
 
 def write_card(folder: Path, recipe: Mapping[str, Any], about: About, *, title: str) -> dict[str, Any]:
-    """What the manifest says of it: the card written into a folder, and under which name the source's own was kept."""
-    file = folder / CARD
-    said: dict[str, Any] = {"added": [CARD]}
-    text = card(recipe, about, title=title)
-    if file.exists():
-        kept = next(name for name in _names() if not (folder / name).exists())
-        file.rename(folder / kept)
-        said["renamed"] = {kept: CARD}
-        text += f"\n## The base model's card\n\nSee [{kept}]({kept}).\n"
-    file.write_text(text, encoding="utf-8")
-    return said
+    """What the manifest says of it: the card, the recipe and the picture written into a folder, and under which names
+    the source's own files of these names were kept.
+    """
+    text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=100)
+    files = {CARD: card(recipe, about, title=title).encode(), RECIPE: text.encode()}
+    if about.picture is not None:
+        files[PICTURE] = about.picture.read_bytes()
+    renamed = {}
+    for name in (name for name in files if (folder / name).exists()):
+        kept = next(kept for kept in _names(name) if not (folder / kept).exists())
+        (folder / name).rename(folder / kept)
+        renamed[kept] = name
+        if name == CARD:
+            files[CARD] += f"\nThe base model's card is [{kept}]({kept}).\n".encode()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return {"added": list(files)} | ({"renamed": renamed} if renamed else {})
 
 
-def _names() -> Iterator[str]:
-    yield "README.base.md"
-    yield from (f"README.base-{number}.md" for number in count(2))
+def _names(name: str) -> Iterator[str]:
+    stem, _, suffix = name.rpartition(".")
+    yield f"{stem}.base.{suffix}"
+    yield from (f"{stem}.base-{number}.{suffix}" for number in count(2))
 
 
 def card(recipe: Mapping[str, Any], about: About, *, title: str) -> str:
@@ -84,47 +116,48 @@ def card(recipe: Mapping[str, Any], about: About, *, title: str) -> str:
     if about.base_model:
         head |= {"base_model": about.base_model, "base_model_relation": "finetune"}
     head["tags"] = ["concept-erasure", recipe["method"]]
-    sections = [_what(recipe, about), _figures(about), _limits(), _recipe(recipe)]
     front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n# {_plain(title)}\n\n" + "\n".join(section for section in sections if section)
+    picture = f"![before and after]({PICTURE})\n" if about.picture is not None else ""
+    sections = [f"# {_plain(title)}\n", _what(recipe, about), picture, _figures(about), _CODE, _LIMITS]
+    return f"---\n{front}---\n\n" + "\n".join(section for section in sections if section)
 
 
 def _what(recipe: Mapping[str, Any], about: About) -> str:
     base = f"`{about.base_model}`" if about.base_model else f"a base model (fingerprint `{recipe['base'][:12]}`)"
-    lines = [f"Made from {base} by `{recipe['tool']}`, method `{recipe['method']}`.", ""]
     targets = [target for _, part in parts_of(recipe) for target in part["task"].get("targets", [])]
-    if targets:
-        lines += ["| erased | kind | becomes |", "|---|---|---|"]
-        lines += [f"| {_plain(t['name'])} | {t['kind']} | {_plain(t.get('anchor') or 'nothing')} |" for t in targets]
-    licence = "The base model's licence and its restrictions on use apply to this model as well.\n"
-    return "\n".join([*lines, "", licence])
+    erased = [f"{_plain(t['name'])} ({t['kind']}, now {_plain(t.get('anchor') or 'nothing')})" for t in targets[:SHOWN]]
+    more = f" and {len(targets) - SHOWN} more" if len(targets) > SHOWN else ""
+    said = f"Erased: {', '.join(erased)}{more}. " if erased else ""
+    return f"{said}Made from {base} by `{recipe['tool']}`, method `{recipe['method']}`; [{RECIPE}]({RECIPE}) has all.\n"
 
 
 def _figures(about: About) -> str:
-    if not about.figures:
+    rows = [_row(*pair) for pair in about.figures if pair[1]["name"] in WORDS]
+    if not rows:
         return ""
-    lines = [f"## Figures\n\nProtocol `{about.protocol}`, after the edit; intervals of 95 %.\n"]
-    lines += ["| score | over | value | interval | better | images |", "|---|---|---|---|---|---|"]
-    return "\n".join([*lines, *(_row(one) for one in about.figures), ""])
+    head = f"| protocol `{about.protocol}` | before | after | 95 % interval | images |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows, ""])
 
 
-def _row(one: Mapping[str, Any]) -> str:
-    interval = f"{one['low']:.3f} to {one['high']:.3f}"
-    cells = (one["name"], one["group"], f"{one['value']:.3f}", interval, one["direction"], one["n"])
-    return f"| {' | '.join(map(str, cells))} |"
+def _row(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    words, form = WORDS[after["name"]]
+    was = form.format(before["value"]) if before else "-"
+    interval = f"{form.format(after['low'])} to {form.format(after['high'])}"
+    return f"| {words.format(**after)} | {was} | {form.format(after['value'])} | {interval} | {after['n']} |"
 
 
-def _limits() -> str:
-    return (
-        "## Limits\n\nErasure is not proof against every prompt or against fine-tuning; figures hold for their "
-        "protocol only. `manifest.json` lists every file and every changed tensor with its hash "
-        "(`erase verify-manifest` checks them).\n"
-    )
+_CODE = """```python
+from diffusers import DiffusionPipeline
 
-
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=100)
-    return f"## Recipe\n\n```yaml\n{text}```\n"
+pipe = DiffusionPipeline.from_pretrained("PATH OR ID OF THIS MODEL")
+pipe("a cat").images[0].save("cat.png")
+```
+"""
+_LIMITS = (
+    "Erasure is not proof against every prompt or against fine-tuning; figures hold for their protocol only. The base "
+    "model's licence and its restrictions on use apply to this model as well. `erase verify-manifest` checks every "
+    "file by the hashes in `manifest.json`.\n"
+)
 
 
 def parts_of(recipe: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -135,5 +168,5 @@ def parts_of(recipe: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _plain(text: str) -> str:
-    """A text that stays in its line and cell."""
+    """A text that stays in its line."""
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())

@@ -61,16 +61,57 @@ def test_the_hub_reads_the_cards_metadata(model: Model, tmp_path: Path) -> None:
     assert read["tags"] == ["concept-erasure", "uce"]
 
 
-def test_it_shows_the_recipe_and_the_figures_after_the_edit(model: Model, tmp_path: Path) -> None:
+def test_it_is_short_and_shows_figures_before_and_after(model: Model, tmp_path: Path) -> None:
     out = folder(model, made(model), tmp_path / "out", scores=scores(tmp_path / "scores.json"))
     text = (out / "README.md").read_text(encoding="utf-8")
-    assert "| Ann Author | style | blob |" in text
-    assert "| ua | target | 0.875 | 0.750 to 0.950 | higher | 24 |" in text
-    assert "0.125" not in text
+    assert "Erased: Ann Author (style, now blob)." in text
+    assert "| target no longer seen (UA) | 12.5% | 87.5% | 75.0% to 95.0% | 24 |" in text
     assert "`canvas/emoji-v1`" in text
-    recipe = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert len([line for line in text.partition("\n---\n")[2].splitlines() if line]) <= 20
+
+
+def test_the_whole_recipe_lies_beside_it(model: Model, tmp_path: Path) -> None:
+    out = folder(model, made(model), tmp_path / "out")
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["options"] == {"lamb": 0.5}
     assert recipe["content"] == made(model).content
+    assert recipe["task"]["targets"][0]["name"] == "Ann Author"
+
+
+def test_the_code_on_it_loads_the_model(model: Model, tmp_path: Path) -> None:
+    out = folder(model, made(model), tmp_path / "out")
+    code = (out / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    loading = code.partition("pipe(")[0].replace("PATH OR ID OF THIS MODEL", out.as_posix())
+    found: dict[str, Any] = {}
+    exec(loading.replace('")', '", safety_checker=None)'), found)
+    changed = made(model).touches[0].removeprefix("unet.")
+    assert not found["pipe"].unet.state_dict()[changed].equal(model.weight(f"unet.{changed}"))
+
+
+def test_the_runs_picture_is_on_it_unless_it_shows_what_is_unsafe_or_redacted(model: Model, tmp_path: Path) -> None:
+    edit, file = made(model), scores(tmp_path / "scores.json")
+    (tmp_path / "grid.png").write_bytes(b"a picture")
+    out = folder(model, edit, tmp_path / "out", scores=file)
+    assert (out / "grid.png").read_bytes() == b"a picture"
+    assert "(grid.png)" in (out / "README.md").read_text(encoding="utf-8")
+    task = {"targets": [{"name": "bomb", "kind": "unsafe", "anchor": "apple"}]}
+    unsafe = replace(edit, info=replace(edit.info, task=task))
+    for name, one, options in (("unsafe", unsafe, {}), ("redacted", edit, {"redact": "secret"})):
+        other = folder(model, one, tmp_path / name, scores=file, **options)
+        assert not (other / "grid.png").exists()
+        assert "grid.png" not in (other / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(BadOption, match="does not exist"):
+        folder(model, edit, tmp_path / "none", picture=str(tmp_path / "none.png"))
+
+
+def test_a_recipe_and_a_picture_of_the_source_are_kept_under_other_names(tiny_copy: Path, tmp_path: Path) -> None:
+    (tiny_copy / "recipe.yaml").write_text("mine", encoding="utf-8")
+    model = open_model(tiny_copy)
+    out = folder(model, made(model), tmp_path / "out")
+    assert (out / "recipe.base.yaml").read_text(encoding="utf-8") == "mine"
+    assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["renamed"] == {
+        "recipe.base.yaml": "recipe.yaml"
+    }
 
 
 def test_redacted_names_are_in_no_file_of_the_folder(model: Model, tmp_path: Path) -> None:
@@ -78,7 +119,7 @@ def test_redacted_names_are_in_no_file_of_the_folder(model: Model, tmp_path: Pat
     seen = {"shares": {"shown": "a painting by Ann Author"}}
     edit = replace(edit, info=replace(edit.info, options={"attributes": ["Ann Author, old"]}, record=seen))
     out = folder(model, edit, tmp_path / "out", redact="secret")
-    for file in (out / "README.md", out / "manifest.json"):
+    for file in (out / "README.md", out / "manifest.json", out / "recipe.yaml"):
         text = file.read_text(encoding="utf-8")
         assert "Ann" not in text
         assert "hmac:" in text
@@ -92,8 +133,8 @@ def test_a_concept_cannot_break_the_table_or_the_metadata(model: Model, tmp_path
     out = folder(model, replace(edit, info=replace(edit.info, task=task)), tmp_path / "out", licence="openrail")
     text = (out / "README.md").read_text(encoding="utf-8")
     assert front_matter(out / "README.md")["license"] == "openrail"
-    row = next(line for line in text.splitlines() if line.startswith("| a"))
-    assert row == r"| a\|b --- license: mit &lt;script> | style | nothing |"
+    row = next(line for line in text.splitlines() if line.startswith("Erased"))
+    assert row.startswith(r"Erased: a\|b --- license: mit &lt;script> (style, now nothing).")
 
 
 def test_a_missing_licence_is_told(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
