@@ -27,7 +27,9 @@ def inspect(
     from erase.export.parts.inspection import look_at
     from erase.run.store import RUNS
 
-    run = next((one for one in (path, RUNS / path) if (one / "recipe.yaml").is_file()), None)
+    # an exported model has a recipe.yaml as well, and a manifest beside it
+    places = [one for one in (path, RUNS / path) if not (one / "manifest.json").is_file()]
+    run = next((one for one in places if (one / "recipe.yaml").is_file()), None)
     found = look_at(path) if run is None else _look_at_run(run)
     if as_json:
         typer.echo(json.dumps({"path": str(path), "what": found.what, **found.facts}, indent=1, ensure_ascii=False))
