@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.gate import Outcome
+from erase.evaluate.result import judged, limits_of, outcomes_of, read_result, write_result
 from erase.run import steps
 from erase.run.pipeline import load_pipeline, resolve
 from erase.run.store import Run, run_in
@@ -64,10 +64,15 @@ def run(finished: Run, tmp_path: Path) -> Run:
     return Run(Path(shutil.copytree(finished.folder, tmp_path / "run")), finished.recipe)
 
 
-def rescored(run: Run, figures: Sequence[Figure]) -> None:
-    """Puts other figures into a run's scores, as if they had been measured."""
-    scores = replace(steps.read_scores(run), figures=tuple(figures))
-    run.scores_file.write_text(json.dumps(scores.to_json()), encoding="utf-8")
+def rejudged(run: Run, change: Callable[[Outcome], Outcome]) -> None:
+    """Puts other outcomes into a run's result, as if the judge had seen them."""
+    told = read_result(run.result_file)
+    images = [one["images"] for one in told["outcomes"]]
+    outcomes = [change(one) for one in outcomes_of(told)]
+    verdict = judged(outcomes, limits_of(told), ())
+    told |= {"outcomes": [asdict(one) | {"images": of} for one, of in zip(outcomes, images, strict=True)]}
+    made = {"exit_code", "reasons", "checks", "unscored"}
+    write_result(run.folder, {k: told[k] for k in told if k not in made}, verdict, outcomes=outcomes)
 
 
 def stamps(folder: Path) -> Stamps:

@@ -12,10 +12,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from erase.errors import BadPrompts, GateFailed, ScoreFailed
+from erase.evaluate.result import read_result
+from erase.files import content_hash
 from erase.run import steps
 from erase.run.pipeline import GateForm
 from erase.run.store import Run
-from tests.finished import Seen, rescored, stamps
+from tests.finished import Seen, rejudged, stamps
 from tests.recipes import contents
 
 
@@ -82,38 +84,37 @@ def test_an_image_that_was_painted_over_is_not_scored_or_shown(run: Run, painted
     assert stamps(run.folder) == before
 
 
-def test_a_score_changed_by_hand_decides_no_gate_and_is_no_finished_run(run: Run) -> None:
-    value = json.loads(run.scores_file.read_text(encoding="utf-8"))
-    for figure in value["figures"]:
-        figure["value"] = 1.0
-    run.scores_file.write_text(json.dumps(value), encoding="utf-8")
-    gated = Run(run.folder, run.recipe.model_copy(update={"gate": GateForm(ua=0.9)}))
-    said = rf"changed since they were measured; run `erase score {run.folder}` anew"
+def gated(run: Run) -> Run:
+    return Run(run.folder, run.recipe.model_copy(update={"gate": GateForm()}))
+
+
+def test_a_result_changed_by_hand_decides_no_gate_and_is_no_finished_run(run: Run) -> None:
+    value = json.loads(run.result_file.read_text(encoding="utf-8"))
+    for one in value["outcomes"]:
+        one["after"] = one["role"] == "kept"
+    run.result_file.write_text(json.dumps(value), encoding="utf-8")
     for step in (steps.check_gate, steps.findings, lambda run: steps.do_all(run, Seen())):
-        with pytest.raises(ScoreFailed, match=said):
-            step(gated)
-    steps.do("score", gated, Seen())
-    steps.read_scores(gated)
+        with pytest.raises(ScoreFailed, match="was changed since it was written"):
+            step(gated(run))
+    steps.do("score", run, Seen())
+    run.read_result()
 
 
-def test_scores_of_other_images_are_not_the_runs_and_are_made_anew(run: Run) -> None:
-    scores = steps.read_scores(run)
-    other = replace(scores, images={name: sha[::-1] for name, sha in scores.images.items()})
-    run.scores_file.write_text(json.dumps(other.to_json()), encoding="utf-8")
+def test_a_result_of_other_images_is_not_the_runs_and_is_made_anew(run: Run) -> None:
+    told = read_result(run.result_file)
+    told["images"] = {name: sha[::-1] for name, sha in told["images"].items()}
+    run.result_file.write_text(json.dumps(told | {"digest": content_hash(told)}), encoding="utf-8")
     with pytest.raises(ScoreFailed, match="is of other images than the run's"):
-        steps.check_gate(Run(run.folder, run.recipe.model_copy(update={"gate": GateForm(ua=0.0)})))
+        steps.check_gate(gated(run))
     watch = Seen()
     assert steps.do_all(run, watch)
     assert watch.begun[0] == "score"
 
 
 def test_a_gate_fails_where_the_base_model_never_draws_the_target(run: Run) -> None:
-    figures = [replace(one, value=1.0, items=dict.fromkeys(one.items, 1.0)) for one in steps.read_scores(run).figures]
-    rescored(run, figures)
-    gated = Run(run.folder, run.recipe.model_copy(update={"gate": GateForm(ua=0.9)}))
+    rejudged(run, lambda one: replace(one, before=one.role == "kept", after=one.role == "kept", distance=0.1))
     with pytest.raises(GateFailed, match=r"the base model itself shows the target in only 0 of \d images"):
-        steps.check_gate(gated)
-    steps.do("report", run, Seen())
-    assert "UA not measured: the base model itself shows the target in only 0" in run.report_file.read_text(
-        encoding="utf-8"
-    )
+        steps.check_gate(gated(run))
+    steps.do("report", gated(run), Seen())
+    page = run.report_file.read_text(encoding="utf-8")
+    assert "the base model itself shows the target in only 0" in page

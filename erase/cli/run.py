@@ -118,11 +118,20 @@ def finish(run: Run, *, quiet: bool, as_json: bool) -> None:
 
 
 def tell_programs(run: Run) -> None:
-    """Prints where everything lies as JSON."""
+    """Prints the verdict and where everything lies as JSON; no verdict of a run that asks for no gate."""
+    from dataclasses import asdict
+
+    from erase.evaluate.result import plain
     from erase.run import steps
 
     results = {what: str(path) for what, path in steps.results(run).items()}
-    typer.echo(json.dumps({"run": str(run.folder), "results": results}, indent=1, ensure_ascii=False))
+    told: dict[str, object] = {"run": str(run.folder), "verdict": None, "results": results}
+    if (verdict := steps.verdict_of(run)) is not None:
+        reasons = [asdict(reason) for reason in verdict.reasons]
+        checks = [asdict(check) | {"passed": check.passed} for check in verdict.checks]
+        told |= {"verdict": "failed" if verdict.exit_code else "passed", "exit_code": verdict.exit_code}
+        told |= {"reasons": reasons, "checks": checks}
+    typer.echo(json.dumps(plain(told), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def recipe_of(model: str, task: Task) -> Pipeline:

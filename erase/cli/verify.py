@@ -29,7 +29,8 @@ Protocol = Annotated[
     ),
 ]
 Check = Annotated[
-    Path | None, typer.Option(help="Verify nothing: recompute the verdict of a result.json from its values.")
+    Path | None,
+    typer.Option(help="Verify nothing: recompute the verdict of a result.json, by its path, folder or run."),
 ]
 
 
@@ -92,11 +93,21 @@ def _check(file: Path, edited: Path | None) -> int:
 
     if edited is not None:
         raise BadOption(f"{edited} and --check {file} are given; one is verified, or the other is checked.")
+    file = _result_at(file)
     verdict = check_result(file)
     for reason in verdict.reasons:
         typer.echo(f"{reason.kind}: {reason.text}")
     typer.echo(f"{'FAILED' if verdict.reasons else 'PASSED'}  {file}, recomputed from its own values")
     return verdict.exit_code
+
+
+def _result_at(path: Path) -> Path:
+    """A result's file: the path itself, or that in the folder or in the run of this name."""
+    from erase.evaluate.result import FILE
+    from erase.run.store import RUNS
+
+    places = (path, path / FILE, RUNS / path / FILE)
+    return next((place for place in places if place.is_file()), path)
 
 
 def _verify(

@@ -17,7 +17,7 @@ from erase.evaluate.gate import Role
 from erase.evaluate.protocol import Case, DetectorForm, Protocol
 from erase.evaluate.questions import concepts_of
 from erase.sampling.pipelined import batched
-from erase.task import Task
+from erase.task import Task, folded
 
 Key = tuple[str, int]  # prompt and seed
 
@@ -155,12 +155,13 @@ class DetectorRunner:
 
 def _other(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> str:
     """The highest label that counts in an image in which what is asked for is not seen."""
-    asked = {case.concept, *task.names} if case.role == "erased" else {case.concept}
+    words = [word for target in task.targets for word in target.words] if case.role == "erased" else []
+    asked = {folded(word) for word in [case.concept, *words]}
     heard = [
         one
         for policy, findings in found
         for one in findings or ()
-        if one.label not in asked and one.domain in ("", case.domain) and one.score >= (policy.threshold or 0.0)
+        if folded(one.label) not in asked and one.domain in ("", case.domain) and one.score >= (policy.threshold or 0.0)
     ]
     return max(heard, key=lambda one: one.score).label if heard else "nothing"
 
@@ -192,15 +193,24 @@ def look(
 
 
 def _look_at(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> Look:
-    """What any of the detectors sees; an erased concept is seen in the place of any target of its task."""
-    concepts = task.names if case.role == "erased" and case.concept != ANYTHING else (case.concept,)
+    """What any of the detectors sees; an erased concept is seen in the place of any target of its task.
+
+    A target that is a pair is seen where both of its labels are.
+    """
+    erased = case.role == "erased" and case.concept != ANYTHING
+    words = [word for target in task.targets if not target.pair for word in target.words] if erased else [case.concept]
+    asked = [{case.domain: words}] if words else []
+    asked += [{kind: [word] for kind, word in target.pair.items()} for target in task.targets if erased and target.pair]
     total, best = 0, 0.0
     for policy, findings in found:
         if findings is None:
             return Look(None)
-        total += count(counted(findings, policy, concepts=concepts, domain=case.domain), policy)
-        anywhere = counted(findings, dataclasses.replace(policy, threshold=0.0), concepts=concepts, domain=case.domain)
-        best = max([best, *(one.score for one in anywhere)])
+        anywhere = dataclasses.replace(policy, threshold=0.0)
+        for every in asked:
+            here = [counted(findings, policy, concepts=of, domain=kind) for kind, of in every.items()]
+            total += min(count(one, policy) for one in here)
+            scored = [counted(findings, anywhere, concepts=of, domain=kind) for kind, of in every.items()]
+            best = max(best, min(max((one.score for one in each), default=0.0) for each in scored))
     return Look(total > 0, total, best)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from erase.errors import EraseError, ScoreFailed
 from erase.sampling.pictures import read_picture
+from erase.task import folded
 
 Unit = Literal["image", "box", "image-class"]
 AT_ONCE = 32  # images
@@ -110,9 +111,11 @@ def counted(
     heard = [one for one in findings if not (domain and one.domain) or one.domain == domain]
     if policy.threshold is None:
         heard = [max(heard, key=lambda one: one.score)] if heard else []
-    wanted = policy.labels or concepts
+    wanted = {folded(name) for name in policy.labels or concepts}
     return [
-        one for one in heard if (one.label in wanted or ANYTHING in wanted) and one.score >= (policy.threshold or 0.0)
+        one
+        for one in heard
+        if (folded(one.label) in wanted or ANYTHING in wanted) and one.score >= (policy.threshold or 0.0)
     ]
 
 

@@ -110,6 +110,11 @@ class ImageJudge:
                     raise ScoreFailed(f"the judge cannot score what it does not know: {said}")
 
 
+def check_labels(judge: Path, rows: Sequence[Row]) -> None:
+    """Raises ScoreFailed for a label that a judge cannot give: its images would all pass for erased."""
+    ImageJudge.embedded(judge).check_labels(rows)
+
+
 def check_clip(folder: Path) -> None:
     """Raises ScoreFailed if a folder holds no CLIP."""
     try:

@@ -54,7 +54,8 @@ class PartForm(Form):
     keeps those that name a target, or another concept of its kind, or all; or from `templates` whose slot {word} takes
     the words that `fill` names: `neighbours` are the keeps of the targets' kind and, where these are few, names of
     the kind that the package carries; `nothing` are prompts without a word of the task.
-    `see` is the domain of the concept that the detector looks for.
+    `see` is the domain of the concept that the detector looks for; `columns` the column of each domain's labels in a
+    set of columns that calls them otherwise.
     """
 
     role: Role
@@ -72,6 +73,7 @@ class PartForm(Form):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     limit: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
+    columns: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> PartForm:
@@ -115,6 +117,7 @@ class LimitsForm(Form):
     shown: Share = 0.5
     destroyed: Share = 0.5
     drop: Share = 0.1
+    by_aspect: dict[str, Share] = Field(default_factory=dict)
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
@@ -161,6 +164,9 @@ class Protocol:
         if said["sampler"]["batch"] == "auto":  # as it was before there was a choice; no number depends on it
             said["sampler"]["batch"] = 32
         said["sampler"] = {key: value for key, value in drawn if key not in LATER or value != LATER[key]}
+        for one, key in ((said["gate"], "by_aspect"), *((part, "columns") for part in said["prompts"])):
+            if not one[key]:  # as it was before there was such a key
+                del one[key]
         return content_hash(said)
 
     @property

@@ -29,7 +29,7 @@ def make_cases(protocol: Protocol, task: Task, given: Mapping[str, Path] | None 
         if part.only and part.only != task.domain:
             continue
         found = list(_cases_of(protocol, part, task, given=given or {}))
-        if not found and not part.optional:
+        if not found and not (part.optional or part.fill == "nothing"):  # whose images are only drawn
             raise BadProtocol(
                 f'protocol {protocol.name} finds no prompt for its part {number + 1} ("{part.aspect}") with the '
                 f"target {', '.join(task.names)}: {_advice(part)}."
@@ -37,7 +37,11 @@ def make_cases(protocol: Protocol, task: Task, given: Mapping[str, Path] | None 
         cases += evenly(found, part.limit)
     if not cases:
         raise BadProtocol(f"protocol {protocol.name} asks nothing about targets of the kind {task.targets[0].kind}.")
-    return tuple(cases)
+    own = {  # a set's question once, in however many parts it is asked
+        (case.row.prompt, case.row.seed, case.role, case.aspect, case.domain) if case.source else number: case
+        for number, case in enumerate(cases)
+    }
+    return tuple(own.values())
 
 
 def rows_asked(protocol: Protocol, task: Task) -> tuple[Row, ...]:
@@ -141,7 +145,7 @@ def _cases_of(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
 
 
 def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[str, Path]) -> Iterator[Case]:
-    prompts = open_set(part.set, given)
+    prompts = open_set(part.set, given, part.columns)
     own = all(line.seed is not None for line in prompts.lines)
     seeds = part.seeds or (() if own else protocol.form.seeds)
     for row in prompts.rows(seeds=seeds, where=part.where):
@@ -154,11 +158,11 @@ def _from_set(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[
             yield Case(row, part.role, part.aspect, name, labels=row.labels, source=part.set)
 
 
-def open_set(name: str, given: Mapping[str, Path]) -> PromptSet:
-    """A prompt set of this project, or a declared one from the file given for it."""
+def open_set(name: str, given: Mapping[str, Path], columns: Mapping[str, str] | None = None) -> PromptSet:
+    """A prompt set of this project, or a declared one from the file given for it; `columns` as a part names them."""
     if name in registry.known("declared"):
         return load_declared(name, given.get(name))
-    return load_prompts(name)
+    return load_prompts(name, labels=columns)
 
 
 def _from_templates(protocol: Protocol, part: PartForm, task: Task) -> Iterator[Case]:

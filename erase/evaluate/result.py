@@ -85,7 +85,7 @@ def check_result(path: Path) -> Verdict:
     Raises ScoreFailed for a file that is no result, that was changed since it was written, whose verdict its values do
     not give, or beside which an image lies that is not the one that was looked at.
     """
-    told = _read(path)
+    told = read_result(path)
     found, given = recompute(told)
     if any(not alike(value, told.get(name)) for name, value in given.items()):
         raise ScoreFailed(f"{path}: its verdict is not what its values give; verify the model anew.")
@@ -140,14 +140,15 @@ def judged(outcomes: Sequence[Outcome], limits: Limits, beside: Sequence[Reason]
     return dataclasses.replace(found, reasons=(*found.reasons, *beside))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
+    """What a result says; raises ScoreFailed for a file that is none, or that was changed since it was written."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         digest = told.pop("digest")
         held = content_hash(told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ScoreFailed(
-            f"{path} is no result of `erase verify` that can be read ({type(error).__name__})."
+            f"{path} is no result of `erase verify` or `erase run` that can be read ({type(error).__name__})."
         ) from error
     if held != digest:
         raise ScoreFailed(f"{path} was changed since it was written (its digest is of other values); verify anew.")
@@ -173,7 +174,8 @@ def fix(folder: Path, fixed: Mapping[str, Any]) -> str:
         if {key: value for key, value in there.items() if key != "date"} == here:
             date = str(there.get("date", date))
     text = json.dumps(here | {"date": date}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(place, text)
+    if not (place.is_file() and place.read_bytes() == text.encode()):
+        write_atomically(place, text)
     return text
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from erase.evaluate.detect import DetectorRunner, Given
+from erase.evaluate.edited import Edited
 from erase.evaluate.judges import find_clip
+from erase.evaluate.metrics.quality import ClipEncoder
 from erase.evaluate.protocol import Case, Protocol, load_protocol
 from erase.evaluate.questions import open_set, rows_of
 from erase.evaluate.result import code_hash, file_hashes, hashes_of, plain
 from erase.models import Model
 from erase.sampling.attention import device_here
 from erase.task import Task
-
-if TYPE_CHECKING:
-    from erase.evaluate.verify import Edited
 
 _BY_CLIP = {"clip", "cmmd", "kid"}  # scorers
 NOT_ATTACKED = "not attacked: nobody searched for prompts, inputs or training that bring the target back"
@@ -39,13 +38,22 @@ def choose_protocol(name: str | None, model: Model, task: Task, *, given: Given)
 
 
 def facts_of(
-    base: Model, edited: Edited, protocol: Protocol, *, task: Task, looker: DetectorRunner, given: Given
+    base: Model,
+    edited: Edited,
+    protocol: Protocol,
+    *,
+    task: Task,
+    looker: DetectorRunner,
+    given: Given,
+    eyes: ClipEncoder,
 ) -> dict[str, Any]:
     """The hashes of everything that the verdict depends on, the device, and what the verdict does not show."""
     detectors = {watcher.form.name: hashes_of(watcher.detector) for watcher in looker.watchers}
     for scorer in protocol.form.scorers:
         name = "clip" if scorer in _BY_CLIP else scorer
         detectors |= {f"scorer {scorer}": file_hashes(given.path(name, purpose=f"the scorer {scorer}"))}
+    if eyes.towers is not None and not _BY_CLIP & set(protocol.form.scorers):
+        detectors |= {"scorer clip": file_hashes(eyes.towers.folder)}
     content = edited.edit.content if edited.edit else None
     of_base = {"fingerprint": base.fingerprint, "content": base.content}
     of_edited = {"edit": content, "model": None if edited.edit else edited.model.content}

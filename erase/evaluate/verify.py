@@ -5,9 +5,8 @@ An image is named by all that it depends on: nothing is made twice, and no other
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from erase.config import documents
-from erase.edit import Edit
-from erase.edit_file import StoredEffect
-from erase.effect import Effect
-from erase.errors import BadEdit
 from erase.evaluate.aggregate import Total, aggregate
 from erase.evaluate.detect import DetectorRunner, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE, curve
+from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
+from erase.evaluate.edited import Edited, open_edited, task_from
 from erase.evaluate.gate import Limits, Outcome, Reason, Verdict
 from erase.evaluate.metrics.quality import (
     ClipEncoder,
@@ -37,14 +33,14 @@ from erase.evaluate.questions import Asked, asked_of, make_cases, rows_of
 from erase.evaluate.result import FILE, check_fixed, fix, judged, write_result
 from erase.evaluate.verified_facts import facts_of
 from erase.files import hash_if_there
-from erase.foreign import edit_in
-from erase.models import Model, open_model
+from erase.models import Model
 from erase.sampling.generate import row_key
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
 from erase.sampling.ranks import Rank, stream_share
 from erase.task import Task
 
+__all__ = ["Edited", "open_edited", "task_from"]  # by their older place
 THRESHOLDS = tuple(number / 20 for number in range(1, 20))
 FLAT = 2.0  # of 255: standard deviation up to which an image is of one colour
 LEFT = (
@@ -58,21 +54,6 @@ LEFT = (
 )  # of a verification
 FIXED_FIRST = ("base", "edited", "task", "protocol", "form", "sets", "budget", "detectors")
 Count = Callable[[str, int, int], None]  # what is counted, done, in all
-
-
-@dataclass(frozen=True)
-class Edited:
-    """What is verified: a base model with an edit, or a model that was edited; `task` is what it says it erases.
-
-    `effect`: how far the edit moved what it was to, and what it was not to, when it was made. `path`: the file or
-    folder that it was read from.
-    """
-
-    model: Model
-    edit: Edit | None
-    task: Task | None
-    effect: Effect | None = None
-    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,36 +78,37 @@ class Result:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_edited(path: Path, base: Model) -> Edited:
-    """An edit's file, any other file of weights that change the base, or an edited model's folder.
+@dataclass(frozen=True)
+class Subject:
+    """What is verified, by what: the questions to it, who answers them, and the facts that are fixed beforehand."""
 
-    Raises BadEdit, BadModel, ModelMismatch if the edit was made for another base or the folder is of another family.
-    """
-    if path.is_file() and not (path.parent / "model_index.json").is_file():
-        edit = edit_in(path, base)
-        return Edited(base, edit, task_from(edit.info.task), edit.info.effect, path)
-    if not path.is_dir():
-        raise BadEdit(f"{path} does not exist; expected an edit's .safetensors or an edited model's folder.")
-    model = open_model(path)
-    if model.family != base.family:
-        raise BadEdit(f"{path} is of the family {model.family} and the base of {base.family}; give its own base model.")
-    said = _manifest(path)
-    return Edited(model, None, task_from(said.get("task")), effect_from(said.get("effect")), path)
+    protocol: Protocol
+    task: Task
+    cases: tuple[Case, ...]
+    looker: DetectorRunner
+    eyes: ClipEncoder
+    given: Given
+    edited: Edited
+    facts: Mapping[str, Any]
+    asked: tuple[Asked, ...]
 
+    @staticmethod
+    def of(
+        base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, eyes: ClipEncoder | None = None
+    ) -> Subject:
+        """Raises BadProtocol, BadPrompts, ScoreFailed.
 
-def task_from(value: Any) -> Task | None:
-    """The task that an edit says it was made for; None where it says nothing."""
-    if not isinstance(value, dict) or not value.get("targets"):
-        return None
-    return Task.from_dict(value)
-
-
-def effect_from(value: Any) -> Effect | None:
-    """What a manifest says was seen of its edit; None where it says nothing that can be read."""
-    try:
-        return Effect(**documents.check(value, StoredEffect, source="its effect", error=BadEdit).model_dump())
-    except BadEdit:
-        return None
+        `eyes`: the CLIP that looks at more than the protocol asks for.
+        """
+        cases = make_cases(protocol, task, given.paths)
+        looker = runner_of(protocol, task, cases, given=given)
+        seeing = eyes or clip_encoder_of(protocol, cases, given)
+        for one in (watcher.detector for watcher in looker.watchers):
+            if isinstance(one, ClipZeroShot) and seeing.towers and one.weights == seeing.towers.folder:
+                seeing = replace(seeing, towers=one.clip)  # one network, which sees each image once
+        facts = facts_of(base, edited, protocol, task=task, looker=looker, given=given, eyes=seeing)
+        asked = asked_of(cases, task, given.paths, is_cut=base.is_cut)
+        return Subject(protocol, task, cases, looker, seeing, given, edited, facts, asked)
 
 
 def verify(
@@ -145,54 +127,48 @@ def verify(
     Raises BadProtocol, BadPrompts, ScoreFailed, DiskFull, RunConflict for a folder that holds another model's; what was
     made is kept and not made again.
     """
-    cases = make_cases(protocol, task, given.paths)
-    looker, eyes = runner_of(protocol, task, cases, given=given), clip_encoder_of(protocol, cases, given)
-    asked = asked_of(cases, task, given.paths, is_cut=base.is_cut)
+    subject = Subject.of(base, edited, protocol, task=task, given=given)
     count = count or (lambda text, done, total: None)
-    facts = facts_of(base, edited, protocol, task=task, looker=looker, given=given)
-    fixed, sides = _begin(folder, facts), {}
+    fixed, sides = begin(folder, subject.facts), {}
     for name, side in (("before", Edited(base, None, None)), ("after", edited)):
-        drawn = draw(side, protocol, cases, folder=folder / "images", count=partial(count, name), place=place)
-        sides[name] = see(drawn, looker, eyes)
+        drawn = draw(side, protocol, subject.cases, folder=folder / "images", count=partial(count, name), place=place)
+        sides[name] = see(drawn, subject.looker, subject.eyes)
+    check_fixed(folder, fixed)
+    return conclude(subject, sides, folder)
+
+
+def conclude(subject: Subject, sides: Mapping[str, Seen], folder: Path) -> Result:
+    """The verdict on what was seen in the images of both sides, written to `result.json` in `folder`."""
     before, after = sides["before"], sides["after"]
+    protocol, task, cases = subject.protocol, subject.task, subject.cases
     images = {name: side.images for name, side in sides.items()}
-    quality = clip_scores(protocol, cases, eyes, before=before.vectors, after=after.vectors)
+    quality = clip_scores(protocol, cases, subject.eyes, before=before.vectors, after=after.vectors)
     outcomes = [
         outcome(case, (before.looks[number], after.looks[number]), images, quality=quality.get(number))
         for number, case in enumerate(cases)
     ]
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
-    totals += set_distances(protocol, eyes, before=before.vectors, after=after.vectors)
-    totals += perceptual_distances(protocol, cases, images, given=given)
-    beside = _seen_of(edited)
-    verdict = judged(outcomes, protocol.limits, beside)
-    told = (protocol, task, cases, tuple(outcomes), totals, verdict)
+    totals += set_distances(protocol, subject.eyes, before=before.vectors, after=after.vectors)
+    totals += perceptual_distances(protocol, cases, images, given=subject.given)
+    verdict = judged(outcomes, protocol.limits, subject.edited.reasons)
     result = Result(
-        *told,
-        folder,
-        asked,
+        *(protocol, task, cases, tuple(outcomes), totals, verdict, folder, subject.asked),
         hashes={path: sha for side in sides.values() for path, sha in side.hashes.items()},
         images=images,
         labels={name: side.labels for name, side in sides.items()},
-        facts=facts,
+        facts=subject.facts,
     )
-    check_fixed(folder, fixed)
-    write_result(folder, values_of(result, protocol.limits, beside), verdict, outcomes=outcomes)
+    values = values_of(result, protocol.limits, subject.edited.reasons)
+    write_result(folder, values, verdict, outcomes=outcomes)
     return result
 
 
-def _begin(folder: Path, facts: Mapping[str, Any]) -> str:
+def begin(folder: Path, facts: Mapping[str, Any]) -> str:
     """What is written down before the first image; what a verification of before left is none of this one's."""
     fixed = fix(folder, {key: facts[key] for key in FIXED_FIRST})
     for name in LEFT:
         (folder / name).unlink(missing_ok=True)
     return fixed
-
-
-def _seen_of(edited: Edited) -> tuple[Reason, ...]:
-    """What was seen of the edit when it was made that speaks against it."""
-    problems = edited.effect.problems if edited.effect else ()
-    return tuple(Reason(one.kind, f"the edit has {one.said}: {one.text}") for one in problems)
 
 
 @dataclass(frozen=True)
@@ -335,11 +311,3 @@ def threshold_curve(outcomes: Sequence[Outcome], side: int) -> list[tuple[float,
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    """What an export of this tool says of its edit; nothing for other folders."""
-    try:
-        return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["edit"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -11,6 +11,7 @@ from erase.run.store import Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.evaluate.gate import Verdict
     from erase.evaluate.images import ScoredImage
     from erase.evaluate.score import Scores
     from erase.report.findings import Findings
@@ -48,18 +49,24 @@ def findings(run: Run) -> Findings:
         edit=asdict(edit.info) | {"content": edit.content},
         bounds=bounds_of(run),
         date=time_of(run.scores_file if run.recipe.score else run.plan_file),
+        proved=verdict_of(run),
     )
 
 
 def bounds_of(run: Run) -> dict[str, float]:
     """What the run's figures have to reach: the recipe's bounds, and the default one for each other that is measured.
 
-    None of them where the recipe has no gate or asks for no judge.
+    None of them where the recipe has no gate or asks for no score.
     """
-    if run.recipe.gate is None or "judge" not in run.recipe.score:
+    if run.recipe.gate is None or not run.recipe.score:
         return {}
     measured = {figure.name for figure in read_scores(run).figures} & {"ua", "ira", "cra"}
     return dict.fromkeys(sorted(measured, reverse=True), DEFAULT_BOUND) | run.recipe.gate.bounds
+
+
+def verdict_of(run: Run) -> Verdict | None:
+    """The verdict of the run's result; None where the recipe has no gate or asks for no score. Raises ScoreFailed."""
+    return run.read_result() if run.recipe.score and run.recipe.gate is not None else None
 
 
 def check_gate(run: Run) -> None:
@@ -67,13 +74,9 @@ def check_gate(run: Run) -> None:
 
     An edit that changes next to nothing, or harms what must stay, fails a run that has no bounds, too.
     """
-    from erase.report.reasons import reasons_of
-
-    edit, bounds = load_edit(run), bounds_of(run)
-    named = run.recipe.gate.bounds if run.recipe.gate else {}
-    failed = read_scores(run).below(named) if named else []
-    failed += [f"{reason.kind}: {reason.text}" for reason in reasons_of(findings(run))] if bounds else []
-    if edit.info.effect is not None:
+    edit, verdict = load_edit(run), verdict_of(run)
+    failed = [f"{reason.kind}: {reason.text}" for reason in verdict.reasons] if verdict else []
+    if edit.info.effect is not None and verdict is None:  # else the result holds it
         failed += [f"{edit.info.method} has {one.said}: {one.text}" for one in edit.info.effect.problems]
     if failed:
         raise GateFailed(

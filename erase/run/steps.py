@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -14,9 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from erase.errors import BadEdit, ScoreFailed
 from erase.files import write_atomically
 from erase.run.options import check_can_edit, check_can_export, export_with, join_training, make_edit
-from erase.run.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots
+from erase.run.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots, verdict_of
 from erase.run.store import SIDES, Run
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from erase.models import Model
     from erase.run.pipeline import Pipeline
 
-__all__ = ["bounds_of", "check_gate", "findings", "load_edit", "read_scores"]
+__all__ = ["bounds_of", "check_gate", "findings", "load_edit", "read_scores", "verdict_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -72,12 +74,8 @@ def check(run: Run) -> None:
     check_suited(run.model, sampler)
     run.model.check_task(run.task)
     _ = run.model.fingerprint  # reads every weight that the edit depends on
-    if run.judge is not None and "judge" in run.recipe.score:
-        run.judge.check_labels(run.recipe.make_rows())
-    if run.judge is not None and "clip_accuracy" in run.recipe.score:
-        from erase.evaluate.scores.clip_accuracy import check_names
-
-        check_names(run.judge.clip, run.task)
+    if run.judging is not None:
+        run.judging.check()
 
 
 def do_all(run: Run, watch: Watch) -> bool:
@@ -98,14 +96,20 @@ def do(name: str, run: Run, watch: Watch) -> None:
 
 def work_as_rank(run: Run) -> None:
     """Does this process's share of a run's training and images, where it is not the first of several."""
-    from erase.evaluate.paired_sampling import make_share
+    from erase.sampling.ranks import stream_share
 
     if not run.edit_file.is_file():
         train_as_rank(run)
-    rows, sampler = run.recipe.make_rows(), run.recipe.make_sampler()
-    folders = {side: run.images(side) for side in SIDES}
-    with run.place.present():
-        make_share(run.model, rows, folders, edit_file=run.edit_file, sampler=sampler, place=run.place)
+    rows, sampler, place = run.recipe.make_rows(), run.recipe.make_sampler(), run.place
+    with place.present():
+        for _ in stream_share(run.model, rows, run.images("before"), place=place, sampler=sampler):
+            pass
+        if not place.wait_for(0, run.edit_file.is_file):
+            raise BadEdit(f"the process of RANK 0 has ended without {run.edit_file}; run the same command again.")
+        edit = load_edit(run)
+        edit.check_base(run.model.fingerprint)
+        for _ in stream_share(run.model, rows, run.images("after"), place=place, edit=edit, sampler=sampler):
+            pass
 
 
 def train_as_rank(run: Run) -> None:
@@ -134,7 +138,8 @@ def place_of(run: Run, name: str) -> Path:
 def results(run: Run) -> dict[str, Path]:
     """What the run has made and where it lies, each file or folder once."""
     exports = [place_of(run, name) for name in run.recipe.export]
-    paths = dict.fromkeys([run.grid_file, run.report_file, run.scores_file, run.edit_file, *exports])
+    own = [run.grid_file, run.report_file, run.result_file, run.scores_file, run.edit_file]
+    paths = dict.fromkeys([*own, *exports])
     return {path.stem: path for path in paths if path.exists()}
 
 
@@ -150,28 +155,48 @@ def _edit(run: Run, watch: Watch) -> None:
 
 
 def _generate(run: Run, watch: Watch) -> None:
-    from erase.evaluate.paired_sampling import Reader, make_pairs
-    from erase.evaluate.score import networks_of
+    from erase.sampling.generate import row_key
+    from erase.sampling.ranks import stream_share
 
     rows, sampler, edit = run.recipe.make_rows(), run.recipe.make_sampler(), load_edit(run)
     edit.check_base(run.model.fingerprint)
     if line := run.model.cut_line([row.prompt for row in rows]):
         _log.warning("%s", line)
-    folders = {side: run.images(side) for side in SIDES}
     run.clear_changed_images()
-    reader = Reader(run.judge, networks_of(run.recipe.score), run.readings)
-    pairs = make_pairs(
-        run.model, rows, folders, edit=edit, sampler=sampler, reader=reader, count=watch.count, place=run.place
-    )
-    run.write_plan(rows, pairs)
+    judging, made = run.judging, dict[str, Mapping[tuple[str, int], Path]]()
+    subject = judging.subject(edit, run.edit_file) if judging else None
+    if judging and subject:
+        judging.fix(subject, run.folder)
+    for side, applied in zip(SIDES, (None, edit), strict=True):
+        counted = functools.partial(watch.count, side)
+        drawn = (
+            (row_key(row), path)
+            for row, path in stream_share(
+                run.model, rows, run.images(side), place=run.place, edit=applied, sampler=sampler, progress=counted
+            )
+        )
+        made[side] = judging.look(subject, side, drawn) if judging and subject else dict(drawn)
+    keys = [row_key(row) for row in rows]
+    run.write_plan(rows, [(made["before"][key], made["after"][key]) for key in keys])
 
 
 def _score(run: Run, watch: Watch) -> None:
-    from erase.evaluate.score import score
+    judging, pairs = run.judging, shots(run)
+    if judging is None:
+        raise ScoreFailed("the recipe asks for no score; remove `score: []` from the pipeline, and start anew.")
+    from erase.sampling.generate import row_key
 
-    images = [shot for pair in shots(run) for shot in pair]
-    scores = score(run.task, images, scorers=run.recipe.score, judge=run.judge, readings=run.readings)
-    write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
+    subject = judging.subject(load_edit(run), run.edit_file)
+    made = run.planned_images()
+    for number, side in enumerate(SIDES):
+        images = {row_key(pair[number].row): pair[number].path for pair in pairs}
+        known = judging.seen.get(side)
+        if known is None or any(known.hashes.get(path) != made[path] for path in images.values()):
+            judging.look(subject, side, images.items())
+    if run.folder not in judging.fixed:
+        judging.fix(subject, run.folder)
+    judging.conclude(subject, run.folder)
+    write_atomically(run.scores_file, json.dumps(judging.scores(pairs).to_json(), indent=1) + "\n")
 
 
 def _grid(run: Run, watch: Watch) -> None:

@@ -25,10 +25,10 @@ from erase.task import Task
 
 if TYPE_CHECKING:
     from erase.edit import Edit
-    from erase.evaluate.judge_cache import JudgeCache
-    from erase.evaluate.judges import ImageJudge
+    from erase.evaluate.gate import Verdict
     from erase.evaluate.score import Scores
     from erase.models import Model
+    from erase.run.judging import Judging
     from erase.sampling.ranks import Rank
 
 _log = logging.getLogger(__name__)
@@ -68,26 +68,11 @@ class Run:
         return open_model(self.recipe.model, torch_dtype=dtype_here(self.recipe.generate.dtype))
 
     @cached_property
-    def readings(self) -> JudgeCache:
-        """What the judge's networks have said of the run's images in this process."""
-        from erase.evaluate.judge_cache import JudgeCache
+    def judging(self) -> Judging | None:
+        """Who judges the run's images; None where the recipe asks for no score. Raises ScoreFailed if there is none."""
+        from erase.run.judging import judging_of
 
-        return JudgeCache()
-
-    @cached_property
-    def judge(self) -> ImageJudge | None:
-        """Who judges the run's images: the CLIP that was given, else the model's own judge, else the field's CLIP.
-
-        None where the recipe asks for no score. Raises ScoreFailed if there is none.
-        """
-        from erase.evaluate.judges import ImageJudge, find_clip
-
-        given = self.recipe.verify.given
-        if not self.recipe.score:
-            return None
-        if self.model.judge_folder is not None and "clip" not in given:
-            return ImageJudge.embedded(self.model.judge_folder)
-        return ImageJudge.of_clip(find_clip(given.get("clip", "")), self.task, self.recipe.make_rows())
+        return judging_of(self) if self.recipe.score else None
 
     @cached_property
     def place(self) -> Rank:
@@ -122,6 +107,10 @@ class Run:
     @property
     def scores_file(self) -> Path:
         return self.folder / "scores.json"
+
+    @property
+    def result_file(self) -> Path:
+        return self.folder / "result.json"
 
     @property
     def grid_file(self) -> Path:
@@ -228,8 +217,30 @@ class Run:
         return scores
 
     def has_scores(self) -> bool:
-        """Whether the scores are there, and of every image as it was made; raises ScoreFailed if they were changed."""
-        return self.scores_file.is_file() and self._stored_scores().images == self._made()
+        """Whether result and scores are there, and of every image as it was made; raises ScoreFailed if changed."""
+        if not (self.scores_file.is_file() and self.result_file.is_file()):
+            return False
+        return self._stored_scores().images == self._made() and self._is_of_these_images()
+
+    def read_result(self) -> Verdict:
+        """The verdict of the run's result, computed anew from its values; raises ScoreFailed."""
+        from erase.evaluate.result import check_result
+
+        if not self.result_file.is_file():
+            raise ScoreFailed(
+                f"{self.folder} has no result.json yet; run `erase score {self.folder}`, which makes no image anew."
+            )
+        if not self._is_of_these_images():
+            raise ScoreFailed(
+                f"{self.result_file} is of other images than the run's; run `erase score {self.folder}` anew."
+            )
+        return check_result(self.result_file)
+
+    def _is_of_these_images(self) -> bool:
+        from erase.evaluate.result import read_result
+
+        made = {path.relative_to(self.folder).as_posix(): sha for path, sha in self.planned_images().items()}
+        return all(not sha or made.get(name) == sha for name, sha in read_result(self.result_file)["images"].items())
 
     def _made(self) -> dict[str, str]:
         return {path.stem: sha for path, sha in self.planned_images().items()}

@@ -65,5 +65,5 @@ def test_a_gate_that_fails_is_told_by_scoring_alone_too(
     recipe = recipe | {"gate": {"ira": 1.0}, "export": [], "grid": None}
     file = write_recipe(tmp_path, recipe)
     line = refused(capsys, "run", file, code=3)
-    assert "ira is" in line
+    assert "nothing changed: 2 of 2 images of the target are as before the edit" in line
     assert refused(capsys, "score", "mine", code=3) == line

@@ -18,6 +18,7 @@ from erase.errors import ScoreFailed
 from erase.evaluate.detections import Findings
 from erase.evaluate.detectors.classifier import ranked
 from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.task import folded
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,26 @@ class ClipZeroShot:
 
     @property
     def every(self) -> tuple[str, ...]:
-        """All labels, once each."""
-        return tuple(dict.fromkeys([*self.labels, *self.others]))
+        """All labels, once each, however they are written."""
+        return tuple({folded(label): label for label in reversed([*self.labels, *self.others])}.values())[::-1]
 
     @cached_property
-    def _clip(self) -> ClipFolder:
+    def clip(self) -> ClipFolder:
+        """The network that it asks."""
         return ClipFolder(self.weights)
 
     @cached_property
     def _texts(self) -> Tensor:
-        return self._clip.texts(self._asked(self.every), cut=True)
+        return self.clip.texts(self._asked(self.every), cut=True)
 
     def check(self, names: Sequence[str]) -> None:
         """Raises ScoreFailed for a name that CLIP would not read to its end; a caption is read as far as it goes."""
-        self._clip.check(self._asked(names))
+        self.clip.check(self._asked(names))
 
     def _asked(self, labels: Sequence[str]) -> list[str]:
         return [self.template.replace("{}", label) for label in labels]
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Image.Image]) -> list[Findings]:
-        logits = self._clip.scale * self._clip.pictures(pictures) @ self._texts.T
+        logits = self.clip.scale * self.clip.pictures(pictures) @ self._texts.T
         return [ranked(self.every, row.tolist()) for row in logits.softmax(1)]

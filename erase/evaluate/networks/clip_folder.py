@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,10 @@ class ClipFolder:
     def _towers(self) -> ClipTowers:
         return ClipTowers(self.folder)
 
+    @cached_property
+    def _last(self) -> dict[bytes, Tensor]:
+        return {}
+
     @property
     def scale(self) -> float:
         """What the network multiplies cosines by to get its logits."""
@@ -36,8 +41,16 @@ class ClipFolder:
         self._towers.check(names)
 
     def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Each picture's unit vector, [pictures, width]."""
-        return self._towers.batch(preparation_of(self.folder, side=self._towers.side)(pictures))
+        """Each picture's unit vector, [pictures, width]; of those of the call before it is known already."""
+        names = [hashlib.sha256(f"{one.mode}{one.size}".encode() + one.tobytes()).digest() for one in pictures]
+        known = {name: self._last[name] for name in names if name in self._last}
+        new = {name: one for name, one in zip(names, pictures, strict=True) if name not in known}
+        if new:
+            prepared = preparation_of(self.folder, side=self._towers.side)(list(new.values()))
+            known |= dict(zip(new, self._towers.batch(prepared), strict=True))
+        self._last.clear()
+        self._last.update(known)
+        return torch.stack([known[name] for name in names])
 
     def texts(self, texts: Sequence[str], *, cut: bool = False) -> Tensor:
         """Each text's unit vector, [texts, width]; `cut`: of the beginning of one that is too long."""

@@ -1,0 +1,203 @@
+"""How a run is judged: its recipe as a protocol, and its images, looked at while they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erase.config.drawing import DrawingForm
+from erase.evaluate.detect import Given, Key
+from erase.evaluate.images import GROUPS, SIDES, ScoredImage, Side
+from erase.evaluate.judges import TEMPLATES, check_labels, find_clip
+from erase.evaluate.metrics.figure import Direction, Figure, mean
+from erase.evaluate.metrics.quality import ClipEncoder
+from erase.evaluate.neighbours import choices
+from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.protocol import DetectorForm, LimitsForm, PartForm, Protocol, ProtocolForm, load_protocol
+from erase.evaluate.questions import CROSS, make_cases
+from erase.evaluate.result import check_fixed, fix
+from erase.evaluate.score import Scores
+from erase.evaluate.scores.judge import accuracies, canvas
+from erase.evaluate.verify import FIXED_FIRST, Edited, Result, Seen, Subject, conclude, see
+from erase.sampling.generate import row_key
+from erase.task import Task
+
+if TYPE_CHECKING:
+    from erase.config.prompts import Row
+    from erase.edit import Edit
+    from erase.models import Model
+    from erase.run.pipeline import Pipeline
+    from erase.run.store import Run
+
+GONE, KIN = "its own prompts", "the others of its kind"  # what a run's own prompts ask for
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Who judges a run's images, by which protocol, and what was seen in them so far, by side."""
+
+    model: Model
+    task: Task
+    protocol: Protocol
+    given: Given
+    rows: tuple[Row, ...]
+    seen: dict[Side, Seen] = field(default_factory=dict)
+    fixed: dict[Path, str] = field(default_factory=dict)
+
+    @cached_property
+    def eyes(self) -> ClipEncoder:
+        """The CLIP of the CLIP score: the one that was given, else the model's own judge's."""
+        own = self.given.judge / "clip" if self.given.judge else None
+        folder = self.given.paths.get("clip", own)
+        if folder is None or not folder.is_dir():
+            return ClipEncoder(None)
+        return ClipEncoder(ClipFolder(folder), frozenset(map(row_key, self.rows)))
+
+    def check(self) -> None:
+        """Raises ScoreFailed, BadProtocol for what it has against the task, before anything is made."""
+        from erase.evaluate.detect import runner_of
+
+        if any(form.name == "judge" for form in self.protocol.form.detector) and self.given.judge is not None:
+            check_labels(self.given.judge, self.rows)
+        runner_of(self.protocol, self.task, make_cases(self.protocol, self.task, self.given.paths), given=self.given)
+
+    def subject(self, edit: Edit, file: Path) -> Subject:
+        """What is judged; raises what `Subject.of` raises."""
+        edited = Edited(self.model, edit, self.task, edit.info.effect, file)
+        return Subject.of(self.model, edited, self.protocol, task=self.task, given=self.given, eyes=self.eyes)
+
+    def look(self, subject: Subject, side: Side, drawn: Iterable[tuple[Key, Path]]) -> Mapping[Key, Path]:
+        """A side's images by prompt and seed, each batch looked at while the next is made."""
+        self.seen[side] = see(drawn, subject.looker, subject.eyes)
+        return self.seen[side].images
+
+    def fix(self, subject: Subject, folder: Path) -> None:
+        """Writes down what is judged and by which limits, before the first image."""
+        self.fixed[folder] = fix(folder, {key: subject.facts[key] for key in FIXED_FIRST})
+
+    def conclude(self, subject: Subject, folder: Path) -> Result:
+        """The verdict on what was seen, written to the folder; raises ScoreFailed if what was fixed was changed."""
+        check_fixed(folder, self.fixed[folder])
+        return conclude(subject, {side: self.seen[side] for side in SIDES}, folder)
+
+    def scores(self, pairs: Sequence[tuple[ScoredImage, ScoredImage]]) -> Scores:
+        """The figures of what was seen: UA, IRA, CRA, accuracies and CLIP scores by group."""
+        shots = [shot for pair in pairs for shot in pair]
+        verdicts = {s.id: seen for s in shots if (seen := self.seen[s.side].labels.get(row_key(s.row)))}
+        version = f"canvas/{self.name}"
+        measured = [*canvas(self.task, shots, verdicts), *accuracies(self.task, shots, verdicts)] if verdicts else []
+        lacking = tuple(shot.id for shot in shots if not self._was_read(shot))
+        hashes = {s.id: "" if s.id in lacking else self.seen[s.side].hashes[s.path] for s in shots}
+        figures = [*(replace(figure, version=version) for figure in measured), *self._clip(shots)]
+        return Scores(tuple(figures), verdicts, lacking, version, hashes)
+
+    @property
+    def name(self) -> str:
+        """Who judges and in which version, which stands beside the numbers."""
+        form = self.protocol.form.detector[0]
+        clip = self.given.paths.get("clip")
+        return f"clip-zero-shot {clip.name} v1" if form.name == "clip_zero_shot" and clip else form.version
+
+    def _was_read(self, shot: ScoredImage) -> bool:
+        seen, key = self.seen[shot.side], row_key(shot.row)
+        return key in seen.vectors if self.eyes.towers else bool(seen.hashes.get(shot.path))
+
+    def _clip(self, shots: Sequence[ScoredImage]) -> list[Figure]:
+        """The mean CLIP score by group and side; an image that is missing has the worst."""
+        if self.eyes.towers is None:
+            return []
+        prompts = list(dict.fromkeys(shot.row.prompt for shot in shots))
+        texts = dict(zip(prompts, self.eyes.towers.texts(prompts, cut=True), strict=True))
+        own = self.given.judge is not None and "clip" not in self.given.paths
+        version = "clip/emoji-judge-x100-v1" if own else f"clip/{self.eyes.towers.folder.name}-x100-v1"
+        figures = []
+        for group in GROUPS:
+            direction: Direction = "lower" if group == "erased" else "higher"
+            for side in SIDES:
+                vectors, worst = self.seen[side].vectors, 100.0 if direction == "lower" else 0.0
+                items = {
+                    shot.id: 100 * float(vectors[key] @ texts[shot.row.prompt]) if key in vectors else worst
+                    for shot in shots
+                    if (shot.group, shot.side) == (group, side)
+                    for key in (row_key(shot.row),)
+                }
+                if items:
+                    figures.append(
+                        mean(items, name="clip", group=group, side=side, direction=direction, version=version)
+                    )
+        return figures
+
+
+def judging_of(run: Run) -> Judging:
+    """Who judges a run's images: the model's own judge, else a CLIP that chooses among names of the kind.
+
+    A CLIP that was given takes the place of the model's own judge. Raises ScoreFailed if there is none, BadProtocol.
+    """
+    model, task, named = run.model, run.task, run.recipe.verify.given
+    paths = {name: Path(path) for name, path in named.items() if name != "clip"}
+    if run.recipe.generate.prompts:
+        by_clip = model.judge_folder is None or "clip" in named
+    else:
+        by_clip = any(form.name == "clip_zero_shot" for form in load_protocol(run.recipe.protocol).form.detector)
+    if "clip" in named or (by_clip and model.judge_folder is None):
+        paths["clip"] = find_clip(named.get("clip", ""))
+    protocol = protocol_of(run.recipe, task, by_clip=by_clip)
+    return Judging(model, task, protocol, Given(paths, model.judge_folder), run.recipe.make_rows())
+
+
+def protocol_of(recipe: Pipeline, task: Task, *, by_clip: bool) -> Protocol:
+    """What a recipe asks for as a protocol: its own prompts or those of the protocol that it names, and its limits."""
+    drawing = recipe.generate.drawing
+    if not recipe.generate.prompts:
+        protocol = load_protocol(recipe.protocol).drawn(drawing)
+        return replace(protocol, form=protocol.form.model_copy(update={"gate": _limits(recipe, task, protocol.form)}))
+    form = ProtocolForm(
+        version="1",
+        description=recipe.description,
+        source="the run's own prompts",
+        prompts=tuple(_parts(recipe, task, by_clip=by_clip)),
+        seeds=recipe.generate.seeds or (0,),
+        sampler=DrawingForm(**drawing),
+        detector=(_clip_form(task) if by_clip else DetectorForm(name="judge", version="emoji-v1"),),
+    )
+    return Protocol(f"prompts of {recipe.name}", form.model_copy(update={"gate": _limits(recipe, task, form)}))
+
+
+def _parts(recipe: Pipeline, task: Task, *, by_clip: bool) -> Iterable[PartForm]:
+    """Three questions to each selection of prompts: its targets, others of their kind, and what else they name."""
+    other = CROSS[task.domain]
+    for one in recipe.generate.prompts:
+        own: dict[str, Any] = {
+            "set": one.name,
+            "where": one.where or recipe.generate.where,
+            "seeds": one.seeds or recipe.generate.seeds,
+            "columns": one.labels,
+            "optional": True,
+        }
+        yield PartForm(role="erased", aspect=GONE, of="targets", **own)
+        yield PartForm(role="kept", aspect=KIN, of="others", **own)
+        if not by_clip:  # which is asked to choose among names of one kind
+            yield PartForm(role="kept", aspect=f"the {other}s", see="cross", **own)
+
+
+def _clip_form(task: Task) -> DetectorForm:
+    template = TEMPLATES[task.targets[0].kind].replace("{label}", "{}")
+    return DetectorForm(
+        name="clip_zero_shot", version="local", options={"template": template, "others": list(choices(task))}
+    )
+
+
+def _limits(recipe: Pipeline, task: Task, form: ProtocolForm) -> LimitsForm:
+    """The protocol's limits, with the recipe's in their place: UA's, IRA's and, of the other domain, CRA's."""
+    bounds, found = recipe.gate.bounds if recipe.gate else {}, dict[str, float]()
+    for part in form.prompts:
+        if part.role == "kept":
+            seen = {"task": task.domain, "cross": CROSS[task.domain]}.get(part.see, part.see)
+            name = "ira" if seen == task.domain else "cra"
+            if name in bounds:
+                found[part.aspect] = min(bounds[name], found.get(part.aspect, 1.0))
+    gone = {"gone": bounds["ua"]} if "ua" in bounds else {}
+    return form.gate.model_copy(update={**gone, "by_aspect": {**form.gate.by_aspect, **found}})
