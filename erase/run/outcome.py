@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from erase.edit import Edit
     from erase.evaluate.gate import Verdict
     from erase.evaluate.images import ScoredImage
+    from erase.evaluate.result import read_result
     from erase.evaluate.score import Scores
     from erase.report.findings import Findings
 
@@ -35,20 +36,23 @@ def read_scores(run: Run) -> Scores:
 
 def findings(run: Run) -> Findings:
     """All that a run has found, for its report; raises BadEdit, BadPrompts or ScoreFailed for what is not there yet."""
+    from erase.evaluate.result import read_result
     from erase.evaluate.score import Scores
     from erase.report.findings import Findings
     from erase.report.grid import Pair
+    from erase.report.limits import NOT_SHOWN
 
-    edit = load_edit(run)
+    edit, recipe = load_edit(run), run.recipe.model_dump(mode="json")
+    told = read_result(run.result_file) if run.recipe.score and run.result_file.is_file() else {}
     return Findings(
         name=run.recipe.name,
         task=run.task,
         pairs=tuple(Pair(before, after) for before, after in shots(run)),
         scores=read_scores(run) if run.recipe.score else Scores(()),
-        recipe=run.recipe.model_dump(mode="json"),
+        recipe=recipe | ({NOT_SHOWN: told["not_shown"]} if told else {}),
         edit=asdict(edit.info) | {"content": edit.content},
         bounds=bounds_of(run),
-        date=time_of(run.scores_file if run.recipe.score else run.plan_file),
+        date=told["date"] if told else time_of(run.plan_file),
         proved=verdict_of(run),
     )
 
