@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from erase.edit import Edit
     from erase.evaluate.gate import Verdict
     from erase.evaluate.images import ScoredImage
-    from erase.evaluate.result import read_result
     from erase.evaluate.score import Scores
     from erase.report.findings import Findings
 
