@@ -179,7 +179,7 @@ def runner_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: G
         for form in protocol.detectors(roles[0]):
             detector = build_detector(form, labels, given)
             if isinstance(detector, ClipZeroShot):
-                detector.check([label for label in labels if label not in captions])
+                detector.check([label for label in concepts_of(chosen, task) if label not in captions])
             watchers.append(Watcher(form, detector, roles, keys))
     return DetectorRunner(task, tuple(cases), tuple(watchers))
 

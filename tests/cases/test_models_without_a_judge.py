@@ -49,7 +49,7 @@ def test_a_run_from_options_alone_ends_with_figures_and_a_verdict(
         capsys, "run", "-m", judgeless, "-t", "Van Gogh", "-a", "a painter", "-k", "Claude Monet", "--with", clip,
         *("--set", f"verify.protocol={tmp_path / 'small.yaml'}"),
     )  # fmt: skip
-    assert said.code == 3, said.errors  # random weights prove nothing
+    assert said.code == 3  # random weights prove nothing
     folder = tmp_path / "runs/erase-van-gogh"
     figures = {one["name"] for one in json.loads((folder / "scores.json").read_text(encoding="utf-8"))["figures"]}
     assert {"ua", "ira", "clip"} <= figures
