@@ -14,6 +14,7 @@ from erase.errors import BadProtocol, ScoreFailed
 from erase.evaluate.detections import ANYTHING, AT_ONCE, Detector, Findings, Policy, count, counted, examine
 from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
 from erase.evaluate.gate import Role
+from erase.evaluate.neighbours import NEIGHBOURS
 from erase.evaluate.protocol import Case, DetectorForm, Protocol
 from erase.evaluate.questions import concepts_of
 from erase.sampling.pipelined import batched
@@ -175,11 +176,13 @@ def runner_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: G
         chosen = [case for case in cases if case.role in roles]
         named = any(part.fill == "neighbours" for part in protocol.form.prompts)
         labels, keys = concepts_of(chosen, task, beside_names=named), frozenset(map(_key, chosen))
+        own = {*task.names, *(target.anchor for target in task.targets), *(keep.name for keep in task.keeps)}
+        ours = set(NEIGHBOURS[task.targets[0].kind]) - own  # of which a CLIP may read the beginning alone
         captions = {case.concept for case in chosen if not case.domain}
         for form in protocol.detectors(roles[0]):
             detector = build_detector(form, labels, given)
             if isinstance(detector, ClipZeroShot):
-                detector.check([label for label in concepts_of(chosen, task) if label not in captions])
+                detector.check([label for label in concepts_of(chosen, task) if label not in captions | ours])
             watchers.append(Watcher(form, detector, roles, keys))
     return DetectorRunner(task, tuple(cases), tuple(watchers))
 
