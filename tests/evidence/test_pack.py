@@ -12,9 +12,9 @@ from erase.evaluate.result import FILE, FIXED
 from erase.evidence import pack as packing
 from erase.evidence.check import check_pack
 from erase.evidence.pack import Beside, write_pack
-from erase.evidence.stored import EDIT, FIGURES, MANIFEST
+from erase.evidence.stored import APART, EDIT, FIGURES, MANIFEST
 from erase.models import Model
-from tests.evidence.packs import change, values
+from tests.evidence.packs import change, hash_anew, values
 
 
 def test_a_pack_holds_every_image_that_was_looked_at(packs: tuple[Path, Path]) -> None:
@@ -42,6 +42,16 @@ def test_known_attacks_that_were_not_run_are_named(packs: tuple[Path, Path]) -> 
     said = values(packs[0], FIGURES)["not_attacked"]
     assert len(said) == 7
     assert any("fine-tuning" in one or "relearning" in one for one in said)
+
+
+def test_prompts_that_the_edit_was_made_on_are_a_limit_and_the_others_are_checked_by_themselves(pack: Path) -> None:
+    change(pack, APART, lambda told: told["used"].append("a cat in noto style"))
+    change(pack, APART, lambda told: told.update(by_text=["a cat in noto style"]))
+    hash_anew(pack)
+    figures = values(pack, FIGURES)
+    assert (figures["apart"]["shared"], figures["apart"]["checks"][0]["n"]) == (1, 12)
+    assert any(one.startswith("1 of 8 prompts are among those") for one in figures["limits"])
+    assert check_pack(pack).problems == ()
 
 
 def test_an_edit_that_was_not_verified_is_refused(verifications: tuple[Path, Path], tmp_path: Path) -> None:
