@@ -22,7 +22,7 @@ def test_its_commands_have_the_options_that_it_gives_them() -> None:
     lines = [
         line for block in re.findall(r"^```\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
     ]
-    assert len(lines) == 6
+    assert len(lines) == 9
     for line in lines:
         words = shlex.split(line.partition("erase ")[2])
         command.commands[words[0]].make_context(words[0], words[1:])

@@ -38,7 +38,7 @@ def limits_told(held: Held) -> Iterator[str]:
         yield "nobody knows which prompts were used to edit: figures may be of prompts that the edit was made on"
     elif shared := {*held.apart.get("by_text", ()), *(pair[0] for pair in held.apart.get("by_state", ()))}:
         count = len({one.prompt for one in held.outcomes})
-        yield f"{len(shared)} of {count} prompts are among those that the edit was made on: see the others by themselves"
+        yield f"{len(shared)} of {count} prompts are among those that the edit was made on: see the others alone"
     if held.apart and not held.apart.get("state"):
         yield "prompts were compared with those used to edit by their text, not by the text encoder's states"
     yield "which prompts were used to choose the method or its strength is not known to this tool"

@@ -67,7 +67,7 @@ def write_pack(source: Path, out: Path, beside: Beside) -> Held:
     """
     if not (source / FILE).is_file() or not (source / FIXED).is_file():
         raise BadEvidence(
-            f"{source} holds no {FILE} with its {FIXED}; give the folder that `erase verify` left"
+            f"{source} holds no {FILE} with its {FIXED}; give a run that was scored, or what `erase verify` left"
             + (f": `erase verify {source / EDIT} -o proof`." if (source / EDIT).is_file() else ".")
         )
     check_result(source / FILE)

@@ -8,6 +8,7 @@ import pytest
 
 from erase.evaluate.result import FILE
 from erase.models import Model
+from erase.run.store import SIDES, Run
 from tests.evidence.packs import change, verified
 from tests.recipes import command, refused
 
@@ -56,3 +57,14 @@ def test_what_is_given_wrongly_is_one_line(
 
 def test_a_folder_that_is_no_pack_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no pack of evidence" in refused(capsys, "evidence", "--check", tmp_path)
+
+
+def test_a_run_is_packed_with_its_edit_and_checked(
+    capsys: pytest.CaptureFixture[str], finished: Run, tmp_path: Path
+) -> None:
+    assert command(capsys, "evidence", finished.folder, "--out", tmp_path / "pack").code == 0
+    said = command(capsys, "evidence", "--check", tmp_path / "pack", "--edit", finished.edit_file)
+    assert "SOUND" in said.out, said.out
+    assert "the edit is not in the pack" not in said.out
+    made = {path.relative_to(finished.folder).as_posix() for side in SIDES for path in finished.images(side).iterdir()}
+    assert {path.relative_to(tmp_path / "pack").as_posix() for path in (tmp_path / "pack").glob("*/*.png")} == made
