@@ -246,6 +246,6 @@ def show_plan(run: Run) -> None:
     }
     for name, step in steps.STEPS.items():
         if step.is_asked(recipe):
-            done = "done already" if run.is_begun and step.is_done(run) else "to do"
+            done = "done already" if run.is_begun and steps.is_done(name, run) else "to do"
             typer.echo(f"{name:<9} {done:<13} {details.get(name, step.text)}")
     typer.echo(f"nothing was written; the run's folder is {run.folder}")

@@ -48,15 +48,15 @@ def _look_at_run(folder: Path) -> Finding:
 
     run = open_run(folder)
     recipe = run.recipe
-    asked = {name: step for name, step in steps.STEPS.items() if step.is_asked(recipe)}
+    asked = [name for name, step in steps.STEPS.items() if step.is_asked(recipe)]
     facts = {
         "pipeline": recipe.name,
         "model": recipe.model,
         "task": ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in run.task.targets),
         "keeps": f"{len(run.task.keeps)} concepts and {len(run.task.prompts)} prompts",
         "edit": {"method": recipe.edit.method, "strength": recipe.edit.strength, **recipe.edit.options},
-        "done": [name for name, step in asked.items() if step.is_done(run)],
-        "to do": [name for name, step in asked.items() if not step.is_done(run)],
+        "done": [name for name in asked if steps.is_done(name, run)],
+        "to do": [name for name in asked if not steps.is_done(name, run)],
         **{name: str(path) for name, path in steps.results(run).items() if name != "edit"},
     }
     return Finding("a run of erase", facts)

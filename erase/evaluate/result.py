@@ -157,23 +157,25 @@ def read_result(path: Path) -> dict[str, Any]:
     return dict(told)
 
 
-def fix(folder: Path, fixed: Mapping[str, Any]) -> str:
+def fix(folder: Path, fixed: Mapping[str, Any], *, late: bool | None = None) -> str:
     """Writes down what is verified, by what and with which limits, before the first image; the file's text.
 
-    Of what was fixed before and is taken up again the first date stays. Raises RunConflict if the folder holds what was
-    fixed for something else.
+    Of what was fixed before and is taken up again the first date stays. A run, whose recipe says what its folder is
+    for, gives `late`: whether images are there already, which the file then says if it is new or another. Without it
+    raises RunConflict if the folder holds what was fixed for something else.
     """
     place, here = folder / FIXED, plain({"schema": SCHEMA, **fixed})
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    if place.is_file():
-        there = _fixed_in(place)
-        if other := _other(there, here):
-            raise RunConflict(
-                f"{folder} holds the verification of {other}; give another folder by --out, or remove that one."
-            )
-        if {key: value for key, value in there.items() if key != "date"} == here:
-            date = str(there.get("date", date))
-    text = json.dumps(here | {"date": date}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    there = _fixed_in(place) if place.is_file() else {}
+    own = {key: there.pop(key) for key in ("date", "late") if key in there}
+    if late is None and place.is_file() and (other := _other(there, here)):
+        raise RunConflict(
+            f"{folder} holds the verification of {other}; give another folder by --out, or remove that one."
+        )
+    if there != here:
+        own = {"date": datetime.now(UTC).isoformat(timespec="seconds")}
+        if late and there.get("edited", here.get("edited")) == here.get("edited"):  # another edit makes new images
+            own["late"] = True
+    text = json.dumps(here | own, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if not (place.is_file() and place.read_bytes() == text.encode()):
         write_atomically(place, text)
     return text

@@ -112,7 +112,8 @@ def seal(folder: Path, *, images: bool, date: str) -> None:
         "kind": "evidence of an erasure",
         "tool": f"erase {erase.__version__}",
         "code": code_hash(),
-        "dates": {"fixed": held.fixed.get("date"), "result": held.result.get("date"), "packed": date},
+        "dates": {"fixed": held.fixed.get("date"), "result": held.result.get("date"), "packed": date}
+        | ({"late": True} if held.fixed.get("late") else {}),
         "images": "carried" if images else "hashes alone",
         "signed": signed,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from erase.evaluate.result import check_fixed, fix
 from erase.evaluate.score import Scores
 from erase.evaluate.scores.judge import accuracies, canvas
 from erase.evaluate.verify import FIXED_FIRST, Edited, Result, Seen, Subject, conclude, see
+from erase.run.identity import identities
 from erase.sampling.generate import row_key
 from erase.task import Task
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from erase.run.pipeline import Pipeline
     from erase.run.store import Run
 
+LATE = "not fixed beforehand: the images were there when the limits, or who judges, were set"
 GONE, KIN = "its own prompts", "the others of its kind"  # what a run's own prompts ask for
 
 
@@ -74,14 +77,22 @@ class Judging:
         self.seen[side] = see(drawn, subject.looker, subject.eyes)
         return self.seen[side].images
 
-    def fix(self, subject: Subject, folder: Path) -> None:
-        """Writes down what is judged and by which limits, before the first image."""
-        self.fixed[folder] = fix(folder, {key: subject.facts[key] for key in FIXED_FIRST})
+    def fix(self, subject: Subject, folder: Path, *, late: bool) -> None:
+        """Writes down what is judged and by which limits; `late`: images are there already."""
+        self.fixed[folder] = fix(folder, {key: subject.facts[key] for key in FIXED_FIRST}, late=late)
 
-    def conclude(self, subject: Subject, folder: Path) -> Result:
-        """The verdict on what was seen, written to the folder; raises ScoreFailed if what was fixed was changed."""
-        check_fixed(folder, self.fixed[folder])
-        return conclude(subject, {side: self.seen[side] for side in SIDES}, folder)
+    def conclude(self, subject: Subject, run: Run) -> Result:
+        """The verdict on what was seen, written to the run's folder, with the identities of the steps that it rests on.
+
+        Raises ScoreFailed if what was fixed was changed.
+        """
+        check_fixed(run.folder, self.fixed[run.folder])
+        facts = dict(subject.facts)
+        if json.loads(self.fixed[run.folder]).get("late"):
+            facts["not_shown"] = [*facts["not_shown"], LATE]
+        said = identities(run.recipe)
+        facts["hashes"] = {**facts["hashes"], "steps": {name: said[name] for name in ("edit", "generate", "score")}}
+        return conclude(replace(subject, facts=facts), {side: self.seen[side] for side in SIDES}, run.folder)
 
     def scores(self, pairs: Sequence[tuple[ScoredImage, ScoredImage]]) -> Scores:
         """The figures of what was seen: UA, IRA, CRA, accuracies and CLIP scores by group."""

@@ -82,10 +82,16 @@ def do_all(run: Run, watch: Watch) -> bool:
     """Whether anything was left to do: does the first step whose result is missing, and every one after it."""
     worked = False
     for name, step in STEPS.items():
-        if step.is_asked(run.recipe) and (worked or not step.is_done(run)):
+        if step.is_asked(run.recipe) and (worked or not is_done(name, run)):
             do(name, run, watch)
             worked = True
     return worked
+
+
+def is_done(name: str, run: Run) -> bool:
+    """Whether a step's result is there, and of the run's own recipe."""
+    stale = bool(run.stale) if name == "report" else name in run.stale  # a report tells of every step
+    return not stale and STEPS[name].is_done(run)
 
 
 def do(name: str, run: Run, watch: Watch) -> None:
@@ -166,7 +172,7 @@ def _generate(run: Run, watch: Watch) -> None:
     judging, made = run.judging, dict[str, Mapping[tuple[str, int], Path]]()
     subject = judging.subject(edit, run.edit_file) if judging else None
     if judging and subject:
-        judging.fix(subject, run.folder)
+        judging.fix(subject, run.folder, late=_has_any_image(run))
     for side, applied in zip(SIDES, (None, edit), strict=True):
         counted = functools.partial(watch.count, side)
         drawn = (
@@ -194,8 +200,8 @@ def _score(run: Run, watch: Watch) -> None:
         if known is None or any(known.hashes.get(path) != made[path] for path in images.values()):
             judging.look(subject, side, images.items())
     if run.folder not in judging.fixed:
-        judging.fix(subject, run.folder)
-    judging.conclude(subject, run.folder)
+        judging.fix(subject, run.folder, late=True)
+    judging.conclude(subject, run)
     write_atomically(run.scores_file, json.dumps(judging.scores(pairs).to_json(), indent=1) + "\n")
 
 
@@ -285,6 +291,10 @@ def _tells_of_the_scores(run: Run, name: str) -> bool:
     """Whether a result is there, and not of scores that were replaced since."""
     place, scores = _place(run, name), run.scores_file
     return place.is_file() and not (scores.is_file() and scores.stat().st_mtime_ns > place.stat().st_mtime_ns)
+
+
+def _has_any_image(run: Run) -> bool:
+    return any(next(run.images(side).glob("*.png"), None) for side in SIDES)
 
 
 def _has_images(run: Run) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from pydantic import Field
@@ -20,6 +20,7 @@ from erase.config import documents
 from erase.config.prompts import Row
 from erase.errors import BadPipeline, BadPrompts, RunConflict, ScoreFailed, UnknownName
 from erase.files import alone_at, check_name, hash_if_there, is_held, sha256_of, write_atomically
+from erase.run.identity import changed_steps, refuse_other_images
 from erase.run.pipeline import Pipeline, read_pipeline
 from erase.task import Task
 
@@ -141,11 +142,24 @@ class Run:
         with alone_at(self.folder / "run"):
             yield
 
+    @cached_property
+    def stale(self) -> tuple[str, ...]:
+        """The steps whose results in the folder are of another recipe than this one, in their order."""
+        return changed_steps(read_pipeline(self.recipe_file), self.recipe) if self.is_begun else ()
+
     def begin(self) -> None:
-        """Writes the recipe, unless it is there, and clears away what a killed process left half-written."""
+        """Writes the recipe, unless it is there, and clears away what a killed process left half-written.
+
+        Results that another recipe made otherwise go first, so that a process killed here leaves none of them behind.
+        """
         _clear_leftovers(self)
-        if not self.is_begun:
+        if self.stale:
+            results = {"score": (self.result_file, self.scores_file), "grid": (self.grid_file,)}
+            for file in (file for step in self.stale for file in (*results.get(step, ()), self.report_file)):
+                file.unlink(missing_ok=True)
+        if not self.is_begun or read_pipeline(self.recipe_file).hash != self.recipe.hash:
             write_atomically(self.recipe_file, _recipe_text(self.recipe))
+            self.__dict__["stale"] = ()
 
     def write_plan(self, rows: Sequence[Row], pairs: Sequence[tuple[Path, Path]]) -> None:
         """Writes down which two images each row has, and their files' hashes."""
@@ -262,13 +276,14 @@ class Run:
 def run_in(recipe: Pipeline, folder: Path | None = None) -> Run:
     """The run of a resolved recipe in a folder (`runs/<name>` by default); writes nothing.
 
-    Raises RunConflict if the folder holds another recipe's run, or something else.
+    One that was begun by a recipe that makes the same images goes on by this one, and makes anew what is otherwise.
+    Raises RunConflict if the folder holds a run of other images, or something else.
     """
     folder = folder or RUNS / recipe.name
     check_name(folder)
     run = Run(folder, recipe)
     if run.is_begun:
-        _refuse_other(read_pipeline(run.recipe_file), run)
+        refuse_other_images(read_pipeline(run.recipe_file), recipe, folder)
     elif folder.exists() and not _is_free(folder):
         raise RunConflict(f"{folder} exists and is no run of erase; give another folder by --out.")
     return run
@@ -283,24 +298,6 @@ def open_run(folder: Path) -> Run:
                 raise BadPipeline(f"{place / 'recipe.yaml'} has no hash; start the run anew in another folder.")
             return Run(place, recipe)
     raise UnknownName(f"{folder} is not a run: no recipe.yaml is in it; start one by `erase run --out {folder}`.")
-
-
-def differences(one: Pipeline, other: Pipeline) -> list[str]:
-    """The keys in which two recipes differ, each with both values."""
-    left, right = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (one, other))
-    keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
-    ignored = ("hash", "name", "description", "generate.batch")
-    return [f"{key} is {left.get(key)} there and {right.get(key)} here" for key in keys if key not in ignored]
-
-
-def _refuse_other(existing: Pipeline, run: Run) -> None:
-    if existing.hash != run.recipe.hash:
-        changes = differences(existing, run.recipe)
-        more = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
-        raise RunConflict(
-            f"{run.folder} holds a run of another recipe ({(changes or ['its hash'])[0]}{more}); "
-            "give another folder by --out, or remove that one."
-        )
 
 
 def _clear_leftovers(run: Run) -> None:
@@ -323,18 +320,6 @@ def _is_free(folder: Path) -> bool:
     found = [path.name for path in folder.iterdir()]
     theirs = SIDES if any(name.endswith(".lock") for name in found) else ()
     return all(name.endswith((".partial", ".lock", ".owner")) or name in theirs for name in found)
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested mappings and lists with its dotted key."""
-    if isinstance(value, dict) and value:
-        for name, part in value.items():
-            yield from _flat(part, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and value:
-        for number, part in enumerate(value):
-            yield from _flat(part, f"{key}[{number}]")
-    else:
-        yield key, value
 
 
 def _recipe_text(recipe: Pipeline) -> str:

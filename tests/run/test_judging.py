@@ -163,3 +163,19 @@ def test_limits_of_one_aspect_are_part_of_a_protocols_hash() -> None:
     other = Protocol("gate", plain.form.model_copy(update={"gate": gate}))
     assert other.sha256 != plain.sha256
     assert asdict(other.limits)["by_aspect"] == {"others": 0.5}
+
+
+def test_what_was_fixed_when_images_were_there_is_told_so(run: Run) -> None:
+    from dataclasses import replace
+
+    from erase.run import steps
+    from erase.run.judging import LATE
+    from tests.finished import Seen as Watch
+
+    assert LATE not in read_result(run.result_file)["not_shown"]
+    gate = run.recipe.model_copy(update={"gate": GateForm(ua=0.1)})
+    steps.do("score", replace(run, recipe=gate), Watch())
+    assert LATE in read_result(run.result_file)["not_shown"]
+    assert read_result(run.result_file)["limits"]["gone"] == 0.1
+    steps.do("score", replace(run, recipe=gate), Watch())  # nor is it forgotten
+    assert LATE in read_result(run.result_file)["not_shown"]

@@ -12,8 +12,9 @@ import pytest
 from erase.config.prompts import Row
 from erase.errors import BadPipeline, BadPrompts, CannotWrite, RunConflict, UnknownName
 from erase.files import alone_at, sha256_of
+from erase.run.identity import differences
 from erase.run.pipeline import Pipeline, load_pipeline
-from erase.run.store import RUNS, SIDES, Planned, Run, differences, open_run, run_in
+from erase.run.store import RUNS, SIDES, Planned, Run, open_run, run_in
 from tests.evaluate.pictures import noisy
 from tests.recipes import command, contents, refused, tiny_recipe, write_recipe
 
