@@ -23,6 +23,7 @@ from erase.errors import BadModel, ModelMismatch, RunConflict
 from erase.export.parts.copies import Members, copies_in, summary
 from erase.export.parts.inspection import read_keys
 from erase.export.parts.modelspec import architecture, modelspec
+from erase.export.parts.precision import Precision, cast, cast_entries, chosen, edited_tensor
 from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
 from erase.export.parts.transformer_file import LAYOUTS, transformer_entries
 from erase.export.parts.undo import reversal_place, write_reversal
@@ -40,12 +41,20 @@ _BUFFERS = "position_ids"  # counts from 0; some versions of transformers store 
 
 
 def checkpoint(
-    model: Model, edit: Edit, target: Path, *, original: str = "", redact: str = "", reversal: bool = False
+    model: Model,
+    edit: Edit,
+    target: Path,
+    *,
+    original: str = "",
+    redact: str = "",
+    reversal: bool = False,
+    dtype: Precision = "",
 ) -> Path:
     """The checkpoint's file.
 
     `original`: the single file that the folder was made from, to be patched instead of written anew. `redact`: a secret
-    under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it.
+    under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it. `dtype`:
+    of all weights; each tensor's own if not given.
 
     Raises RunConflict if another file lies there, ModelMismatch, BadEdit, BadWeights, DiskFull, BadModel for a family
     that has no single file.
@@ -59,20 +68,21 @@ def checkpoint(
     if target.exists() and content_in(target) != edit.content:
         raise RunConflict(f"{target} holds something else; name another file or remove it first.")
     edit.check(model)
+    precision = chosen(model, dtype, reversal=reversal)
     model.free_encoders()  # nobody encodes prompts while gigabytes are written
     said = recipe(edit, redact=redact)
     title = title_of(edit, model.title, redact=redact)
     source = Path(original) if original else model.path
     before: dict[str, Entry] = {}
     if not source.is_dir():
-        metadata, entries, before = patched(model, source, edit)
+        metadata, entries, before = patched(model, source, edit, dtype=precision)
         if "modelspec.title" in metadata:
             metadata["modelspec.title"] = title
     else:
         kind = architecture(model)
         metadata = modelspec(kind, title=title)
         alone = model.family in LAYOUTS
-        entries = transformer_entries(model, edit) if alone else converted(model, edit)
+        entries = (transformer_entries if alone else converted)(model, edit, dtype=precision)
         entries |= _markers(kind.name, kind.prediction)
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
     hashed = HASH_KEY in metadata or source.is_dir()
@@ -80,7 +90,7 @@ def checkpoint(
     if reversal:  # before the file: one that a kill leaves alone is written anew
         whole = None if source.is_dir() else source
         write_reversal(model, edit, reversal_place(target), source=whole, copies=before)
-    write_tensors(target, entries, metadata=metadata, hashed=hashed)
+    write_tensors(target, cast_entries(entries, precision), metadata=metadata, hashed=hashed)
     if before:
         _logger.warning(
             "%s: %d tensors that repeat edited ones were edited as well: %s", target, len(before), summary(list(before))
@@ -88,7 +98,7 @@ def checkpoint(
     return target
 
 
-def converted(model: Model, edit: Edit) -> dict[str, Entry]:
+def converted(model: Model, edit: Edit, *, dtype: torch.dtype | None = None) -> dict[str, Entry]:
     """The edited model's tensors from a folder, under the file's keys, each made when it is written."""
     names = {name for part in ("unet", "vae", *TEXTS[model.family]) for name in names_in(model, part)}
     grouped: dict[str, list[tuple[str, Slot]]] = {}
@@ -97,11 +107,13 @@ def converted(model: Model, edit: Edit) -> dict[str, Entry]:
     entries, touched = {}, set(edit.touches)
     for key, members in grouped.items():
         members.sort(key=lambda pair: pair[1].third or 0)
-        entries[key] = _entry(model, edit, members, touched=touched)
+        entries[key] = _entry(model, edit, members, touched=touched, dtype=dtype)
     return entries
 
 
-def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dict[str, Entry], dict[str, Entry]]:
+def patched(
+    model: Model, source: Path, edit: Edit, *, dtype: torch.dtype | None = None
+) -> tuple[dict[str, str], dict[str, Entry], dict[str, Entry]]:
     """A single file's metadata, its tensors with those of an edit in their places, and what its copies were before.
 
     Each tensor is made when it is written. Raises ModelMismatch if the file does not hold the model's own values there,
@@ -121,7 +133,12 @@ def patched(model: Model, source: Path, edit: Edit) -> tuple[dict[str, str], dic
         by_key.setdefault(place.key, []).append((name, place))
     copies = copies_of(whole, stored, by_key)
     edited = {
-        key: replace(stored[key], read=partial(_with_changes, edit, members, source, header=header), stored=None)
+        key: replace(
+            stored[key],
+            dtype=dtype or stored[key].dtype,
+            read=partial(_with_changes, edit, members, source, header=header, dtype=dtype),
+            stored=None,
+        )
         for key, members in (by_key | copies).items()
     }
     return metadata, stored | edited, {key: stored[key] for key in copies}
@@ -155,27 +172,37 @@ def _check_same(name: str, ours: Tensor, theirs: Tensor, *, source: Path) -> Non
         )
 
 
-def _with_changes(edit: Edit, members: Sequence[tuple[str, Place]], source: Path, *, header: Header) -> Tensor:
+def _with_changes(
+    edit: Edit,
+    members: Sequence[tuple[str, Place]],
+    source: Path,
+    *,
+    header: Header,
+    dtype: torch.dtype | None,
+) -> Tensor:
     """What a file holds at a key, with the edit's values in it."""
     with StoredTensors(source, header) as file:
-        value = file.tensor(members[0][1].key)
+        value = cast(members[0][1].key, file.tensor(members[0][1].key), dtype)
         for name, place in members:
-            value = place.put(edit.changed_tensor(name, place.read(file)), value)
+            value = place.put(edited_tensor(edit, name, place.read(file), dtype), value)
     return value
 
 
-def _gather(model: Model, edit: Edit, members: _Parts, *, touched: set[str]) -> Tensor:
+def _gather(model: Model, edit: Edit, members: _Parts, *, touched: set[str], dtype: torch.dtype | None) -> Tensor:
     values = ((name, slot, model.weight(name)) for name, slot in members)
-    parts = [slot.stored(edit.changed_tensor(name, own) if name in touched else own) for name, slot, own in values]
+    parts = [
+        slot.stored(edited_tensor(edit, name, own, dtype) if name in touched else cast(name, own, dtype))
+        for name, slot, own in values
+    ]
     if members[0][1].third is not None and len(parts) != 3:
         raise BadModel(f"{members[0][0]} lacks its companions among query, key and value; get the model anew.")
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
 
 
-def _entry(model: Model, edit: Edit, members: _Parts, *, touched: set[str]) -> Entry:
+def _entry(model: Model, edit: Edit, members: _Parts, *, touched: set[str], dtype: torch.dtype | None) -> Entry:
     """An entry whose dtype and shape are those of the tensor, which is made when it is written."""
-    own = _gather(model, edit, members, touched=set())
-    return Entry(own.dtype, tuple(own.shape), partial(_gather, model, edit, members, touched=touched))
+    own = _gather(model, edit, members, touched=set(), dtype=dtype)
+    return Entry(own.dtype, tuple(own.shape), partial(_gather, model, edit, members, touched=touched, dtype=dtype))
 
 
 def _stored_entry(source: Path, key: str, header: Header) -> Entry:

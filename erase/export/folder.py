@@ -32,6 +32,7 @@ from erase.export.parts.copies import Members, copies_in, left_out
 from erase.export.parts.laying import lay_out
 from erase.export.parts.manifest import read_manifest
 from erase.export.parts.patching import rewrite, spell_out
+from erase.export.parts.precision import Precision, cast_file, cast_folder, chosen, edited_tensor
 from erase.export.parts.recipe import MANIFEST, content_in, recipe, title_of
 from erase.export.parts.undo import reversal_place, write_reversal
 from erase.export.parts.writing import Entry
@@ -68,6 +69,7 @@ def folder(
     picture: str = "",
     redact: str = "",
     reversal: bool = False,
+    dtype: Precision = "",
 ) -> Path:
     """The edited model's folder.
 
@@ -75,7 +77,8 @@ def folder(
     comes from there. `licence`: what the card says where the source has no card of its own. `scores`: a run's
     scores.json, whose figures the card shows. `picture`: a picture before and after, for the card; the grid.png beside
     the scores if not given, unless that shows what is unsafe or redacted. `redact`: a secret under which the concepts'
-    names are hashed. `reversal`: whether what undoes the edit is written beside it.
+    names are hashed. `reversal`: whether what undoes the edit is written beside it. `dtype`: of all weights; each
+    tensor's own if not given, and a folder in another cannot be undone.
 
     Raises RunConflict if the target exists, ModelMismatch, BadEdit if a changed weight is not finite, BadModel if the
     source holds a link that leads out of it, BadOption, DiskFull.
@@ -85,9 +88,13 @@ def folder(
         write_reversal(model, edit, place, copies=copies_before(model, read_manifest(target).changed))
         return target
     edit.check(model)
+    precision = chosen(model, dtype, reversal=reversal)
     with building_folder(target) as build:
         stale = copy_folder(model, edit, build) if model.path.is_dir() else lay_out(model, edit, build)
-        manifest = rewrite_folder(model, edit, build) | {"edit": recipe(edit, redact=redact), "left_out": stale}
+        manifest = rewrite_folder(model, edit, build, precision) | {
+            "edit": recipe(edit, redact=redact),
+            "left_out": stale,
+        }
         if card:
             about = read_about(
                 model.path,
@@ -129,17 +136,20 @@ def source_files(path: Path) -> list[Path]:
     return files
 
 
-def rewrite_folder(model: Model, edit: Edit, build: Path) -> dict[str, Any]:
-    """Puts an edit's tensors into a copy of its base's folder; what the manifest says of it."""
+def rewrite_folder(model: Model, edit: Edit, build: Path, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Puts an edit's tensors into a copy of its base's folder, all in a dtype; what the manifest says of it."""
     held = held_in(build, edit.touches)
     clips = [text.encoder for text in model.texts if text.kind.startswith("CLIP")]
     files = {one.file for one in held} | {file for part in clips for file in to_spell_out(build / part)}
     before = {file.relative_to(build).as_posix(): sha256_of(file) for file in sorted(files)}
-    records = write_changes(edit, held, build)
+    records = write_changes(edit, held, build, dtype=dtype)
+    if dtype is not None:
+        cast_folder(model, build, {one.file for one in held}, dtype)
     respelled = {
         file.relative_to(build).as_posix(): spell_out(file) for part in clips for file in to_spell_out(build / part)
     }
-    more = {"respelled": respelled} if respelled else {}
+    more: dict[str, Any] = {"respelled": respelled} if respelled else {}
+    more |= {"dtype": str(dtype).removeprefix("torch.")} if dtype is not None else {}
     said = {"tool": f"erase {__version__}", "base": edit.info.base}
     return said | {"rewritten": before, "changed": records} | more
 
@@ -168,7 +178,7 @@ def held_in(build: Path, names: Sequence[str]) -> list[Held]:
     return found
 
 
-def write_changes(edit: Edit, held: Sequence[Held], build: Path) -> list[dict[str, Any]]:
+def write_changes(edit: Edit, held: Sequence[Held], build: Path, *, dtype: torch.dtype | None) -> list[dict[str, Any]]:
     """What changed in which tensor, after the copies of the weight files were rewritten."""
     records = []
     for file in dict.fromkeys(one.file for one in held):
@@ -176,10 +186,10 @@ def write_changes(edit: Edit, held: Sequence[Held], build: Path) -> list[dict[st
         for one in (one for one in held if one.file == file):
             with StoredTensors(file) as opened:
                 before = opened.tensor(one.key)
-            tensors[one.key] = edit.changed_tensor(one.name, before)
+            tensors[one.key] = edited_tensor(edit, one.name, before, dtype)
             record = _record(one.name, before, tensors[one.key], file=file.relative_to(build).as_posix())
             records.append(record | ({"key": one.key} if one.is_copy else {}))
-        rewrite(file, tensors)
+        rewrite(file, tensors) if dtype is None else cast_file(file, tensors, dtype)
     return sorted(records, key=lambda record: (record["tensor"], record.get("key", "")))
 
 

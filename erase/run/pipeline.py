@@ -138,6 +138,7 @@ class Pipeline(Form):
     grid: GridForm | None = GridForm()
     gate: GateForm | None = GateForm()
     export: Words = ("patch", "folder")
+    export_options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by the export's name
     hash: str = ""
 
     @property
@@ -152,6 +153,8 @@ class Pipeline(Form):
                 content[part][key] == default or key == "offload"
             ):  # as in recipes that were written before there was such a key
                 del content[part][key]
+        if not self.export_options:
+            del content["export_options"]
         return content_hash(content)
 
     def make_task(self) -> Task:
@@ -280,6 +283,9 @@ def _check_names(pipeline: Pipeline) -> None:
     for kind, words in given.items():
         for word in words:
             registry.check(kind, word)
+    for name in pipeline.export_options:
+        if name not in pipeline.export:
+            raise BadPipeline(f'export_options names "{name}", which is not exported; add it to the list `export`.')
     model = pipeline.model
     if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
         raise registry.unknown("models", model, path_too=True)

@@ -68,6 +68,8 @@ def check(run: Run) -> None:
     check_strength(run.recipe.edit.strength)
     check_can_edit(run.method, run.model)
     check_can_export(run.recipe.export, run.model)
+    for name, options in run.recipe.export_options.items():
+        export_with(name, options)
     sampler = run.recipe.make_sampler()
     check_attention(sampler.attention)
     run.model.check_sampling()
@@ -233,12 +235,13 @@ def _export(run: Run, watch: Watch) -> None:
                 export(name, run.model, edit, target=target, options=export_options(run, name))
 
 
-def export_options(run: Run, name: str) -> dict[str, str]:
-    """What a run knows that an export can tell: a folder's card shows the run's scores."""
+def export_options(run: Run, name: str) -> dict[str, Any]:
+    """The recipe's options of an export, and what the run knows: a folder's card shows the run's scores."""
+    own = run.recipe.export_options.get(name, {})
     if name != "folder" or not run.scores_file.is_file():
-        return {}
+        return own
     run.read_scores()  # a card shows none that were changed
-    return {"scores": str(run.scores_file)}
+    return {"scores": str(run.scores_file), **own}
 
 
 def _has_exports(run: Run) -> bool:

@@ -53,3 +53,17 @@ def test_a_run_exports_a_lora_once_and_again_only_for_another_edit(
     (folder / "grid.png").unlink()  # the first step that is missing, and all after it
     assert command(capsys, "run", file, "-o", folder).code == 0
     assert content_in(folder / "lora.safetensors") == edit.scaled(0.5).content
+
+
+def test_a_pipelines_options_reach_its_exports_and_wrong_ones_are_told_before_any_work(
+    capsys: Capture, tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(tmp_path, tiny_model) | {"score": [], "export": ["patch", "folder"]}
+    file = write_recipe(tmp_path, recipe | {"export_options": {"folder": {"dtype": "float16"}}})
+    assert command(capsys, "run", file, "-o", tmp_path / "run").code == 0
+    tensors = load_file(tmp_path / "run/model/unet/diffusion_pytorch_model.safetensors")
+    assert {str(value.dtype) for value in tensors.values()} == {"torch.float16"}
+    for options, said in (({"folder": {"dtype": "int8"}}, "option dtype of folder"), ({"lora": {}}, "not exported")):
+        other = write_recipe(tmp_path, recipe | {"export_options": options})
+        assert said in refused(capsys, "run", other, "-o", tmp_path / "other")
+        assert not (tmp_path / "other").exists()

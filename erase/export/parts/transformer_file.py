@@ -10,6 +10,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadEdit
+from erase.export.parts.precision import cast, edited_tensor
 from erase.export.parts.writing import Entry
 from erase.models import Model
 from erase.models.storage.mmdit import LAYOUTS, Member, members_of
@@ -17,7 +18,7 @@ from erase.models.storage.mmdit import LAYOUTS, Member, members_of
 __all__ = ["LAYOUTS", "transformer_entries"]
 
 
-def transformer_entries(model: Model, edit: Edit) -> dict[str, Entry]:
+def transformer_entries(model: Model, edit: Edit, *, dtype: torch.dtype | None = None) -> dict[str, Entry]:
     """The file's tensors by its keys, each made when it is written.
 
     Raises BadEdit if the edit changes what the file does not hold, BadModel.
@@ -32,14 +33,24 @@ def transformer_entries(model: Model, edit: Edit) -> dict[str, Entry]:
     entries, touched = {}, frozenset(edit.touches)
     for key, parts in joined.items():
         parts.sort(key=lambda pair: pair[1].turn)
-        own = _gathered(model, edit, parts, touched=frozenset())
-        entries[key] = Entry(own.dtype, tuple(own.shape), partial(_gathered, model, edit, parts, touched=touched))
+        own = _gathered(model, edit, parts, touched=frozenset(), dtype=dtype)
+        made = partial(_gathered, model, edit, parts, touched=touched, dtype=dtype)
+        entries[key] = Entry(own.dtype, tuple(own.shape), made)
     return entries
 
 
-def _gathered(model: Model, edit: Edit, parts: Sequence[tuple[str, Member]], *, touched: frozenset[str]) -> Tensor:
+def _gathered(
+    model: Model,
+    edit: Edit,
+    parts: Sequence[tuple[str, Member]],
+    *,
+    touched: frozenset[str],
+    dtype: torch.dtype | None,
+) -> Tensor:
     values = []
     for name, member in parts:
         own = model.weight(name)
-        values.append(member.stored(edit.changed_tensor(name, own) if name in touched else own))
+        values.append(
+            member.stored(edited_tensor(edit, name, own, dtype) if name in touched else cast(name, own, dtype))
+        )
     return (torch.cat(values) if len(values) > 1 else values[0]).contiguous()

@@ -61,6 +61,8 @@ def undo(exported: Path, target: Path, *, base: str | Path | None = None, revers
     if the folder is not what its manifest says or cannot be restored bit for bit, ModelMismatch, BadEdit, RunConflict.
     """
     manifest = verify(exported)
+    if dtype := manifest.content.get("dtype"):
+        raise BadModel(f"{exported} was exported as {dtype}, which is not undone; take the base model itself.")
     values = _from_base(manifest, base) if base else _from_reversal(manifest, reversal or reversal_place(exported))
     with building_folder(target) as build:
         for name in restored_files(manifest):
