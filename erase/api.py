@@ -126,7 +126,7 @@ def verify(
     if isinstance(edited, str | Path):
         opened = verifying.open_edited(Path(edited), model)
     else:
-        edited.check_base(model.fingerprint)
+        edited = edited.rebased(model)
         opened = verifying.Edited(model, edited, verifying.task_from(edited.info.task), edited.info.effect)
     asked = opened.task if task is None else _task(task)
     if asked is None:

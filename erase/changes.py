@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -80,3 +82,24 @@ class LowRank:
     def delta(self, weight: Tensor) -> Tensor:
         """What the site's weight changes by, in float64."""
         return (self.up.double() @ self.down.double()).view(weight.shape)
+
+
+class Applied:
+    """Weights that an edit has changed, and what they were."""
+
+    def __init__(self, named: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
+        self._named, self._before = named, dict(before)
+
+    def undo(self) -> None:
+        """Puts the old weights back, bit for bit; a second call does nothing."""
+        for name, value in self._before.items():
+            self._named[name].data.copy_(value)
+        self._before = {}
+
+    def __enter__(self) -> Applied:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from erase.changes import Gate, LowRank, TextMap
-from erase.edit_file import METADATA_KEY, read_contents
+from erase.changes import Applied, Gate, LowRank, TextMap
+from erase.edit_file import METADATA_KEY, apart, read_contents
 from erase.effect import Effect
 from erase.errors import BadEdit, BadOption, ModelMismatch
 from erase.files import content_hash, write_atomically
-from erase.models import Model, fingerprint_of, parameters_of
+from erase.models import Model, fingerprint_of, identity_of, parameters_of
+from erase.models.precision import HALVES, Rounding, find_rounding, rounded_fingerprints
 from erase.models.state import check_plain, check_unquantised
 from erase.models.storage.weights import content_digest, is_finite
 from erase.registry import name_of
 from erase.task import Task
 
+_log = logging.getLogger(__name__)
 __all__ = ["Applied", "Edit", "EditInfo", "Gate", "LowRank", "TextMap", "check_strength", "describe", "fingerprint_of"]
 
 
@@ -37,6 +39,7 @@ class EditInfo:
     `record`: what the method saw while it made the edit, by its own words; no names of targets.
     `effect`: how far it moves its targets and what must stay, where that was looked at.
     `beyond`: hashes of the base's own values of what is changed beyond the weights that its fingerprint holds, by name.
+    `rounded`: the base's fingerprints in float16 and bfloat16, by which its rounded copies are recognised.
     """
 
     method: str
@@ -50,6 +53,7 @@ class EditInfo:
     record: Mapping[str, Any] = field(default_factory=dict)
     beyond: Mapping[str, str] = field(default_factory=dict)
     effect: Effect | None = None
+    rounded: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe(method: Any, model: Model, task: Task) -> EditInfo:
@@ -57,7 +61,13 @@ def describe(method: Any, model: Model, task: Task) -> EditInfo:
     plain = json.loads(json.dumps({"options": asdict(method), "task": asdict(task)}))
     versions = {name: version(name) for name in ("erase", "torch", "transformers", "diffusers")}
     return EditInfo(
-        name_of(method), plain["options"], plain["task"], model.family, model.fingerprint, versions=versions
+        method=name_of(method),
+        options=plain["options"],
+        task=plain["task"],
+        family=model.family,
+        base=model.fingerprint,
+        versions=versions,
+        rounded=rounded_fingerprints(model),
     )
 
 
@@ -197,10 +207,35 @@ class Edit:
     def check_base(self, fingerprint: str) -> None:
         """Raises ModelMismatch if the edit was made for another model."""
         if fingerprint != self.info.base:
-            raise ModelMismatch(
-                f"the edit was made for the base model {self.info.base[:12]}, this one is {fingerprint[:12]} "
-                "(another model, an edited one, or another precision); use the model that the edit was made on."
-            )
+            raise self._mismatch(fingerprint)
+
+    def _mismatch(self, fingerprint: str) -> ModelMismatch:
+        return ModelMismatch(
+            f"the edit was made for the base model {self.info.base[:12]}, this one is {fingerprint[:12]} "
+            "(another model, or an edited one); use the model that the edit was made on, in whichever precision."
+        )
+
+    def rebased(self, model: Model) -> Edit:
+        """The edit for another precision of the model that it was made on, which is told; itself on its own base.
+
+        It adds to the weights there by the same maps and differences. Raises ModelMismatch.
+        """
+        if (own := model.fingerprint) == self.info.base:
+            return self
+        how = self._rounding(own, model.identity(), model.weight)
+        record = {**self.info.record, "rebased": {"from": self.info.base, "content": self.content, "how": str(how)}}
+        beyond = {name: content_digest([(name, model.weight(name))]) for name in self.info.beyond}
+        return replace(self, info=replace(self.info, base=own, beyond=beyond, record=record, rounded={}))
+
+    def _rounding(self, own: str, identity: Iterator[tuple[str, Tensor]], weight: Callable[[str], Tensor]) -> Rounding:
+        """How a model differs from the base in precision alone, told; raises ModelMismatch if it is another model."""
+        found = find_rounding(self.info.base, self.info.rounded, own, identity=identity)
+        if found is None:
+            raise self._mismatch(own)
+        if found.finer:  # what a rounded one holds beyond its fingerprint cannot be compared
+            self.check_beyond(lambda name: weight(name).to(HALVES[found.dtype]))
+        _log.warning("%s: what it adds to the weights is rounded otherwise", found)
+        return found
 
     def check_fits(self, shape_of: Callable[[str], Sequence[int] | None]) -> None:
         """Raises ModelMismatch if it changes a tensor that a model does not have, BadEdit one of another shape."""
@@ -235,16 +270,17 @@ class Edit:
     def apply(self, pipe: Any, *, force: bool = False) -> Applied:
         """Weights of a loaded pipeline changed in place; `.undo()` or the end of a `with` block restores every bit.
 
-        Raises ModelMismatch unless `force`, BadEdit, BadModel for fused layers or a loaded LoRA, BadWeights.
+        A pipeline in another precision than the edit's base is told. Raises ModelMismatch unless `force`, BadEdit,
+        BadModel for fused layers or a loaded LoRA, BadWeights.
         """
         self.check_weights()
         check_plain(pipe)
-        if not force:
-            self.check_base(fingerprint_of(pipe))
         named = parameters_of(pipe)
         self.check_fits(lambda name: named[name].shape if name in named else None)
-        if not force:
+        if not force and (own := fingerprint_of(pipe)) == self.info.base:
             self.check_beyond(lambda name: named[name].data)
+        elif not force:
+            self._rounding(own, identity_of(pipe), lambda name: named[name].data)
         changed = {}
         for name in self.touches:
             changed[name] = self.changed_tensor(name, named[name].data.cpu())
@@ -261,7 +297,7 @@ class Edit:
             for gate in self.gates
         ]
         metadata = {METADATA_KEY: json.dumps(said, sort_keys=True)}
-        write_atomically(Path(path), save(_apart(self._named()), metadata=metadata))
+        write_atomically(Path(path), save(apart(self._named()), metadata=metadata))
 
     @staticmethod
     def load(path: Path | str) -> Edit:
@@ -283,27 +319,6 @@ class Edit:
             yield f"low_rank.{number}.down.{one.site}", one.down.contiguous()
 
 
-class Applied:
-    """Weights that an edit has changed, and what they were."""
-
-    def __init__(self, named: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
-        self._named, self._before = named, dict(before)
-
-    def undo(self) -> None:
-        """Puts the old weights back, bit for bit; a second call does nothing."""
-        for name, value in self._before.items():
-            self._named[name].data.copy_(value)
-        self._before = {}
-
-    def __enter__(self) -> Applied:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.undo()
-
-
 def _shape_in(model: Model, name: str) -> Sequence[int] | None:
     """A tensor's shape in a model; None if it has none of that name."""
     part, _, key = name.partition(".")
@@ -315,17 +330,6 @@ def check_strength(strength: float) -> None:
     """Raises BadOption for a strength that is not finite as the edits' own float32."""
     if not math.isfinite(torch.tensor(strength, dtype=torch.float32).item()):
         raise BadOption(f"strength is {strength}; expected a finite number, such as 1.")
-
-
-def _apart(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors by name, of which no two share memory, as those of an edit that was added to itself do."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, value in named:
-        place = value.untyped_storage().data_ptr()
-        found[name] = value.clone() if place in seen else value
-        seen.add(place)
-    return found
 
 
 def _added(name: str, one: Tensor, other: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,7 @@ class StoredInfo(_Strict):
     record: dict[str, Any] = Field(default_factory=dict)
     beyond: dict[str, str] = Field(default_factory=dict)
     effect: StoredEffect | None = None
+    rounded: dict[str, str] = Field(default_factory=dict)
 
 
 class StoredGate(_Strict):
@@ -207,3 +208,14 @@ class _Tensors:
                 f"{prefix} is of {list(up.shape)} and {list(down.shape)}; expected [rows, rank] and [rank, {columns}]"
             )
         return up, down
+
+
+def apart(named: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors by name, of which no two share memory, as those of an edit that was added to itself do."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in named:
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return found

@@ -49,8 +49,7 @@ def edit_in(path: Path, base: Model) -> Edit:
     said = {} if not path.is_file() else _metadata(path)
     if not path.is_file() or METADATA_KEY in said:
         edit = Edit.load(path)
-        edit.check_base(base.fingerprint)
-        return edit
+        return edit.rebased(base)
     shapes = shapes_in(path)
     kind = kind_of(shapes)
     info = _info(path, base, said, kind=kind)

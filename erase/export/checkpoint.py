@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit
-from erase.errors import BadModel, ModelMismatch, RunConflict
+from erase.errors import BadModel, ModelMismatch
 from erase.export.parts.copies import Members, copies_in, summary
 from erase.export.parts.inspection import read_keys
 from erase.export.parts.modelspec import architecture, modelspec
 from erase.export.parts.precision import Precision, cast, cast_entries, chosen, edited_tensor
-from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export.parts.recipe import RECIPE_KEY, recipe, single_file, title_of
 from erase.export.parts.transformer_file import LAYOUTS, transformer_entries
 from erase.export.parts.undo import reversal_place, write_reversal
 from erase.export.parts.writing import HASH_KEY, Entry, write_tensors
@@ -59,14 +59,8 @@ def checkpoint(
     Raises RunConflict if another file lies there, ModelMismatch, BadEdit, BadWeights, DiskFull, BadModel for a family
     that has no single file.
     """
-    if model.family not in TEXTS and model.family not in LAYOUTS:
-        raise BadModel(f"{model.path.name} is a {model.family}, which has no single files; export a folder.")
-    if original and model.family in LAYOUTS:
-        raise BadModel(f"original is for Stable Diffusion 1, 2 and XL, and {model.path.name} is a {model.family}.")
-    if target.suffix != ".safetensors":
-        target = target.with_name(f"{target.name}.safetensors")
-    if target.exists() and content_in(target) != edit.content:
-        raise RunConflict(f"{target} holds something else; name another file or remove it first.")
+    _check_family(model, original)
+    target = single_file(target, edit)
     edit.check(model)
     precision = chosen(model, dtype, reversal=reversal)
     model.free_encoders()  # nobody encodes prompts while gigabytes are written
@@ -96,6 +90,13 @@ def checkpoint(
             "%s: %d tensors that repeat edited ones were edited as well: %s", target, len(before), summary(list(before))
         )
     return target
+
+
+def _check_family(model: Model, original: str) -> None:
+    if model.family not in TEXTS and model.family not in LAYOUTS:
+        raise BadModel(f"{model.path.name} is a {model.family}, which has no single files; export a folder.")
+    if original and model.family in LAYOUTS:
+        raise BadModel(f"original is for Stable Diffusion 1, 2 and XL, and {model.path.name} is a {model.family}.")
 
 
 def converted(model: Model, edit: Edit, *, dtype: torch.dtype | None = None) -> dict[str, Entry]:
@@ -184,14 +185,14 @@ def _with_changes(
     with StoredTensors(source, header) as file:
         value = cast(members[0][1].key, file.tensor(members[0][1].key), dtype)
         for name, place in members:
-            value = place.put(edited_tensor(edit, name, place.read(file), dtype), value)
+            value = place.put(edited_tensor(edit, name, place.read(file), dtype=dtype), value)
     return value
 
 
 def _gather(model: Model, edit: Edit, members: _Parts, *, touched: set[str], dtype: torch.dtype | None) -> Tensor:
     values = ((name, slot, model.weight(name)) for name, slot in members)
     parts = [
-        slot.stored(edited_tensor(edit, name, own, dtype) if name in touched else cast(name, own, dtype))
+        slot.stored(edited_tensor(edit, name, own, dtype=dtype) if name in touched else cast(name, own, dtype))
         for name, slot, own in values
     ]
     if members[0][1].third is not None and len(parts) != 3:

@@ -91,18 +91,12 @@ def folder(
     precision = chosen(model, dtype, reversal=reversal)
     with building_folder(target) as build:
         stale = copy_folder(model, edit, build) if model.path.is_dir() else lay_out(model, edit, build)
-        manifest = rewrite_folder(model, edit, build, precision) | {
-            "edit": recipe(edit, redact=redact),
-            "left_out": stale,
-        }
+        manifest = rewrite_folder(model, edit, build, dtype=precision)
+        manifest |= {"edit": recipe(edit, redact=redact), "left_out": stale}
         if card:
-            about = read_about(
-                model.path,
-                base_model=base_model or hub_id(model.path),
-                licence=licence,
-                scores=scores,
-                picture=picture or picture_beside(scores, edit, redact=redact),
-            )
+            picture = picture or picture_beside(scores, edit, redact=redact)
+            known = base_model or hub_id(model.path)
+            about = read_about(model.path, base_model=known, licence=licence, scores=scores, picture=picture)
             manifest |= write_card(build, manifest["edit"], about, title=title_of(edit, model.title, redact=redact))
         manifest["files"] = dict(_hashes(build))
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -136,7 +130,7 @@ def source_files(path: Path) -> list[Path]:
     return files
 
 
-def rewrite_folder(model: Model, edit: Edit, build: Path, dtype: torch.dtype | None = None) -> dict[str, Any]:
+def rewrite_folder(model: Model, edit: Edit, build: Path, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
     """Puts an edit's tensors into a copy of its base's folder, all in a dtype; what the manifest says of it."""
     held = held_in(build, edit.touches)
     clips = [text.encoder for text in model.texts if text.kind.startswith("CLIP")]
@@ -144,7 +138,7 @@ def rewrite_folder(model: Model, edit: Edit, build: Path, dtype: torch.dtype | N
     before = {file.relative_to(build).as_posix(): sha256_of(file) for file in sorted(files)}
     records = write_changes(edit, held, build, dtype=dtype)
     if dtype is not None:
-        cast_folder(model, build, {one.file for one in held}, dtype)
+        cast_folder(model, build, {one.file for one in held}, dtype=dtype)
     respelled = {
         file.relative_to(build).as_posix(): spell_out(file) for part in clips for file in to_spell_out(build / part)
     }
@@ -186,7 +180,7 @@ def write_changes(edit: Edit, held: Sequence[Held], build: Path, *, dtype: torch
         for one in (one for one in held if one.file == file):
             with StoredTensors(file) as opened:
                 before = opened.tensor(one.key)
-            tensors[one.key] = edited_tensor(edit, one.name, before, dtype)
+            tensors[one.key] = edited_tensor(edit, one.name, before, dtype=dtype)
             record = _record(one.name, before, tensors[one.key], file=file.relative_to(build).as_posix())
             records.append(record | ({"key": one.key} if one.is_copy else {}))
         rewrite(file, tensors) if dtype is None else cast_file(file, tensors, dtype)

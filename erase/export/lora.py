@@ -26,10 +26,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from erase.edit import Edit, TextMap
-from erase.errors import BadEdit, BadOption, RunConflict
+from erase.errors import BadEdit, BadOption
 from erase.export.parts.modelspec import Architecture, architecture, modelspec
 from erase.export.parts.rank import Factors, Reach, missed, rank_within, reach_of, spectrum
-from erase.export.parts.recipe import RECIPE_KEY, content_in, recipe, title_of
+from erase.export.parts.recipe import RECIPE_KEY, recipe, single_file, title_of
 from erase.export.parts.writing import Entry, write_tensors
 from erase.models import Model
 from erase.models.state import check_unquantised, dequantised
@@ -79,10 +79,7 @@ def lora(
         raise BadOption(f"lora: rank is {rank}; expected 1 or more.")
     if not 0 <= loss < 1:
         raise BadOption(f"lora: loss is {loss}; expected 0, which keeps all, or a share such as 0.001.")
-    if target.suffix != ".safetensors":
-        target = target.with_name(f"{target.name}.safetensors")
-    if target.exists() and content_in(target) != edit.content:
-        raise RunConflict(f"{target} holds something else; name another file or remove it first.")
+    target = single_file(target, edit)
     kind = architecture(model)
     reach = reach_of(model, edit.info)
     model.free_encoders()

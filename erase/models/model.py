@@ -333,11 +333,11 @@ class Model(ABC):
     @cached_property
     def _fingerprinting(self) -> Future[str]:
         thread = ThreadPoolExecutor(1)
-        found = thread.submit(lambda: weights_digest(self._identity()))
+        found = thread.submit(lambda: weights_digest(self.identity()))
         thread.shutdown(wait=False)
         return found
 
-    def _identity(self) -> Iterator[tuple[str, Tensor]]:
+    def identity(self) -> Iterator[tuple[str, Tensor]]:
         """Names and values that make up the model's identity, one at a time, sorted by name."""
         keys = {text: identity_keys(self.weights(text).places) for text in self.text_components}
         keys[self.backbone] = {site.key: site.key for site in self.sites()}

@@ -108,12 +108,13 @@ def parameters_of(pipe: Any) -> dict[str, Tensor]:
 
 def fingerprint_of(pipe: Any) -> str:
     """A loaded pipeline's fingerprint, equal to that of the model it was loaded from at full precision."""
-    return weights_digest(sorted(_identity_of(pipe), key=lambda pair: pair[0]))
+    return weights_digest(identity_of(pipe))
 
 
-def _identity_of(pipe: Any) -> Iterator[tuple[str, Tensor]]:
+def identity_of(pipe: Any) -> Iterator[tuple[str, Tensor]]:
+    """Names and values that make up a loaded pipeline's identity, sorted by name."""
     family = family_of_pipe(pipe)
-    for name, value in parameters_of(pipe).items():
+    for name, value in sorted(parameters_of(pipe).items()):
         component, _, key = name.partition(".")
         if component != family.backbone or family.is_site(key):
             yield name, value.data

@@ -34,7 +34,7 @@ def chosen(model: Model, dtype: Precision, *, reversal: bool) -> torch.dtype | N
     return found
 
 
-def edited_tensor(edit: Edit, name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
+def edited_tensor(edit: Edit, name: str, value: Tensor, *, dtype: torch.dtype | None) -> Tensor:
     """A tensor's new value in a dtype; raises BadWeights where that cannot hold it, BadEdit."""
     if dtype is None or not value.is_floating_point():
         return edit.changed_tensor(name, value)
@@ -69,7 +69,7 @@ def cast_file(file: Path, made: Mapping[str, Tensor], dtype: torch.dtype) -> Non
     write_tensors(file, cast_entries(own | new, dtype), metadata=metadata, hashed=False)
 
 
-def cast_folder(model: Model, build: Path, done: Collection[Path], dtype: torch.dtype) -> None:
+def cast_folder(model: Model, build: Path, done: Collection[Path], *, dtype: torch.dtype) -> None:
     """Rewrites a model's weight files in a dtype, but for those that are done; its configs tell the dtype."""
     for part in (model.backbone, *model.text_components, "vae"):
         for file in (file for file in Weights(build / part).files if file not in done):

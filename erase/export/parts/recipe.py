@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from erase import __version__
 from erase.edit import Edit
 from erase.edit_file import METADATA_KEY
+from erase.errors import RunConflict
 
 RECIPE_KEY = "erase.recipe"
 MANIFEST = "manifest.json"
@@ -49,6 +50,15 @@ def title_of(edit: Edit, base: str, *, redact: str = "") -> str:
         return f"{base}, edited"
     shown = ", ".join(targets[:3]) + (f" and {len(targets) - 3} more" if len(targets) > 3 else "")
     return f"{base} without {shown}"
+
+
+def single_file(target: Path, edit: Edit) -> Path:
+    """Where an export of one file goes, its suffix included; raises RunConflict if another file lies there."""
+    if target.suffix != ".safetensors":
+        target = target.with_name(f"{target.name}.safetensors")
+    if target.exists() and content_in(target) != edit.content:
+        raise RunConflict(f"{target} holds something else; name another file or remove it first.")
+    return target
 
 
 def content_in(exported: Path) -> str | None:

@@ -51,6 +51,6 @@ def _gathered(
     for name, member in parts:
         own = model.weight(name)
         values.append(
-            member.stored(edited_tensor(edit, name, own, dtype) if name in touched else cast(name, own, dtype))
+            member.stored(edited_tensor(edit, name, own, dtype=dtype) if name in touched else cast(name, own, dtype))
         )
     return (torch.cat(values) if len(values) > 1 else values[0]).contiguous()

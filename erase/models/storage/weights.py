@@ -194,10 +194,23 @@ def weights_digest(weights: Iterable[tuple[str, Tensor]]) -> str:
     """
     digest = hashlib.sha256()
     for name, weight in weights:
-        value = narrowest(weight.detach().cpu().contiguous())
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.view(-1).view(torch.uint8).numpy().data)
+        _add_narrowest(digest, name, weight)
     return digest.hexdigest()
+
+
+def rounded_digests(weights: Iterable[tuple[str, Tensor]], dtypes: Mapping[str, torch.dtype]) -> dict[str, str]:
+    """What `weights_digest` gives of the weights rounded to each dtype, by its name."""
+    digests = {name: hashlib.sha256() for name in dtypes}
+    for name, weight in weights:
+        for dtype, digest in digests.items():
+            _add_narrowest(digest, name, weight.to(dtypes[dtype]))
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _add_narrowest(digest: Any, name: str, weight: Tensor) -> None:
+    value = narrowest(weight.detach().cpu().contiguous())
+    digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+    digest.update(value.view(-1).view(torch.uint8).numpy().data)
 
 
 def narrowest(value: Tensor) -> Tensor:
