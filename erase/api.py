@@ -147,13 +147,9 @@ def export(
     `to`: one of `erase list exports`; `options` are its own. A model that was opened from a loaded pipeline is written
     from what is in memory. Raises UnknownName, BadOption and what the export raises.
     """
-    from erase.models import open_model, saved
     from erase.run import steps
 
-    opened = _opened(model)
-    with saved(opened) as folder:
-        base = opened if folder is None or to in ("patch", "lora") else open_model(folder)
-        return steps.export(to, base, edit, target=Path(path), options=options)
+    return steps.export(to, _opened(model), edit, target=Path(path), options=options)
 
 
 def _opened(model: Any) -> Model:

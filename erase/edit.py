@@ -39,6 +39,7 @@ class EditInfo:
     `record`: what the method saw while it made the edit, by its own words; no names of targets.
     `effect`: how far it moves its targets and what must stay, where that was looked at.
     `beyond`: hashes of the base's own values of what is changed beyond the weights that its fingerprint holds, by name.
+    `loras`: what was fused into the base's weights below it: file, sha256, scale.
     `rounded`: the base's fingerprints in float16 and bfloat16, by which its rounded copies are recognised.
     """
 
@@ -54,6 +55,7 @@ class EditInfo:
     beyond: Mapping[str, str] = field(default_factory=dict)
     effect: Effect | None = None
     rounded: Mapping[str, str] = field(default_factory=dict)
+    loras: tuple[Mapping[str, Any], ...] = ()
 
 
 def describe(method: Any, model: Model, task: Task) -> EditInfo:
@@ -68,6 +70,7 @@ def describe(method: Any, model: Model, task: Task) -> EditInfo:
         base=model.fingerprint,
         versions=versions,
         rounded=rounded_fingerprints(model),
+        loras=model.loras,
     )
 
 

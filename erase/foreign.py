@@ -12,7 +12,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from torch import Tensor
 from erase.changes import LowRank
 from erase.edit import Edit, EditInfo
 from erase.edit_file import METADATA_KEY
-from erase.errors import BadEdit, BadModel
+from erase.errors import BadEdit, BadModel, BadOption
+from erase.files import sha256_of
 from erase.models import Model
 from erase.models.identity import identity_keys
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.kinds import kind_of
 from erase.models.storage.ldm import TEXTS, UNET, slots
+from erase.models.storage.loaded import Loaded
 from erase.models.storage.stored import StoredTensors, read_header
 from erase.models.storage.weights import check_finite, shapes_in
 
@@ -57,6 +59,38 @@ def edit_in(path: Path, base: Model) -> Edit:
         return Edit(info, low_rank=tuple(_low_rank(path, base, said)))
     deltas = dict(_of_checkpoint(path, base) if _is_whole(shapes, base) else _of_tensors(path, base))
     return Edit(info, deltas=deltas)
+
+
+def with_loras(base: Model, loras: Sequence[str]) -> Model:
+    """The model with LoRAs fused into its weights, in memory and in float32; its files stay as they are.
+
+    `loras`: files, each FILE or FILE=SCALE, of any of the kinds that `edit_in` reads. Raises BadEdit for another file,
+    BadOption for a scale that is no number.
+    """
+    if not loras:
+        return base
+    pipe, told = base.pipeline(torch.float32), []
+    for file, scale in map(parse_lora, loras):
+        if not file.is_file() or METADATA_KEY in _metadata(file) or "LoRA" not in kind_of(shapes_in(file)):
+            raise BadEdit(f"--lora {file} is no LoRA; expected a .safetensors file of one for {base.path.name}.")
+        edit_in(file, base).scaled(scale).apply(pipe, force=True)
+        told.append({"file": file.name, "sha256": sha256_of(file), "scale": scale})
+    names = " and ".join(Path(str(one["file"])).stem for one in told)
+    home = base.path if base.path.is_dir() else None
+    fused = type(base)(Loaded(pipe, name=f"{base.title} with {names}", home=home))
+    fused.torch_dtype, fused.device, fused.loras = base.torch_dtype, base.device, (*base.loras, *told)
+    return fused
+
+
+def parse_lora(text: str) -> tuple[Path, float]:
+    """File and scale of FILE or FILE=SCALE; raises BadOption."""
+    file, _, scale = text.rpartition("=")
+    if not file or Path(text).is_file():
+        return Path(text), 1.0
+    try:
+        return Path(file), float(scale)
+    except ValueError as error:
+        raise BadOption(f'--lora "{text}" ends in no number; expected FILE, or FILE=0.8 for a weaker one.') from error
 
 
 def _is_whole(shapes: Mapping[str, Any], base: Model) -> bool:

@@ -75,6 +75,10 @@ Method = Annotated[
     str, typer.Option(help="One of `erase list methods`, or a .py of yours.", autocompletion=_names("methods"))
 ]
 Kind = Annotated[str, typer.Option(help="style, object, unsafe or identity.")]
+Loras = Annotated[
+    Several | None,
+    typer.Option("--lora", metavar="FILE", help="A LoRA of yours below the edit, as FILE or FILE=0.8; repeatable."),
+]
 Targets = Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")]
 TargetsFile = Annotated[
     Path | None,

@@ -22,6 +22,7 @@ def edit(
     *,
     pipeline: Annotated[str | None, typer.Argument(help="A pipeline's name or a .yaml.", show_default=False)] = None,
     model: _task.Model = "emoji",
+    lora: _task.Loras = None,
     method: _task.Method = registry.DEFAULT_METHOD,
     kind: _task.Kind = "style",
     target: _task.Targets = None,
@@ -52,19 +53,17 @@ def edit(
     from erase.errors import BadTask
 
     if pipeline is not None:
-        if target or targets or anchor or synonym or prompt or keep or option:
+        if target or targets or anchor or synonym or prompt or keep or option or lora:
             raise BadTask("give a pipeline, whose keys --set changes, or --target and what goes with it, not both.")
         _edit_of_pipeline(pipeline, out, settings or [], dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
     if settings:
         raise BadTask("--set changes a pipeline and none is given; a method's own options are given by --option.")
-    if registry.is_path(method):  # whoever writes it here has named it
-        registry.allow(method)
     words = {"anchors": anchor or [], "keeps": keep or [], "synonyms": synonym or [], "prompts": prompt or []}
     task = make_task(kind, target or [], **words, file=targets)
-    options = dict(parse_option(text) for text in option or [])
-    file = out or Path("edit.safetensors")
-    made = _made(file, model, task, method=(method, options), strength=strength, dry_run=dry_run, quiet=quiet)
+    options = dict(map(parse_option, option or []))
+    file, base = out or Path("edit.safetensors"), (model, lora or [])
+    made = _made(file, base, task, method=(method, options), strength=strength, dry_run=dry_run, quiet=quiet)
     if made is not None:
         made.save(file)
         _tell(made, file, as_json=as_json)
@@ -92,7 +91,7 @@ def _edit_of_pipeline(
 
 def _made(
     file: Path,
-    model: str,
+    model: tuple[str, list[str]],
     task: Task,
     *,
     method: tuple[str, dict[str, Any]],
@@ -107,15 +106,18 @@ def _made(
     from erase.edit import check_strength
     from erase.errors import RunConflict
     from erase.evaluate.label_samples import Observer
+    from erase.foreign import with_loras
     from erase.models import open_model
     from erase.run.options import check_can_edit, join_training, make_edit, method_for
     from erase.sampling.ranks import this_rank
 
+    if registry.is_path(method[0]):  # whoever writes it here has named it
+        registry.allow(method[0])
     check_writable(file)
     if file.exists():
         raise RunConflict(f"{file} exists already; give another file by --out.")
     check_strength(strength)
-    opened = open_model(model)
+    opened = with_loras(open_model(model[0]), model[1])
     chosen = method_for(method[0], method[1], model=opened, task=task)
     check_can_edit(chosen, opened)
     if dry_run:

@@ -21,6 +21,7 @@ def export(
     ] = None,
     to: Annotated[str, typer.Option(help="One of `erase list exports`.")] = "folder",
     model: Annotated[str | None, typer.Option("--model", "-m", help="A model, instead of a run.")] = None,
+    lora: _task.Loras = None,
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit, a LoRA, or edited tensors.")] = None,
     option: Annotated[Several | None, typer.Option(help="An option of the export, as key=value; repeatable.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the edit, of 1 as it was made.")] = 1.0,
@@ -36,7 +37,7 @@ def export(
     from erase.cli._places import check_writable
     from erase.cli._task import parse_option
     from erase.errors import BadEdit
-    from erase.foreign import edit_in
+    from erase.foreign import edit_in, with_loras
     from erase.models import open_model
     from erase.run import steps
     from erase.run.store import RUNS, open_run
@@ -49,7 +50,7 @@ def export(
         base, made, target = opened.model, steps.load_edit(opened), out or steps.place_of(opened, to)
         known = steps.export_options(opened, to) if strength == 1.0 else {}
     else:
-        base, target, known = open_model(model), out or Path(to), {}
+        base, target, known = with_loras(open_model(model), lora or []), out or Path(to), {}
         made = edit_in(edit, base)
     made = made if strength == 1.0 else made.scaled(strength)
     options = known | dict(parse_option(text) for text in option or [])

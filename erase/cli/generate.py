@@ -28,6 +28,7 @@ def generate(
         Path | None, typer.Argument(help="A run's folder, or its name under runs/.", show_default=False)
     ] = None,
     model: _task.Model = "emoji",
+    lora: _task.Loras = None,
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit, a LoRA, or edited tensors.")] = None,
     strength: Annotated[float, typer.Option(help="Strength at which the edit is applied.")] = 1.0,
     prompt: Annotated[Several | None, typer.Option("--prompt", "-p", help="A prompt; repeatable.")] = None,
@@ -57,7 +58,7 @@ def generate(
     from erase.errors import BadPrompts
 
     if run is not None:
-        if prompt or prompts or where or seed or edit or drawing or dtype != "auto":
+        if prompt or prompts or where or seed or edit or lora or drawing or dtype != "auto":
             raise BadPrompts(
                 "give a run's folder, or prompts, seeds, an edit and settings, not both; a run names its own."
             )
@@ -67,7 +68,8 @@ def generate(
 
     sampler = Sampler(**drawing, attention=attention)
     rows = choose_rows(prompt or [], prompts, where=where or [], seeds=seed or [])
-    made = generate_sides(rows, (model, dtype), edit=edit, strength=strength, sampler=sampler, out=out, quiet=quiet)
+    drawn = (model, dtype, lora or [])
+    made = generate_sides(rows, drawn, edit=edit, strength=strength, sampler=sampler, out=out, quiet=quiet)
     tell(made, as_json=as_json)
 
 
@@ -108,7 +110,7 @@ def choose_rows(prompts: Several, prompt_set: str | None, *, where: Several, see
 
 def generate_sides(
     rows: tuple[Row, ...],
-    model: tuple[str, str],
+    model: tuple[str, str, list[str]],
     *,
     edit: Path | None,
     strength: float,
@@ -118,17 +120,17 @@ def generate_sides(
 ) -> list[Path]:
     """The folders of the images that were made: before, and after where there is an edit.
 
-    `model`: its name and the precision in which it draws.
+    `model`: its name, the precision in which it draws, and the LoRAs in it.
     """
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownProgress
-    from erase.foreign import edit_in
+    from erase.foreign import edit_in, with_loras
     from erase.models import open_model
     from erase.sampling.attention import dtype_here
     from erase.sampling.ranks import stream_share, this_rank
 
     check_writable(out)
-    opened = open_model(model[0], torch_dtype=dtype_here(model[1]))
+    opened = with_loras(open_model(model[0], torch_dtype=dtype_here(model[1])), model[2])
     sides: dict[str, Edit | None] = {"before": None}
     if edit is not None:
         sides["after"] = edit_in(edit, opened).scaled(strength)

@@ -37,6 +37,7 @@ def run(
     *,
     pipeline: Pipelines = None,
     model: _task.Model = "emoji",
+    lora: _task.Loras = None,
     kind: _task.Kind = "style",
     target: _task.Targets = None,
     anchor: _task.Anchors = None,
@@ -72,6 +73,7 @@ def run(
     words = {"anchors": anchor or [], "synonyms": synonym or [], "keeps": keep or []}
     chosen = choose(pipeline, model, kind, targets=target or [], words=words)
     changes = _task.parse_settings([*(settings or []), *([f"generate.dtype={dtype}"] if dtype else [])])
+    changes |= {"loras": lora} if lora else {}
     changes |= {f"generate.{name}": value for name, value in drawing.items()}
     current = begin(chosen, out, changes | judged_by(given or []))
     if dry_run:

@@ -39,6 +39,7 @@ def verify(
     edited: Edited = None,
     *,
     base: Annotated[str, typer.Option("--model", "-m", "--base", "-b", help="The model before the edit.")] = "emoji",
+    lora: _task.Loras = None,
     protocol: Protocol = None,
     kind: Annotated[str, typer.Option(help="With --target: style, object, unsafe or identity.")] = "style",
     target: Annotated[
@@ -73,7 +74,8 @@ def verify(
     if edited is None:
         raise BadOption("what is to be verified? Give an edit or an edited model, or a result by --check FILE.")
     named, drawn = (kind, target or [], synonym or [], keep or []), (dtype, quiet, drawing)
-    result = _verify(edited, base, protocol, named=named, given=parse_given(given or []), out=out, drawn=drawn)
+    model, paths = (base, lora or []), parse_given(given or [])
+    result = _verify(edited, model, protocol, named=named, given=paths, out=out, drawn=drawn)
     if result is None:  # another process of several, which has made its share of the images
         return
     if json:
@@ -82,8 +84,7 @@ def verify(
         from rich.console import Console
 
         show(Console(), result)
-    if result.verdict.exit_code:
-        raise typer.Exit(result.verdict.exit_code)
+    raise typer.Exit(result.verdict.exit_code)
 
 
 def _check(file: Path, edited: Path | None) -> int:
@@ -112,7 +113,7 @@ def _result_at(path: Path) -> Path:
 
 def _verify(
     edited: Path,
-    base: str,
+    base: tuple[str, Several],
     protocol: str | None,
     *,
     named: tuple[str, Several, Several, Several],
@@ -125,13 +126,15 @@ def _verify(
     from erase.evaluate import verify as verifying
     from erase.evaluate.detect import Given
     from erase.evaluate.verified_facts import choose_protocol
+    from erase.foreign import with_loras
     from erase.models import open_model
     from erase.report.verified import write_pages
     from erase.sampling.attention import dtype_here
     from erase.sampling.ranks import this_rank
 
     check_writable(out)
-    model, place = open_model(base, torch_dtype=dtype_here(drawn[0])), this_rank(out)
+    model = with_loras(open_model(base[0], torch_dtype=dtype_here(drawn[0])), base[1])
+    place = this_rank(out)
     opened = verifying.open_edited(edited, model)
     opened.model.torch_dtype = model.torch_dtype
     kind, targets, synonyms, keeps = named

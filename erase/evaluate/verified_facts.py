@@ -55,7 +55,8 @@ def facts_of(
     if eyes.towers is not None and not _BY_CLIP & set(protocol.form.scorers):
         detectors |= {"scorer clip": file_hashes(eyes.towers.folder)}
     content = edited.edit.content if edited.edit else None
-    of_base = {"fingerprint": base.fingerprint, "content": base.content}
+    of_base: dict[str, Any] = {"fingerprint": base.fingerprint, "content": base.content}
+    of_base |= {"loras": list(base.loras)} if base.loras else {}
     of_edited = {"edit": content, "model": None if edited.edit else edited.model.content}
     said: dict[str, Any] = asdict(edited.edit.info) if edited.edit else {"method": "an edited model"}
     hashes = {"base": of_base, "edited": of_edited, "detectors": detectors}

@@ -49,6 +49,7 @@ class Model(ABC):
     fits: int = 0  # images at once for which its memory was last found to suffice; 0 where it was never short
     torch_dtype: torch.dtype = torch.float32  # in which its pipelines compute
     device: str = ""  # where they do; empty for a card where there is one
+    loras: tuple[Mapping[str, Any], ...] = ()  # what was fused into its weights: file, sha256, scale
 
     def __init__(self, source: Source) -> None:
         self.source, self.path = source, source.path

@@ -130,6 +130,7 @@ class Pipeline(Form):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     description: str = ""
     model: str
+    loras: Words = ()  # below the edit, each FILE or FILE=SCALE
     task: TaskForm
     edit: EditForm = EditForm()
     generate: GenerateForm = GenerateForm()
@@ -153,8 +154,9 @@ class Pipeline(Form):
                 content[part][key] == default or key == "offload"
             ):  # as in recipes that were written before there was such a key
                 del content[part][key]
-        if not self.export_options:
-            del content["export_options"]
+        for key in ("export_options", "loras"):
+            if not content[key]:
+                del content[key]
         return content_hash(content)
 
     def make_task(self) -> Task:
@@ -260,6 +262,7 @@ def resolve(pipeline: Pipeline) -> Pipeline:
     verify = VerifyForm(protocol="" if pipeline.generate.prompts else pipeline.protocol, **{"with": given})
     changes = {
         "model": _absolute("models", pipeline.model),
+        "loras": tuple(str(registry.path_of(one).resolve()) for one in pipeline.loras),
         "task": task_form,
         "edit": edit,
         "generate": generate,

@@ -129,13 +129,17 @@ def export(
     name: str, model: Model, edit: Edit, *, target: Path, options: Mapping[str, Any] = MappingProxyType({})
 ) -> Path:
     """Where an export was written; raises UnknownName, BadOption and what the export raises."""
+    from erase.models import open_model, saved
+
     check_can_export([name], model)
     if edit.gated and name != "patch":
         _log.warning(
             "%s: the gate of %s is fixed at full strength for every prompt; the edit itself opens it prompt by prompt",
             *(target, " and ".join(sorted({gate.method for gate in edit.gates}))),
         )
-    return export_with(name, options)(model, edit, target)
+    with saved(model) as folder:  # of a model in memory
+        base = model if folder is None or name in ("patch", "lora") else open_model(folder)
+        return export_with(name, options)(base, edit, target)
 
 
 def place_of(run: Run, name: str) -> Path:

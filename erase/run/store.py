@@ -63,10 +63,12 @@ class Run:
     def model(self) -> Model:
         """The base model, opened once."""
 
+        from erase.foreign import with_loras
         from erase.models import open_model
         from erase.sampling.attention import dtype_here
 
-        return open_model(self.recipe.model, torch_dtype=dtype_here(self.recipe.generate.dtype))
+        base = open_model(self.recipe.model, torch_dtype=dtype_here(self.recipe.generate.dtype))
+        return with_loras(base, self.recipe.loras)
 
     @cached_property
     def judging(self) -> Judging | None:

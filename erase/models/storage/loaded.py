@@ -55,15 +55,16 @@ class Held(Tensors):
 class Loaded:
     """A loaded pipeline, which is never changed.
 
-    `home`: the folder that it was loaded from, where that is one: its judge and its presets lie there.
+    `name`: what it is called in words. `home`: the folder that it was loaded from, where that is one: its judge and its
+    presets lie there.
     Raises BadModel for a pipeline with fused layers, a LoRA, or weights that are not in memory; BadWeights for a
     quantised one.
     """
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, *, name: str = "", home: Path | None = None) -> None:
         check_plain(pipe)
-        self.pipe, self.path = pipe, Path(f"loaded {type(pipe).__name__}")
-        self.home = Path(str(getattr(pipe, "name_or_path", "") or self.path))
+        self.pipe, self.path = pipe, Path(name or f"loaded {type(pipe).__name__}")
+        self.home = home or Path(str(getattr(pipe, "name_or_path", "") or self.path))
         self._weights: dict[str, Tensors] = {}
         for name, module in self._modules.items():
             if any(value.is_meta for value in module.parameters()):
