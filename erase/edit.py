@@ -251,7 +251,7 @@ class Edit:
             fits = [len(shape) == 2 and len(one.up) <= shape[1] for one in maps]
             fits += [(len(one.up), one.down.shape[1]) == size for one in self.low_rank if one.site == name]
             if not all(fits) or (name in self.deltas and tuple(self.deltas[name].shape) != tuple(shape)):
-                raise BadEdit(f"the edit's change of {name} does not fit its shape {list(shape)}; make the edit anew.")
+                raise BadEdit(f"the edit's change of {name} does not fit its shape {list(shape)}; re-create the edit.")
 
     def check_beyond(self, weight: Callable[[str], Tensor]) -> None:
         """Raises ModelMismatch if a weight that the fingerprint does not hold is not the base's own."""
@@ -338,7 +338,7 @@ def check_strength(strength: float) -> None:
 def _added(name: str, one: Tensor, other: Tensor) -> Tensor:
     if one.shape != other.shape:
         raise BadEdit(
-            f"the edits change {name} in the shapes {list(one.shape)} and {list(other.shape)}; make one anew."
+            f"the edits change {name} in the shapes {list(one.shape)} and {list(other.shape)}; re-create one."
         )
     return one + other
 

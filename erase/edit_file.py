@@ -123,7 +123,7 @@ def read_contents(path: Path) -> Contents:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in list(file.keys())}
     except _UNREADABLE as error:
-        raise BadEdit(f"{path} is corrupt or truncated ({error}); make the edit anew.") from error
+        raise BadEdit(f"{path} is corrupt or truncated ({error}); re-create the edit.") from error
     if METADATA_KEY not in metadata:
         raise BadEdit(f"{path} is no edit: its metadata lacks {METADATA_KEY}; expected a file that `erase edit` wrote.")
     said = _read_said(path, metadata[METADATA_KEY])
@@ -135,9 +135,9 @@ def _read_said(path: Path, text: str) -> dict[str, Any]:
         said = json.loads(text)
         json.dumps(said, ensure_ascii=False).encode()  # half a character cannot be hashed or shown
     except (ValueError, RecursionError) as error:
-        raise BadEdit(f"{path} is damaged: its metadata is not JSON ({error}); make the edit anew.") from error
+        raise BadEdit(f"{path} is damaged: its metadata is not JSON ({error}); re-create the edit.") from error
     if not isinstance(said, dict):
-        raise BadEdit(f"{path} is damaged: its metadata is not keys and values; make the edit anew.")
+        raise BadEdit(f"{path} is damaged: its metadata is not keys and values; re-create the edit.")
     documents.check(said, StoredEdit, source=f"{path} is damaged", error=BadEdit)
     return said
 
@@ -186,7 +186,7 @@ class _Tensors:
     tensors: dict[str, Tensor]
 
     def damaged(self, what: str) -> BadEdit:
-        return BadEdit(f"{self.path} is damaged: {what}; make the edit anew.")
+        return BadEdit(f"{self.path} is damaged: {what}; re-create the edit.")
 
     def take(self, name: str) -> Tensor:
         """A tensor by its name; raises BadEdit if it is not there, not of floating point or not finite."""

@@ -37,7 +37,7 @@ class Effect:
     kept: float | None
 
     def scaled(self, strength: float) -> Effect | None:
-        """The look at the edit at another strength; None where that has to be looked at anew."""
+        """The look at the edit at another strength; None where that has to be looked at again."""
         if self.seen == "predictions" and strength not in (0, 1):
             return None
         moved, kept = (None if share is None else abs(strength) * share for share in (self.moved, self.kept))

@@ -1,7 +1,7 @@
 """ESD from a bank of trajectories against the published loop, on one model and style: cost, and what it erases.
 
 The published loop is written out below as its authors run it: a second, frozen network; one trajectory sampled up to a
-random step for each iteration; the frozen predictions asked anew at its end; one tuple a step, of one of the concept's
+random step for each iteration; the frozen predictions asked again at its end; one tuple a step, of one of the concept's
 prompts, as their first code draws one of several. Both sides take equally many optimiser steps at the same rate on the
 same prompts, which name objects beside the style: learnt under its bare name, a small model's style does not go from
 whole prompts. Seconds and bytes of memory count from the loading of the weights on, with libraries imported before;

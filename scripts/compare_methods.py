@@ -12,7 +12,7 @@ other colour and on those that name a target, in turn in four phrasings of which
 not asked to stay word by word. The last line is one JSON object: by method and group `ua`, `ira`, `cra` and `mean`, the
 harmonic mean of the three, as [value, low, high] (95 %, bootstrap over images), and in `behind` by how much each
 method's mean lies below that of the first one (bootstrap over the same images). Edits and images stay in the folder and
-are not made again for the same options; `--again` makes the edits anew.
+are not made again for the same options; `--again` makes the edits again.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a dozen images a side and one group")
     parser.add_argument("--groups", nargs="+", choices=GROUPS + MORE, default=None)
     parser.add_argument("--steps", type=int, default=25, help="of sampling each image")
-    parser.add_argument("--again", action="store_true", help="makes edits anew that are there already")
+    parser.add_argument("--again", action="store_true", help="makes edits again that are there already")
     parser.add_argument("--note", default="", help="tells edits of changed code apart")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "compared")
     options = parser.parse_args()

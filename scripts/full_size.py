@@ -62,7 +62,7 @@ def write_checkpoint(shape: Shape, path: Path) -> tuple[list[int], int]:
         stored = where[next(name for name in tensors if where[name].key == key)].stored(torch.cat(parts))
         size = tuple(stored.shape)
         entries[key] = Entry(torch.bfloat16, size, partial(filled, noise, size, start=977 * number, mean=is_norm(key)))
-    # The published file of SDXL tells the hash of its tensors, which an edited one tells anew; that of 1.5 does not.
+    # The published file of SDXL tells the hash of its tensors, which an edited one tells again; that of 1.5 does not.
     write_tensors(path, entries, metadata={}, hashed=shape.hashed)
     sites = [shape for name, shape in tensors.items() if ".attn2.to_k." in name or ".attn2.to_v." in name]
     return [rows for rows, _ in sites], sites[0][1]

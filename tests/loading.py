@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 def load_script(file: Path) -> ModuleType:
-    """A script's module, run anew."""
+    """A script's module, run again."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None

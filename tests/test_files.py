@@ -107,7 +107,7 @@ def test_a_second_writer_is_told_who_is_writing_and_changes_nothing(
 def test_what_a_killed_writer_left_is_removed_by_the_next(writer: subprocess.Popen[str], tmp_path: Path) -> None:
     writer.kill()
     writer.wait()
-    (tmp_path / f".a.bin.{os.getpid()}.partial").write_bytes(b"of this number, which the system has given anew")
+    (tmp_path / f".a.bin.{os.getpid()}.partial").write_bytes(b"of this number, which the system has given again")
     (tmp_path / ".other.bin.1.partial").write_bytes(b"another target's")
     write_atomically(tmp_path / "a.bin", b"mine", alone=True)
     with building_folder(tmp_path / "out") as folder:

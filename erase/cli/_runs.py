@@ -42,7 +42,7 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 
 def do_step(folder: Path, name: str, *, quiet: bool = False) -> Run:
-    """The run, after one of its steps was done anew; of several processes the others help with its images and end."""
+    """The run, after one of its steps was done again; of several processes the others help with its images and end."""
     from erase.cli._watch import ShownProgress
     from erase.run import steps
     from erase.run.store import open_run

@@ -8,7 +8,7 @@ from erase.cli._runs import DEFAULT_RUN, RunFolder, do_step
 
 
 def grid(*, run: RunFolder = DEFAULT_RUN) -> None:
-    """Draw a run's before/after grid anew.
+    """Draw a run's before/after grid again.
 
     [bold]erase grid runs/erase-style[/]
     """

@@ -8,7 +8,7 @@ from erase.cli._runs import DEFAULT_RUN, RunFolder, do_step
 
 
 def score(*, run: RunFolder = DEFAULT_RUN) -> None:
-    """Score a run's images anew, and check its gate; a grid and a report of the earlier scores are made anew too.
+    """Score a run's images again, and check its gate; a grid and a report of the earlier scores are made again too.
 
     [bold]erase score runs/erase-style[/]
     """

@@ -192,11 +192,11 @@ def show(console: Console, result: Result) -> None:
     from rich.table import Table
 
     table = Table(title=f"protocol {result.protocol.title}", title_justify="left", header_style="bold", pad_edge=False)
-    for heading in ("check", "value", "95 % interval", "images", "asked", ""):
+    for heading in ("check", "value", "95 % interval", "images", "required", ""):
         table.add_column(heading, justify="left" if heading in ("check", "") else "right")
     for check in result.verdict.checks:
         interval = f"{100 * check.low:.1f} - {100 * check.high:.1f}"
-        mark = "[green]held[/]" if check.passed else "[red]not held[/]"
+        mark = "[green]pass[/]" if check.passed else "[red]fail[/]"
         value = f"{100 * check.value:.1f} %"
         table.add_row(escape(check.name), value, interval, str(check.n), f"≥ {100 * check.limit:.0f} %", mark)
     console.print(table)

@@ -53,7 +53,7 @@ class _StrictLoader(yaml.SafeLoader):
                 found = f"{key.value} is no text; write it in quotes" if isinstance(key.value, str) else "is a list"
                 raise yaml.MarkedYAMLError(None, None, f"a key {found}", key.start_mark)
             if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f'key "{key.value}" stands twice', key.start_mark)
+                raise yaml.MarkedYAMLError(None, None, f'key "{key.value}" is given twice', key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 

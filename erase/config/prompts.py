@@ -247,7 +247,7 @@ def _square(template: str, form: _SetForm) -> list[Line]:
 
 
 def _check_square(path: Path, form: _SetForm) -> None:
-    """Nothing; raises BadPrompts where templates, axes, words and groups do not fit together."""
+    """Raises BadPrompts where templates, axes, words and groups do not fit together."""
     slots = [slot for template in form.templates for slot in _SLOT.findall(template)]
     for slot in slots:
         if slot not in form.axes:

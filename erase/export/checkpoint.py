@@ -52,7 +52,7 @@ def checkpoint(
 ) -> Path:
     """The checkpoint's file.
 
-    `original`: the single file that the folder was made from, to be patched instead of written anew. `redact`: a secret
+    `original`: the single file that the folder was made from, to be patched, not written again. `redact`: a secret
     under which the concepts' names are hashed. `reversal`: whether what undoes the edit is written beside it. `dtype`:
     of all weights; each tensor's own if not given.
 
@@ -81,7 +81,7 @@ def checkpoint(
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
     hashed = HASH_KEY in metadata or source.is_dir()
     metadata[RECIPE_KEY] = json.dumps(said | ({"copies": sorted(before)} if before else {}), sort_keys=True)
-    if reversal:  # before the file: one that a kill leaves alone is written anew
+    if reversal:  # before the file: one that a kill leaves alone is written again
         whole = None if source.is_dir() else source
         write_reversal(model, edit, reversal_place(target), source=whole, copies=before)
     write_tensors(target, cast_entries(entries, precision), metadata=metadata, hashed=hashed)
@@ -196,7 +196,7 @@ def _gather(model: Model, edit: Edit, members: _Parts, *, touched: set[str], dty
         for name, slot, own in values
     ]
     if members[0][1].third is not None and len(parts) != 3:
-        raise BadModel(f"{members[0][0]} lacks its companions among query, key and value; get the model anew.")
+        raise BadModel(f"{members[0][0]} lacks its companions among query, key and value; download the model again.")
     return (torch.cat(parts) if len(parts) > 1 else parts[0]).contiguous()
 
 

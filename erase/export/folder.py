@@ -100,7 +100,7 @@ def folder(
             manifest |= write_card(build, manifest["edit"], about, title=title_of(edit, model.title, redact=redact))
         manifest["files"] = dict(_hashes(build))
         (build / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        if reversal:  # before the folder is there: one that a kill leaves alone is written anew
+        if reversal:  # before the folder is there: one that a kill leaves alone is written again
             write_reversal(model, edit, place, copies=copies_before(model, manifest["changed"]))
     if stale:
         _logger.warning("%s: left out, as they hold what was edited: %s", target, shown(stale))

@@ -8,7 +8,7 @@ Code of the idea: p1atdev/LECO (Apache-2.0), after ESD (Gandikota et al. 2023) a
 for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g instead of minus to enhance. Differences:
 - LECO's file names a neutral, a positive, a g and an action for each target prompt, the empty prompt where it names no
   neutral; here each prompt's neutral is the same prompt with the target's anchor, the rest is the same for all;
-- x_t and all three predictions come from the frozen network's bank, x_t anew with the adapter on every `refresh`
+- x_t and all three predictions come from the frozen network's bank, x_t again with the adapter on every `refresh`
   steps; LECO samples a trajectory for each step, with the adapter on, and predicts twice as much as it uses;
 - each x_t is asked for at its own time; LECO asks at one 19 of 1000 noisier;
 - trained in float32 at one size, where LECO has bfloat16 and, if asked, sizes and crops that vary;

@@ -123,7 +123,7 @@ class ReFACT:
             [torch.nn.functional.pad(one.choices, (0, 0, 0, most - one.choices.shape[1])) for one in found]
         )
         there = torch.arange(most) < torch.tensor([one.choices.shape[1] for one in found])[owners, None]
-        nothing = 1e-6 * choices.square().sum(-1)  # at first the word is where it was, whence rounding has no direction
+        nothing = 1e-6 * choices.square().sum(-1)  # at first the word is where it was, and rounding has no direction
         share = 1.0 / torch.bincount(owners)[owners]
         added = torch.zeros(len(found), rest.states.shape[-1], requires_grad=True)
         adam = torch.optim.Adam([added], lr=self.learning_rate)

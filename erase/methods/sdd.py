@@ -7,7 +7,7 @@ on generative AI and law:
 
 where the trained network's moving average samples x_t and is what is kept. Official code: nannullna/safe-diffusion.
 Differences from it:
-- x_t come from a bank that is sampled once by the frozen network, from which the average starts, and anew by the
+- x_t come from a bank that is sampled once by the frozen network, from which the average starts, and again by the
   average every `refresh` steps; the official code samples one for each step;
 - each x_t is asked for at its own time; the official code draws a time within the sampler's interval, and where that is
   the first one its x_t is a finished image;

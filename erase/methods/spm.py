@@ -5,10 +5,10 @@ Paper: Lyu et al., "One-dimensional Adapter to Rule Them All", CVPR 2024, eq. 4 
     L = | e_s(x_t, c) - (e_0 - eta (e_p - e_0)) |^2  +  w mean_a | e_s(x_t, a) - e(x_t, a) |^2
 
 for the concept's prompt c and random anchors a. As in the official code (Con6924/SPM, Apache-2.0), anchors are no
-prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it draws them anew until one is unlike c,
+prompts but isotropic Gaussian states, 0.8 to 1.2 times as long as those of c; it redraws them until one is unlike c,
 which in so many dimensions the first is. If `anchored`, e_0 is for the same prompt with the target's anchor, as the
 official code's `neutral` where it is given. Differences from it:
-- x_t, e_0 and e_p come from a bank that is sampled once, x_t anew with the membranes on every `refresh` steps; it
+- x_t, e_0 and e_p come from a bank that is sampled once, x_t again with the membranes on every `refresh` steps; it
   samples a trajectory for each step, with them on;
 - each x_t is asked for at its own time, officially at one 33 to 42 of 1000 noisier; one size instead of some that vary;
 - the learning rate is constant, without its warm-up of 500 steps and its three restarts, and by AdamW in float32

@@ -107,7 +107,7 @@ class Condition:
 
     @staticmethod
     def stack(conditions: Sequence[Condition]) -> Condition:
-        """Several prompts' conditions as one, with the prompts in front of the other dimensions."""
+        """Several prompts' conditions as one, stacked along a new batch dimension."""
         pooled = [one.pooled for one in conditions if one.pooled is not None]
         return Condition(torch.stack([one.states for one in conditions]), torch.stack(pooled) if pooled else None)
 

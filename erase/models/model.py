@@ -162,7 +162,7 @@ class Model(ABC):
         """
         if not cut:
             self.check_prompts(prompts)
-        _ = self._fingerprinting  # the fingerprint is wanted of whoever encodes prompts, and is taken meanwhile
+        _ = self._fingerprinting  # starts hashing in the background: callers that encode need it soon
         return self.join(self._encoders, prompts)
 
     @property
@@ -276,7 +276,7 @@ class Model(ABC):
         return next(site.columns for site in self.sites() if site.reads == "tokens")
 
     def free_encoders(self) -> None:
-        """Frees the text encoders' memory; they are loaded anew when prompts are next encoded."""
+        """Frees the text encoders' memory; they are loaded again when prompts are next encoded."""
         for encoder in self._encoders:
             encoder.let_go()
 

@@ -111,7 +111,7 @@ def family_of(pipeline_class: str, config: Mapping[str, Any], *, path: object) -
     found = ", ".join(f"{mark} {config.get(mark)}" for mark in _MARKS)
     raise BadModel(
         f"{path} says that it is a {pipeline_class}, but its {candidates[0].backbone} is that of none "
-        f"({found}); expected {' or '.join(family.family for family in candidates)}: get the model anew."
+        f"({found}); expected {' or '.join(family.family for family in candidates)}: download the model again."
     )
 
 

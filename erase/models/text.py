@@ -146,7 +146,7 @@ class TextEncoder:
         return self._encoder
 
     def let_go(self) -> None:
-        """Frees the encoder's memory; it is loaded anew when it is next used."""
+        """Frees the encoder's memory; it is loaded again when it is next used."""
         self.__dict__.pop("_encoder", None)
 
     @cached_property
@@ -224,7 +224,7 @@ def build_encoder(text: Text, config: Any, weights: Tensors, *, where: str) -> A
     except (OSError, ValueError, RuntimeError) as error:
         raise BadWeights(f"{where} cannot be loaded: {first_line(error)}") from error
     if spelled:
-        raise BadWeights(f"{where} lacks the tensor {min(spelled)}; get the model anew.")
+        raise BadWeights(f"{where} lacks the tensor {min(spelled)}; download the model again.")
     for name, buffer in encoder.named_buffers():
         if buffer.is_meta:  # the positions, which are counted and not stored
             module, _, last = name.rpartition(".")

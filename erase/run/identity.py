@@ -1,4 +1,4 @@
-"""A step's identity: a hash over what it depends on, so that a run does anew only what a change touches."""
+"""A step's identity: a hash over what it depends on, so that a run does again only what a change touches."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refuse_other_images(there: Pipeline, here: Pipeline, folder: Path) -> None:
         redone = "its edit and its images" if first == "edit" else "its images"
         raise RunConflict(
             f"{folder} holds a run of another recipe ({(changes or ['its hash'])[0]}{more}), by which {redone} would "
-            "be made anew; give another folder by --out, or remove that one."
+            "be made again; give another folder by --out, or remove that one."
         )
 
 

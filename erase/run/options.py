@@ -188,10 +188,7 @@ def _made(method: Callable[[Model, Task], Edit], model: Model, task: Task, *, wo
 
 
 def join_training(method: Callable[[Model, Task], Edit], model: Model, task: Task) -> None:
-    """Takes part in the training that the first of several processes does, if the method trains and they can talk.
-
-    What fails fails there, too, and is told there.
-    """
+    """Joins rank 0's training when distributed; rank 0 reports errors."""
     from erase.context import RunContext
     from erase.errors import TrainingFailed
     from erase.methods.training.distributed import trains_together

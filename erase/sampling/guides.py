@@ -126,5 +126,5 @@ def _made(method: Any, edit: Edit) -> Any:
             raise BadEdit(documents.wrong_key(key, known, where=f"the edit's options of {edit.info.method}"))
         options[key] = documents.check_value(value, kinds[key], key=f"the edit's option {key}", error=BadEdit)
     if not hasattr(method, "guide"):
-        raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; make it anew.")
+        raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; re-create it.")
     return method(**options)

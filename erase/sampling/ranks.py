@@ -31,11 +31,11 @@ PAUSE = 0.1  # seconds between two looks
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of how many processes this is; `desk` is the folder in which they see of each other who lives."""
+    """Which of how many processes this is; `lock_dir` is the folder in which they see of each other who lives."""
 
     rank: int = 0
     world: int = 1
-    desk: Path | None = None
+    lock_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -56,21 +56,21 @@ class Rank:
 
         Raises RunConflict if another process of this rank lives there.
         """
-        if self.world == 1 or self.desk is None:
+        if self.world == 1 or self.lock_dir is None:
             yield
             return
-        self.desk.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(_lock_of(self.desk, self.rank), timeout=1.0)  # others hold it for a moment to see who lives
+        self.lock_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(_lock_of(self.lock_dir, self.rank), timeout=1.0)  # others hold it for a moment to see who lives
         try:
             lock.acquire()
         except Timeout as error:
             raise RunConflict(
-                f"another process with RANK {self.rank} is at work in {self.desk}; wait for its end, or end it."
+                f"another process with RANK {self.rank} is at work in {self.lock_dir}; wait for its end, or end it."
             ) from error
         try:
             yield
             if self.is_first:  # nobody looks any more
-                for left in self.desk.glob(_lock_of(self.desk, "*").name):
+                for left in self.lock_dir.glob(_lock_of(self.lock_dir, "*").name):
                     with contextlib.suppress(PermissionError):  # on Windows while it is held
                         left.unlink(missing_ok=True)
         finally:
@@ -83,15 +83,15 @@ class Rank:
         """
         began, seen = time.monotonic(), False
         while not is_done():
-            lives = self.desk is not None and is_held(_lock_of(self.desk, rank))
-            if not lives and (seen or self.desk is None or time.monotonic() - began > grace):
+            lives = self.lock_dir is not None and is_held(_lock_of(self.lock_dir, rank))
+            if not lives and (seen or self.lock_dir is None or time.monotonic() - began > grace):
                 return is_done()
             seen = seen or lives
             time.sleep(PAUSE)
         return True
 
 
-def this_rank(desk: Path | None = None, environment: Mapping[str, str] | None = None) -> Rank:
+def this_rank(lock_dir: Path | None = None, environment: Mapping[str, str] | None = None) -> Rank:
     """The place that the launcher gave this process; the only one, if it was not launched.
 
     Raises BadOption if what the launcher said is no place.
@@ -100,7 +100,7 @@ def this_rank(desk: Path | None = None, environment: Mapping[str, str] | None = 
     rank, world = said.get("RANK", "0"), said.get("WORLD_SIZE", "1")
     if not (rank.isdigit() and world.isdigit()):
         raise BadOption(f'RANK is "{rank}" and WORLD_SIZE "{world}"; expected whole numbers, as torchrun sets them.')
-    return Rank(int(rank), int(world), desk)
+    return Rank(int(rank), int(world), lock_dir)
 
 
 def stream_share(
@@ -135,10 +135,10 @@ def stream_share(
     yield from stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
 
 
-def _lock_of(desk: Path, rank: int | str) -> Path:
-    return desk / f".rank-{rank}.lock"
+def _lock_of(lock_dir: Path, rank: int | str) -> Path:
+    return lock_dir / f".rank-{rank}.lock"
 
 
-def anyone_in(desk: Path) -> bool:
+def anyone_in(lock_dir: Path) -> bool:
     """Whether one of several processes lives that were started together in a folder."""
-    return any(is_held(path) for path in sorted(desk.glob(_lock_of(desk, "*").name)))
+    return any(is_held(path) for path in sorted(lock_dir.glob(_lock_of(lock_dir, "*").name)))

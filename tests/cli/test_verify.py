@@ -226,7 +226,7 @@ def test_a_result_is_checked_from_its_own_values(
     told = json.loads(text)
     del told["digest"]
     for one in told["outcomes"]:
-        one["after"] = one["before"]  # as if nothing had been erased, and sealed anew
+        one["after"] = one["before"]  # as if nothing had been erased, and sealed again
     file.write_text(json.dumps(told | {"digest": content_hash(told)}), encoding="utf-8")
     assert "its verdict is not what its values give" in refused(capsys, "verify", "--check", file)
     file.write_text(text, encoding="utf-8")

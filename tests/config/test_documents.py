@@ -59,7 +59,7 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_a_key_that_stands_twice_is_an_error_also_further_in() -> None:
-    with pytest.raises(BadPipeline, match=r'line 3, column 9: key "steps" stands twice'):
+    with pytest.raises(BadPipeline, match=r'line 3, column 9: key "steps" is given twice'):
         parse_yaml("name: a\ninner: {steps: 1,\n        steps: 2}\n", source="file.yaml", error=BadPipeline)
 
 

@@ -100,7 +100,7 @@ def test_only_the_article_before_a_slot_changes(word: str) -> None:
         (SQUARE.replace("[noto, blob]", "noto"), "axes.style is"),
         (SQUARE + "groups: {eaten: [aple]}\n", 'did you mean "apple"? Known: noto, blob, cat, apple'),
         (SQUARE + "words: {object: {car: auto}}\n", 'unknown word "car" in words.object'),
-        (SQUARE + "version: '2'\n", 'key "version" stands twice'),
+        (SQUARE + "version: '2'\n", 'key "version" is given twice'),
         (HEAD, "holds no prompt"),
         (HEAD + "rows: [{prompt: a, seed: -1}]\n", "expected 0 or more"),
         (HEAD + "rows: [{prompt: a, labels: {stile: noto}}]\n", 'did you mean "style"?'),

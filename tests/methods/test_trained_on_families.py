@@ -82,7 +82,7 @@ def test_frozen_weights_that_wait_on_the_cpu_train_the_same_edit(family: str, fa
     plain, away = make("esd", model, gradient_checkpointing=True), make("esd", model, offload=True)
     assert plain.deltas
     for name, value in plain.deltas.items():
-        # Convolutions that stay are laid out anew, and round otherwise.
+        # Convolutions that stay are laid out again, and round otherwise.
         assert (away.deltas[name] - value).norm() <= 2e-2 * value.norm(), name
 
 

@@ -1,4 +1,4 @@
-"""A run goes on by another recipe where its images stay the same, and makes anew only what is otherwise."""
+"""A run goes on by another recipe where its images stay the same, and makes again only what is otherwise."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def test_a_run_killed_while_it_was_taken_up_by_another_recipe_leaves_no_result_o
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"edit": {"method": "uce", "strength": 0.5}}, "its edit and its images would be made anew"),
-        ({"task": {"kind": "style", "targets": [{"name": "noto"}]}}, "its edit and its images would be made anew"),
-        ({"generate": {"seeds": [0, 1]}}, "its images would be made anew"),
-        ({"generate": {"steps": 3}}, "its images would be made anew"),
+        ({"edit": {"method": "uce", "strength": 0.5}}, "its edit and its images would be made again"),
+        ({"task": {"kind": "style", "targets": [{"name": "noto"}]}}, "its edit and its images would be made again"),
+        ({"generate": {"seeds": [0, 1]}}, "its images would be made again"),
+        ({"generate": {"steps": 3}}, "its images would be made again"),
     ],
 )
 def test_another_edit_or_other_images_are_refused_with_what_they_would_do_anew(

@@ -203,7 +203,7 @@ def test_what_is_wrong_is_said_by_its_key(
         ("just words", "holds text; expected keys and values"),
         ("", "holds nothing"),
         ("name: [1\n", "not valid YAML at line 2"),
-        ("name: a\nname: b\n", 'key "name" stands twice'),
+        ("name: a\nname: b\n", 'key "name" is given twice'),
         ("name: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
 )

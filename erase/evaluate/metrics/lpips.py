@@ -48,7 +48,9 @@ class Lpips:
     @cached_property
     def _weights(self) -> Mapping[str, Tensor]:
         if self.weights.suffix in (".pt", ".pth", ".bin"):
-            raise PickleRefused(f"{self.weights} is a pickle, which can run code when it is read; write it anew: {HOW}")
+            raise PickleRefused(
+                f"{self.weights} is a pickle, which can run code when it is read; write it again: {HOW}"
+            )
         try:
             found = load_file(self.weights)
         except (OSError, SafetensorError) as error:

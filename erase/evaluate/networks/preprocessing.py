@@ -57,7 +57,9 @@ def preparation_of(folder: Path, *, side: int) -> Preparation:
     try:
         return _read(json.loads(file.read_text(encoding="utf-8")), side)
     except (ValueError, KeyError, TypeError) as error:
-        raise ScoreFailed(f"{file} cannot be read ({type(error).__name__}: {error}); get the detector anew.") from error
+        raise ScoreFailed(
+            f"{file} cannot be read ({type(error).__name__}: {error}); download the detector again."
+        ) from error
 
 
 def _read(config: dict[str, Any], side: int) -> Preparation:

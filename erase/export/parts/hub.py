@@ -62,5 +62,5 @@ def upload(planned: Plan, *, private: bool, revision: str | None = None, pull_re
             commit_message="Edited model",
         )
     except Exception as error:  # its network library, whose errors these are, is another one in each version
-        raise BadOption(f"the hub did not take {planned.repository}: {' '.join(str(error).split())[:300]}") from error
+        raise BadOption(f"uploading to {planned.repository} failed: {' '.join(str(error).split())[:300]}") from error
     return str(commit)

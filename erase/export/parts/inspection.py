@@ -50,7 +50,7 @@ def _folder(path: Path) -> Finding:
     try:
         name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     except (ValueError, AttributeError) as error:
-        raise BadModel(f"{index} is not a JSON object ({error}); get the model anew.") from error
+        raise BadModel(f"{index} is not a JSON object ({error}); download the model again.") from error
     facts: dict[str, Any] = {"pipeline": name}
     is_edited = (path / MANIFEST).is_file()
     if is_edited:
@@ -123,7 +123,7 @@ def read_keys(path: Path) -> tuple[dict[str, str], list[str]]:
             return dict(file.metadata() or {}), sorted(file.keys())
     except (SafetensorError, OSError) as error:
         raise BadWeights(
-            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: get it anew."
+            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: download it again."
         ) from error
 
 
@@ -147,7 +147,7 @@ def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise BadWeights(f"{path} has damaged metadata ({error}); get it anew.") from error
+        raise BadWeights(f"{path} has damaged metadata ({error}); download it again.") from error
     if not isinstance(value, dict):
-        raise BadWeights(f"{path} has damaged metadata; get it anew.")
+        raise BadWeights(f"{path} has damaged metadata; download it again.")
     return value

@@ -87,7 +87,7 @@ class Manifest:
                 key = record.get("key") or stored_key(record["tensor"], set(opened.keys()))
                 value: Tensor = opened.get_tensor(key)
         except (SafetensorError, OSError) as error:
-            raise BadModel(f"{file} does not hold {record['tensor']} ({error}); get the model anew.") from error
+            raise BadModel(f"{file} does not hold {record['tensor']} ({error}); download the model again.") from error
         return value
 
 
@@ -113,7 +113,7 @@ def read_manifest(folder: Path) -> Manifest:
         _ = content["edit"]["content"], content["base"], [record["sha256_after"] for record in content["changed"]]
         sound = all(isinstance(entry["sha256"], str) for entry in content["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadModel(f"{file} is damaged ({type(error).__name__}: {error}); get the model anew.") from error
+        raise BadModel(f"{file} is damaged ({type(error).__name__}: {error}); download the model again.") from error
     bad = next((name for name in names if not is_inside(name)), None if sound else "a file without a hash")
     if bad is not None:
         raise BadModel(f'{file} names "{bad}", which is no file of the folder; do not trust it.')
@@ -137,7 +137,7 @@ def verify(folder: Path) -> Manifest:
     found = list(problems(manifest))
     if found:
         more = f" ({len(found) - 1} more after this one)" if len(found) > 1 else ""
-        raise BadModel(f"{folder} is not what its manifest says: {found[0]}{more}; get the model anew.")
+        raise BadModel(f"{folder} is not what its manifest says: {found[0]}{more}; download the model again.")
     return manifest
 
 

@@ -80,7 +80,7 @@ def read_config(model: Model, part: str) -> dict[str, Any]:
             try:
                 content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise BadModel(f"{file} is not JSON ({error}); get the model anew.") from error
+                raise BadModel(f"{file} is not JSON ({error}); download the model again.") from error
             return content
     return {}
 

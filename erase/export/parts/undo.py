@@ -136,7 +136,7 @@ def _old_values(file: Path, records: list[dict[str, Any]], values: Values) -> Ma
         value = values(record)
         if content_digest([(record["tensor"], value)]) != record["sha256_before"]:
             raise BadModel(
-                f"{record['tensor']} is not what it was before the edit; the source is damaged: get it anew."
+                f"{record['tensor']} is not what it was before the edit; the source is damaged: download it again."
             )
         old[record.get("key") or stored_key(record["tensor"], keys)] = value
     return old

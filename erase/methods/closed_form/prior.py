@@ -130,7 +130,7 @@ def load_prior(path: Path, model: Model) -> Prior:
             "build one for this model."
         )
     if "pooled" in spaces_of(model) and pooled is None:
-        raise BadWeights(f"prior {path} lacks the pooled states that this model reads; build it anew for this model.")
+        raise BadWeights(f"prior {path} lacks the pooled states that this model reads; build it again for this model.")
     return Prior(total, source, pooled, inner)
 
 

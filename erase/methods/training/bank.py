@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Training tuples and whence each is.
+    """Training tuples and the trajectory that each came from.
 
     `inputs` [count, ...], `times` [count], `predictions` [2 + also, count, ...].
     """

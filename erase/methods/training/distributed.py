@@ -49,7 +49,7 @@ class Machine:
             return compute(slice(0, count))
         size = -(-count // self.world)
         start, stop = min(self.rank * size, count), min((self.rank + 1) * size, count)
-        if start == stop:  # nothing is left for it: it takes a row for nothing, so that all have gradients
+        if start == stop:  # no row is left: a dummy row, so that every rank contributes a gradient
             idle = compute(slice(0, 1))
             return self._all(idle.detach()[:0], size)[:count] + 0 * idle
         own = compute(slice(start, stop))

@@ -1,4 +1,4 @@
-"""A bank whose latents are sampled anew while its network learns, for methods that learn on what the network draws."""
+"""A bank whose latents are sampled again while its network learns, for methods that learn on what the network draws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_refresh(method: str, interval: int) -> None:
 
 @dataclass(frozen=True)
 class Refresh:
-    """Samples a bank's latents anew every `interval` steps, in place; never if it is 0.
+    """Resamples a bank's latents every `interval` steps, in place; never if it is 0.
 
     `student` makes the network the one that samples, `frozen` the one whose predictions are learnt from; None if they
     are not used.
@@ -56,7 +56,7 @@ class Refresh:
 
     @torch.no_grad()
     def after(self, step: int) -> None:
-        """Samples anew, if it is time."""
+        """Resamples, if it is time."""
         if not self.interval or (step + 1) % self.interval or step + 1 >= self.session.options.steps:
             return
         plan = self.bank.plan

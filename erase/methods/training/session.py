@@ -64,7 +64,7 @@ class Session:
         return Session(options, model, task, work or RunContext(), info, denoiser)
 
     def given(self, texts: Sequence[str]) -> Condition:
-        """The texts' conditions, one in front of the other; each distinct text is encoded once."""
+        """The texts' conditions stacked along a new batch dimension; each distinct text is encoded once."""
         self._encode(texts)
         return Condition.stack([self._given[text] for text in texts])
 

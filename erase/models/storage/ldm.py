@@ -142,7 +142,7 @@ class UNetShape:
         if rest or layers < 1 or max(numbers) > _MOST:
             raise BadModel(
                 f"the UNet has {len(numbers)} input blocks up to number {max(numbers, default=0)}, {downs} of them "
-                "downsamplers, which is no UNet's; get the model anew."
+                "downsamplers, which is no UNet's; download the model again."
             )
         up = _numbers(r"output_blocks\.(\d+)\.1\.()norm\..+", keys)
         return UNetShape(downs + 1, layers, frozenset(number // (layers + 1) for number in up))
@@ -180,7 +180,7 @@ class AutoencoderShape:
         pattern = r"(?:en|de)coder\.(?:down|up)(?:_blocks)?\.(\d+)\.(?:resnets|block)\.(\d+)\..+"
         counts = _numbers(pattern, keys)
         if max([*counts, *counts.values()], default=0) > _MOST:
-            raise BadModel("the autoencoder has more levels or layers than any has; get the model anew.")
+            raise BadModel("the autoencoder has more levels or layers than any has; download the model again.")
         return AutoencoderShape(1 + max(counts, default=0), max(counts.values(), default=0))
 
     def pairs(self) -> Pairs:

@@ -44,11 +44,11 @@ def check_tensors(model: Model) -> None:
 def _check(name: str, shape: tuple[int, ...], *, found: tuple[int, ...] | None, where: str) -> None:
     if found is None:
         raise BadModel(
-            f"{where} lacks the tensor {name}, which its config.json asks for as {list(shape)}; get the model anew."
+            f"{where} lacks the tensor {name}, which its config.json asks for as {list(shape)}; download it again."
         )
     if _plain(found) != _plain(shape):
         raise BadModel(
-            f"{where} holds {name} as {list(found)}, and its config.json asks for {list(shape)}; get the model anew."
+            f"{where} holds {name} as {list(found)}, and its config.json asks for {list(shape)}; download it again."
         )
 
 
@@ -81,4 +81,4 @@ def check_published(where: object, expected: Mapping[str, tuple[int, ...]], foun
     """Raises BadModel if all of a single file's UNet is as published but for tensors that it lacks."""
     missing = sorted(expected.keys() - found.keys())
     if missing and all(found[name].shape == shape for name, shape in expected.items() if name in found):
-        raise BadModel(f"{where} lacks the UNet's tensor {missing[0]}; get the model anew.")
+        raise BadModel(f"{where} lacks the UNet's tensor {missing[0]}; download the model again.")

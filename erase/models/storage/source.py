@@ -128,9 +128,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadModel(f"{path} cannot be read ({error.strerror}); expected a whole model: get it anew.") from error
+        raise BadModel(
+            f"{path} cannot be read ({error.strerror}); expected a whole model: download it again."
+        ) from error
     except ValueError as error:
-        raise BadModel(f"{path} is not JSON ({error}); get the model anew.") from error
+        raise BadModel(f"{path} is not JSON ({error}); download the model again.") from error
     if not isinstance(content, dict):
-        raise BadModel(f"{path} is not a JSON object; get the model anew.")
+        raise BadModel(f"{path} is not a JSON object; download the model again.")
     return content

@@ -22,7 +22,7 @@ from erase.models.storage.stored import Header, StoredTensors, read_header
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 VARIANTS = ("", "fp16", "bf16")  # in the order in which they are looked for
 CONVERT = (
-    "expected safetensors: load it in an environment you trust, and write it anew with "
+    "expected safetensors: load it in an environment you trust, and write it again with "
     "`save_pretrained(folder, safe_serialization=True)`."
 )
 _BLOCK = 2**15  # values that are hashed at once: few enough to stay in the processor's cache
@@ -165,7 +165,7 @@ class Weights(Tensors):
 def check_finite(tensor: Tensor, where: str) -> None:
     """Raises BadWeights if a tensor holds NaN or infinity."""
     if not is_finite(tensor):
-        raise BadWeights(f"tensor {where} holds NaN or infinite values; the file is damaged: get the model anew.")
+        raise BadWeights(f"tensor {where} holds NaN or infinite values; the file is damaged: download the model again.")
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -251,12 +251,12 @@ def _shards(index: Path) -> list[Path]:
     try:
         names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadWeights(f"{index} is not an index of shards ({error}); get the model anew.") from error
+        raise BadWeights(f"{index} is not an index of shards ({error}); download the model again.") from error
     for name in names:
         if Path(name).name != name or name in ("", ".."):
             raise BadWeights(f'{index} names the shard "{name}", which is not a plain file name; do not trust it.')
         if not (index.parent / name).exists():
-            raise BadWeights(f"{index} names the shard {name}, which is not there; get the model anew.")
+            raise BadWeights(f"{index} names the shard {name}, which is not there; download the model again.")
     return [index.parent / name for name in names]
 
 
@@ -268,7 +268,7 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
             return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
         raise BadWeights(
-            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: get the model anew."
+            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: download the model again."
         ) from error
 
 

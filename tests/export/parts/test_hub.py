@@ -76,5 +76,5 @@ def test_an_upload_sends_the_plans_files_and_no_others(exported: Path, monkeypat
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(exported: Path) -> None:
-    with pytest.raises(BadOption, match="the hub did not take me/my-model"):
+    with pytest.raises(BadOption, match="uploading to me/my-model failed"):
         upload(plan(exported, "me/my-model"), private=True)

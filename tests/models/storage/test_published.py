@@ -88,7 +88,7 @@ def test_a_file_without_settings_draws_what_its_folder_draws(
     (ours,), (theirs,) = (
         generate(one, rows, tmp_path / "images", sampler=sampler) for one in (open_model(file), model)
     )
-    assert ours != theirs  # made anew
+    assert ours != theirs  # made again
     with Image.open(ours) as one, Image.open(theirs) as other:
         assert one.tobytes() == other.tobytes()
 

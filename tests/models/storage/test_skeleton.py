@@ -35,7 +35,7 @@ def test_a_unet_without_one_tensor_is_told_by_every_command_in_one_line(tiny_cop
     ):
         line = refused(capsys, *arguments)
         assert f"lacks the tensor {MIDDLE}" in line
-        assert "get the model anew" in line
+        assert "again" in line
 
 
 def test_a_layer_that_the_settings_ask_for_and_the_file_lacks_is_named(tiny_copy: Path) -> None:
