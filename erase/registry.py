@@ -28,7 +28,6 @@ PACKAGE = Path(__file__).parent
 DEFAULT_METHOD = "redirect"  # of an edit that names none: our own closed form
 _CODE = {
     "methods": "methods",
-    "scores": "evaluate/scores",
     "exports": "export",
     "detectors": "evaluate/detectors",
     "attacks": "attacks",

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +24,14 @@ import torch
 from PIL import Image
 
 from erase.config.prompts import Row, load_prompts
-from erase.evaluate.judge_cache import AT_ONCE, JudgeCache
-from erase.evaluate.judges import ImageJudge
+from erase.evaluate.detections import AT_ONCE
 from erase.evaluate.networks.clip_folder import ClipFolder
-from erase.evaluate.paired_sampling import Reader
 from erase.models import Model, open_model
 from erase.sampling.generate import generate, stream
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
 from erase.sampling.ranks import stream_share, this_rank
 from erase.sampling.sampler import Sampler
-
-NOTHING = torch.empty(0)  # of an image that was read already
 
 
 def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
@@ -60,8 +56,7 @@ def plain(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler
 
 def ours(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler) -> list[Path]:
     """The loop of `erase run`: batches of one size, each prompt encoded once, images read while the next are made."""
-    readings = JudgeCache()
-    reader = Reader(ImageJudge.embedded(judge_of(model)), ("clip",), readings)
+    towers = clip_of(model)
     made: list[Path] = []
 
     def paths() -> Iterator[Path]:
@@ -69,10 +64,11 @@ def ours(model: Model, rows: tuple[Row, ...], folder: Path, *, sampler: Sampler)
             made.append(path)
             yield path
 
-    follow(paths(), reader, size=AT_ONCE)
-    vectors = readings.vectors(judge_of(model) / "clip", {path.stem: NOTHING for path in made})
-    texts = readings.towers(judge_of(model) / "clip").texts([row.prompt for row in rows])
-    _ = [vectors[path.stem] @ texts[row.prompt] for row, path in zip(rows, made, strict=True)]
+    def read(batch: Sequence[Path]) -> torch.Tensor:
+        return towers.pictures([picture for path in batch if (picture := read_picture(path)) is not None])
+
+    vectors = torch.cat(follow(paths(), read, size=AT_ONCE))
+    _ = (vectors * towers.texts([row.prompt for row in rows])).sum(1)
     return made
 
 

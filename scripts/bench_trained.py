@@ -146,7 +146,7 @@ def figures(model: Model, task: Task, edit: Edit, *, folder: Path, quick: bool) 
     shots = [
         ScoredImage(path.stem, row, "after", group_of(row, task), path) for row, path in zip(rows, paths, strict=True)
     ]
-    scores = score(task, shots, scorers=("judge",), judge=model.judge_folder)
+    scores = score(task, shots, judge=model.judge_folder)
     found = {name: scores.find(name) for name in NAMES}
     return {name: _interval(figure) for name, figure in found.items()}
 

@@ -149,7 +149,7 @@ def measure(name: str, model: Model, task: Task, *, options: argparse.Namespace)
     asked = [anchored(row, task) for row in rows] if name == "ideal" else rows
     shots = shots_of(model, asked, task, folder=options.folder / "images", edit=edit, steps=options.steps)
     shots = [replace(shot, row=row, side="after") for shot, row in zip(shots, rows, strict=True)]
-    scores = score(task, shots, scorers=["judge"], judge=model.judge_folder)
+    scores = score(task, shots, judge=model.judge_folder)
     figures = {figure: scores.find(figure) for figure in FIGURES}
     return {key: np.array(list(figure.items.values())) for key, figure in figures.items() if figure}, cost
 

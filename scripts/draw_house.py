@@ -22,7 +22,7 @@ ROWS = (
     (("models", "families | storage"), ("config", "YAML, CSV, prompt sets")),
     (("task", "Target, Keep, Task"), ("registry", "a name's file"), ("files, errors, english", "")),
 )
-WALK = ("run/steps", "evaluate/paired_sampling", "sampling/ranks", "sampling/generate", "the network")
+WALK = ("run/steps", "sampling/ranks", "sampling/generate", "the network")
 WIDTH, HEIGHT, GAP, LEFT = 640, 46, 10, 20
 
 

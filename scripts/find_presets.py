@@ -64,7 +64,7 @@ def scored(model: Model, edit: Edit, task: Task, *, options: argparse.Namespace)
             ScoredImage(path.stem, row, "after", group_of(row, task), path)
             for row, path in zip(rows, paths, strict=True)
         ]
-        scores = score(task, shots, scorers=["judge"], judge=model.judge_folder)
+        scores = score(task, shots, judge=model.judge_folder)
     figures = {name: scores.find(name) for name in FIGURES}
     return {name: [round(one.value * one.n), one.n] for name, one in figures.items() if one}
 

@@ -95,7 +95,7 @@ def measure(model: Model, task: Task, method: Any, *, images: Path, quick: bool)
     edit = method(model, task)
     seconds = time.monotonic() - started
     shots = shots_of(model, rows_for(task, quick=quick), task, folder=images, edit=edit)
-    return score(task, shots, scorers=["judge"], judge=model.judge_folder), seconds
+    return score(task, shots, judge=model.judge_folder), seconds
 
 
 def figures_of(scores: Scores) -> dict[str, list[float]]:

@@ -21,7 +21,6 @@ ROOT = Path(__file__).parent.parent
 # The walk of a prompt, each entry a function that calls the next; a test checks that each of them still does.
 ROUTE = (
     ("erase/run/steps.py", "_generate"),
-    ("erase/evaluate/paired_sampling.py", "make_pairs"),
     ("erase/sampling/ranks.py", "stream_share"),
     ("erase/sampling/generate.py", "stream"),
     ("erase/sampling/generate.py", "sample"),

@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from erase.config.prompts import Row, load_prompts
-from erase.evaluate.scores.judge import classify
+from erase.evaluate.detectors.classifier import Classifier
 from erase.models import Model, open_model
 from erase.sampling.generate import sample
 from erase.sampling.sampler import Sampler
@@ -51,9 +51,10 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def accuracy(model: Model, images: Sequence[Tensor], labels: Sequence[str], *, domain: str) -> float:
     """Share of images that the judge takes for their labels; what it takes the others for is printed."""
-    pixels = {str(number): image for number, image in enumerate(images)}
-    seen = classify(model.path / "judge" / domain, pixels)
-    wrong = Counter((label, seen[str(n)]) for n, label in enumerate(labels) if seen[str(n)] != label)
+    pictures = [Image.fromarray(((one.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()) for one in images]
+    judge = Classifier(model.path / "judge" / domain)
+    seen = [found[0].label for start in range(0, len(pictures), 32) for found in judge(pictures[start : start + 32])]
+    wrong = Counter((label, other) for label, other in zip(labels, seen, strict=True) if other != label)
     for (label, other), count in wrong.most_common(5):
         print(f"  {domain}: {label} taken for {other} {count} times")
     return 1 - wrong.total() / len(labels)

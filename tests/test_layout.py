@@ -34,7 +34,7 @@ LEVELS = (
     {"files", "english"},
     {"errors", "process"},
 )
-TESTS = {"methods": "methods", "scores": "evaluate/scores", "exports": "export", "detectors": "evaluate/detectors"}
+TESTS = {"methods": "methods", "exports": "export", "detectors": "evaluate/detectors"}
 
 
 @dataclass(frozen=True)

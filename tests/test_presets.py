@@ -119,7 +119,7 @@ def test_a_style_is_gone_by_the_presets_alone(tmp_path: Path) -> None:
     paths = generate(EMOJI, rows, tmp_path, edit=edit, sampler=Sampler(steps=10))
     pairs = zip(rows, paths, strict=True)
     shots = [ScoredImage(path.stem, row, "after", group_of(row, task), path) for row, path in pairs]
-    scores = score(task, shots, scorers=["judge"], judge=EMOJI.judge_folder)
+    scores = score(task, shots, judge=EMOJI.judge_folder)
     found = {name: figure.value for name in ("ua", "ira", "cra") if (figure := scores.find(name))}
     assert min(found.values()) >= 0.7, found
     assert len(found) == 3

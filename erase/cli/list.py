@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-KINDS = ("methods", "models", "prompts", "pipelines", "scores", "exports", "protocols", "detectors")
+KINDS = ("methods", "models", "prompts", "pipelines", "exports", "protocols", "detectors")
 _ALL = (*KINDS, "declared")
 _WITH_OPTIONS = ("methods", "exports", "detectors")
 _WIDTH = 80
@@ -28,7 +28,7 @@ def list_names(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """List methods, models, prompt sets, pipelines, scores, exports, protocols and detectors; or one of them in full.
+    """List methods, models, prompt sets, pipelines, exports, protocols and detectors; or one of them in full.
 
     [bold]erase list[/]                everything
     [bold]erase list methods[/]        one kind, a name a line
@@ -124,8 +124,6 @@ def _facts(kind: str, name: str) -> dict[str, Any]:
     if kind == "models":
         folder = registry.PACKAGE / "models" / name
         return {"folder": str(folder), "presets": sorted(_yaml(folder / "presets.yaml"))}
-    if kind == "scores":
-        return {}
     file = registry.find(kind, name, what=kind.removesuffix("s"))
     return {"file": str(file)} | {key: value for key, value in _yaml(file).items() if key != "description"}
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from erase.config.prompts import Row
-from erase.sampling.pictures import read_pixels
 from erase.task import Target, Task
 
 Group = Literal["erased", "kept", "unrelated"]
@@ -40,11 +36,3 @@ def group_of(row: Row, task: Task) -> Group:
 def target_of(row: Row, task: Task) -> Target:
     """The target that an erased row asks for; the first one, if it asks for none."""
     return task.named_by(row.prompt, row.labels) or task.targets[0]
-
-
-def split_readable(shots: Sequence[ScoredImage]) -> tuple[list[tuple[ScoredImage, Tensor]], list[ScoredImage]]:
-    """The images that can be read, with their pixels, and those that are missing or damaged."""
-    read = [(shot, read_pixels(shot.path)) for shot in shots]
-    return [(shot, pixels) for shot, pixels in read if pixels is not None], [
-        shot for shot, pixels in read if pixels is None
-    ]

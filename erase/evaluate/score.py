@@ -7,14 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erase import registry
 from erase.config import documents
 from erase.errors import ScoreFailed
+from erase.evaluate.detections import examine
+from erase.evaluate.detectors.judge import DOMAINS, Judge
 from erase.evaluate.gate import Limits
-from erase.evaluate.images import ScoredImage, split_readable
-from erase.evaluate.judge_cache import JudgeCache
-from erase.evaluate.judges import ImageJudge
+from erase.evaluate.images import ScoredImage
+from erase.evaluate.judges import check_labels
 from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.metrics.figures import accuracies, canvas
 from erase.files import content_hash, hash_if_there
 from erase.task import Task
 
@@ -40,18 +41,6 @@ class Scores:
             if figure.name == name and figure.side == side and group in (None, figure.group):
                 return figure
         return None
-
-    def below(self, bounds: Mapping[str, float]) -> list[str]:
-        """What a gate of these bounds has against the figures after the edit, by their names."""
-        failed = []
-        for name, bound in bounds.items():
-            figure = self.find(name)
-            if figure is None or not figure.value >= bound:  # not a number is not enough either
-                value = f"{figure.value:.3f}" if figure else "not measured"
-                failed.append(f"{name} is {value}, at least {bound} is asked")
-        if "ua" in bounds and self.unmeasured:
-            failed.append(f"whether a target is gone was not measured: {self.unmeasured}")
-        return failed
 
     @property
     def unmeasured(self) -> str:
@@ -82,45 +71,27 @@ class Scores:
         return found
 
 
-def networks_of(scorers: Sequence[str]) -> tuple[str, ...]:
-    """The judge's networks, by their folders in it, that scorers of these names ask; raises UnknownName."""
-    asked = [network for name in scorers for network in _class(name).reads]
-    return tuple(dict.fromkeys(asked))
+def score(task: Task, shots: Sequence[ScoredImage], *, judge: Path | None) -> Scores:
+    """UA, IRA, CRA and accuracies of images by the judge in a folder, which a model comes with.
 
-
-def score(
-    task: Task,
-    shots: Sequence[ScoredImage],
-    *,
-    scorers: Sequence[str],
-    judge: Path | ImageJudge | None,
-    readings: JudgeCache | None = None,
-) -> Scores:
-    """The scores of the images by the scorers of these names; what `readings` hold is not read again.
-
-    `judge` is the folder of a judge that a model comes with, or who judges in its place.
-
-    Raises UnknownName, and ScoreFailed if there is nothing to score with, no image, or a scorer fails.
+    Raises ScoreFailed if there is no judge, no image, or a label that the judge does not know.
     """
     if judge is None:
         raise ScoreFailed("the model comes without a judge; give a CLIP to judge by.")
-    who = judge if isinstance(judge, ImageJudge) else ImageJudge.embedded(judge)
     if not shots:
         raise ScoreFailed("there are no images to score; run `erase generate` first.")
-    readable, missing = split_readable(shots)
-    if not readable:
+    check_labels(judge, [shot.row for shot in shots])
+    found = examine(Judge(judge), {shot.id: shot.path for shot in shots}, name="judge")
+    verdicts = {
+        name: {domain: next(one.label for one in seen if one.domain == domain) for domain in DOMAINS}
+        for name, seen in found.items()
+        if seen is not None
+    }
+    if not verdicts:
         raise ScoreFailed(f"none of the {len(shots)} images can be read; run `erase generate` anew.")
-    pixels = {shot.id: one for shot, one in readable}
-    readings = readings or JudgeCache()
-    measured = [_class(name)(who, readings)(task, shots, pixels) for name in scorers]
     return Scores(
-        figures=tuple(figure for part in measured for figure in part.figures),
-        verdicts={name: seen for part in measured for name, seen in part.verdicts.items()},
-        missing=tuple(shot.id for shot in missing),
-        protocol=f"canvas/{who.name}",
-        images={shot.id: hash_if_there(shot.path) if shot.id in pixels else "" for shot in shots},
+        figures=(*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)),
+        verdicts=verdicts,
+        missing=tuple(shot.id for shot in shots if shot.id not in verdicts),
+        images={shot.id: hash_if_there(shot.path) if shot.id in verdicts else "" for shot in shots},
     )
-
-
-def _class(name: str) -> Any:
-    return registry.load("scores", name)

@@ -12,10 +12,10 @@ from erase.evaluate.detect import Key
 from erase.evaluate.gate import Outcome
 from erase.evaluate.images import SIDES, Group, ScoredImage, Side
 from erase.evaluate.metrics.figure import Figure, mean, rate
+from erase.evaluate.metrics.figures import accuracies, canvas
 from erase.evaluate.protocol import Case
 from erase.evaluate.result import FILE
 from erase.evaluate.score import Scores
-from erase.evaluate.scores.judge import accuracies, canvas
 from erase.evaluate.verify import Result
 from erase.files import write_atomically
 from erase.report.findings import Findings

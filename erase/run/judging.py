@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from erase.config.drawing import DrawingForm
 from erase.evaluate.detect import Given, Key
-from erase.evaluate.images import GROUPS, SIDES, ScoredImage, Side
+from erase.evaluate.images import SIDES, ScoredImage, Side
 from erase.evaluate.judges import TEMPLATES, check_labels, find_clip
-from erase.evaluate.metrics.figure import Direction, Figure, mean
+from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.metrics.figures import accuracies, canvas, clip_scores
 from erase.evaluate.metrics.quality import ClipEncoder
 from erase.evaluate.neighbours import choices
 from erase.evaluate.networks.clip_folder import ClipFolder
@@ -21,7 +22,6 @@ from erase.evaluate.protocol import DetectorForm, LimitsForm, PartForm, Protocol
 from erase.evaluate.questions import CROSS, make_cases
 from erase.evaluate.result import check_fixed, fix
 from erase.evaluate.score import Scores
-from erase.evaluate.scores.judge import accuracies, canvas
 from erase.evaluate.verify import FIXED_FIRST, Edited, Result, Seen, Subject, conclude, see
 from erase.run.identity import identities
 from erase.sampling.generate import row_key
@@ -117,29 +117,12 @@ class Judging:
         return key in seen.vectors if self.eyes.towers else bool(seen.hashes.get(shot.path))
 
     def _clip(self, shots: Sequence[ScoredImage]) -> list[Figure]:
-        """The mean CLIP score by group and side; an image that is missing has the worst."""
         if self.eyes.towers is None:
             return []
-        prompts = list(dict.fromkeys(shot.row.prompt for shot in shots))
-        texts = dict(zip(prompts, self.eyes.towers.texts(prompts, cut=True), strict=True))
+        vectors = {s.id: found[key] for s in shots if (key := row_key(s.row)) in (found := self.seen[s.side].vectors)}
         own = self.given.judge is not None and "clip" not in self.given.paths
-        version = "clip/emoji-judge-x100-v1" if own else f"clip/{self.eyes.towers.folder.name}-x100-v1"
-        figures = []
-        for group in GROUPS:
-            direction: Direction = "lower" if group == "erased" else "higher"
-            for side in SIDES:
-                vectors, worst = self.seen[side].vectors, 100.0 if direction == "lower" else 0.0
-                items = {
-                    shot.id: 100 * float(vectors[key] @ texts[shot.row.prompt]) if key in vectors else worst
-                    for shot in shots
-                    if (shot.group, shot.side) == (group, side)
-                    for key in (row_key(shot.row),)
-                }
-                if items:
-                    figures.append(
-                        mean(items, name="clip", group=group, side=side, direction=direction, version=version)
-                    )
-        return figures
+        name = "emoji-judge" if own else self.eyes.towers.folder.name
+        return clip_scores(shots, vectors, self.eyes.towers, version=f"clip/{name}-x100-v1")
 
 
 def judging_of(run: Run) -> Judging:
@@ -195,10 +178,8 @@ def _parts(recipe: Pipeline, task: Task, *, by_clip: bool) -> Iterable[PartForm]
 
 
 def _clip_form(task: Task) -> DetectorForm:
-    template = TEMPLATES[task.targets[0].kind].replace("{label}", "{}")
-    return DetectorForm(
-        name="clip_zero_shot", version="local", options={"template": template, "others": list(choices(task))}
-    )
+    options = {"template": TEMPLATES[task.targets[0].kind], "others": list(choices(task))}
+    return DetectorForm(name="clip_zero_shot", version="local", options=options)
 
 
 def _limits(recipe: Pipeline, task: Task, form: ProtocolForm) -> LimitsForm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from erase.sampling.sampler import Sampler
 
 DEFAULT = "erase-style"
+Score = Literal["clip", "clip_accuracy", "judge"]  # as older pipelines name what is measured
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = tuple[str, ...]
 
@@ -125,7 +126,10 @@ class GateForm(Form):
 
 
 class Pipeline(Form):
-    """A whole run, from the edit to its export; `hash` is written by a run and checked where given."""
+    """A whole run, from the edit to its export; `hash` is written by a run and checked where given.
+
+    `score` is a key of older pipelines, of which an empty list still says that the images are not judged.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     description: str = ""
@@ -135,7 +139,7 @@ class Pipeline(Form):
     edit: EditForm = EditForm()
     generate: GenerateForm = GenerateForm()
     verify: VerifyForm = VerifyForm()
-    score: Words = ("clip", "clip_accuracy", "judge")
+    score: tuple[Score, ...] = get_args(Score)
     grid: GridForm | None = GridForm()
     gate: GateForm | None = GateForm()
     export: Words = ("patch", "folder")
@@ -174,6 +178,10 @@ class Pipeline(Form):
         sets = [_open_set(selection).notes for selection in self.generate.prompts]
         targets = tuple(_target(target, self.task) for target in self.task.targets)
         notes = [note for notes in (*sets, kept_of_set(self.task.keeps, targets).notes) for note in notes]
+        if self.score and "score" in self.model_fields_set and not self.hash:
+            notes.append(
+                "`score` is no longer needed: a run is judged as `erase verify` judges, and leaves result.json"
+            )
         return tuple(dict.fromkeys([*notes, *each_once(self._asked())[1]]))
 
     def make_rows(self) -> tuple[Row, ...]:
@@ -282,7 +290,7 @@ def _sampled(pipeline: Pipeline) -> dict[str, Any]:
 
 def _check_names(pipeline: Pipeline) -> None:
     """Raises UnknownName for a word that stands for no file, BadPipeline for a gate that nothing measures."""
-    given = {"methods": (pipeline.edit.method,), "scores": pipeline.score, "exports": pipeline.export}
+    given = {"methods": (pipeline.edit.method,), "exports": pipeline.export}
     for kind, words in given.items():
         for word in words:
             registry.check(kind, word)
@@ -292,8 +300,8 @@ def _check_names(pipeline: Pipeline) -> None:
     model = pipeline.model
     if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
         raise registry.unknown("models", model, path_too=True)
-    if pipeline.gate and pipeline.gate.bounds and "judge" not in pipeline.score:
-        raise BadPipeline('the gate needs the score "judge"; add it to the list `score`, or drop `gate`.')
+    if pipeline.gate and pipeline.gate.bounds and not pipeline.score:
+        raise BadPipeline("a gate needs images that are judged; drop `score: []`, or the gate.")
 
 
 def _target(form: TargetForm, task: TaskForm) -> Target:

@@ -205,6 +205,8 @@ def _score(run: Run, watch: Watch) -> None:
         known = judging.seen.get(side)
         if known is None or any(known.hashes.get(path) != made[path] for path in images.values()):
             judging.look(subject, side, images.items())
+    if run.scores_file.is_file() and not run.fixed_file.is_file():
+        _log.warning("%s is of an earlier version: its images are judged anew, which result.json tells of.", run.folder)
     if run.folder not in judging.fixed:
         judging.fix(subject, run.folder, late=True)
     judging.conclude(subject, run)

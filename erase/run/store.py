@@ -112,6 +112,10 @@ class Run:
         return self.folder / "scores.json"
 
     @property
+    def fixed_file(self) -> Path:
+        return self.folder / "protocol.json"
+
+    @property
     def result_file(self) -> Path:
         return self.folder / "result.json"
 

@@ -11,7 +11,7 @@ import torch
 from erase.edit import Edit
 from erase.models import Model
 from erase.run.store import SIDES
-from erase.sampling.pictures import read_pixels
+from tests.evaluate.pictures import read_pixels
 from tests.families import Opener
 from tests.recipes import command
 

@@ -11,14 +11,14 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from erase.config.prompts import Row
-from erase.evaluate.judges import ImageJudge
+from erase.evaluate.detect import runner_of
 from erase.evaluate.neighbours import LEAST, NEIGHBOURS, beside, choices
 from erase.evaluate.protocol import load_protocol
 from erase.evaluate.questions import make_cases, rows_asked
 from erase.run.pipeline import read_pipeline
 from erase.task import KINDS, Kind, Target, Task
-from tests.recipes import command, refused
+from tests.finished import run_of
+from tests.recipes import command, refused, tiny_recipe
 
 Capture = pytest.CaptureFixture[str]
 SMALL = """\
@@ -80,11 +80,21 @@ def test_a_folder_that_holds_another_network_is_no_clip(capsys: Capture, judgele
     assert "expected a CLIP" in refused(capsys, "run", "-m", judgeless, "-t", "Van Gogh", "--with", given)
 
 
-def test_what_a_prompt_set_names_is_among_the_labels(tiny_model: Path) -> None:
-    rows = [Row("a cat by Hilma", 0, {"style": "Hilma af Klint"}), Row("a cat", 0, {"object": "cat"})]
-    judge = ImageJudge.of_clip(tiny_model / "judge/clip", Task(["Van Gogh"]), rows)
-    assert "Hilma af Klint" in judge.labels
-    judge.check_labels(rows)
+def test_a_clip_chooses_among_what_a_prompt_set_names_the_task_and_names_of_ours(
+    judgeless: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "prompt,seed,style\na cat,0,noto\na cat by Hilma,0,Hilma af Klint\n", encoding="utf-8"
+    )
+    recipe = tiny_recipe(tmp_path, judgeless)
+    recipe["generate"]["prompts"] = str(tmp_path / "rows.csv")
+    recipe["verify"] = {"with": {"clip": str(tiny_model / "judge/clip")}}
+    judging = run_of(recipe, tmp_path / "place").judging
+    assert judging is not None
+    cases = make_cases(judging.protocol, judging.task)
+    (watcher,) = runner_of(judging.protocol, judging.task, cases, given=judging.given).watchers
+    labels = getattr(watcher.detector, "every", ())
+    assert {"Hilma af Klint", "noto", "blob", "twemoji", *NEIGHBOURS["style"][:19]} == set(labels)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,15 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import CLIPConfig, CLIPModel
 
-from erase.config.prompts import Row
-from erase.evaluate.judges import ImageJudge
-from erase.evaluate.scores.clip_accuracy import ClipAccuracy, text_pair
-from erase.task import Target, Task
-from tests.evaluate.pictures import shot
-from tests.evaluate.scores.test_clip import cosine
 from tests.recipes import command, refused, tiny_recipe, write_recipe
 from tests.tiny_edits import tiny_edit
 
@@ -40,16 +33,7 @@ def recipe_file(folder: Path, model: Path, targets: Sequence[str]) -> Path:
     )
     recipe["generate"]["prompts"] = str(folder / "rows.csv")
     recipe["task"] = {"kind": "style", "targets": [{"name": name, "anchor": "blob"} for name in targets]}
-    return write_recipe(folder, recipe | {"score": ["clip", "clip_accuracy"]})
-
-
-def test_a_run_of_a_target_that_is_too_long_for_the_judge_makes_nothing(
-    capsys: pytest.CaptureFixture[str], short_sighted: Path, tmp_path: Path
-) -> None:
-    file = recipe_file(tmp_path, short_sighted, ["noto", NAME])
-    line = refused(capsys, "run", file, "--out", tmp_path / "run")
-    assert line.startswith(f'"{NAME}" has more than the 6 tokens that the CLIP in ')
-    assert not (tmp_path / "run").exists()
+    return write_recipe(folder, recipe)
 
 
 def test_a_run_of_targets_that_the_judge_reads_is_scored_though_it_reads_prompts_by_halves(
@@ -81,21 +65,3 @@ def test_a_verification_of_a_name_that_is_too_long_for_its_clip_makes_nothing(
     line = refused(capsys, "verify", tmp_path / "edit.safetensors", *places, *task)
     assert "tokens that the CLIP in" in line
     assert not (tmp_path / "out").exists()
-
-
-def test_a_prompt_that_the_clip_reads_by_halves_is_compared_by_the_names_alone() -> None:
-    row, target = Row("a very old house in noto style", 0), Target("noto", "style", "blob")
-    assert text_pair(row, target, lambda text: True) == ("noto", "blob")
-    assert text_pair(row, target)[1] == "a very old house in blob style"
-
-
-def test_a_cut_prompt_does_not_pass_for_erased_because_its_two_texts_are_the_same(tiny_model: Path) -> None:
-    prompt = "a lighthouse on a hill in noto style"
-    task = Task((Target("noto", "style", "blob"),))
-    for seed in range(4):
-        pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        (figure,) = ClipAccuracy(ImageJudge.embedded(tiny_model / "judge"))(
-            task, [shot("a", prompt, style="noto")], {"a": pixels}
-        ).figures
-        near, far = (cosine(tiny_model / "judge/clip", text, pixels) for text in ("noto", "blob"))
-        assert figure.items == {"a": float(near > far)}

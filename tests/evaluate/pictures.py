@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from erase.config.prompts import Row
 from erase.evaluate.images import Group, ScoredImage, Side
+from erase.sampling.pictures import read_picture
 
 
 def noisy(path: Path, *, seed: int = 0, side: int = 16) -> Path:
@@ -38,3 +40,9 @@ def shot(
 ) -> ScoredImage:
     """A shot of this name, its row labelled by keywords."""
     return ScoredImage(identity, Row(prompt, seed, labels), side, group, path)
+
+
+def read_pixels(path: Path) -> torch.Tensor | None:
+    """A picture's pixels [3, height, width] in -1 .. 1, or None if it is missing or damaged."""
+    picture = read_picture(path)
+    return None if picture is None else torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1

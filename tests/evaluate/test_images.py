@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from erase.config.prompts import Row
-from erase.evaluate.images import group_of, split_readable
-from erase.sampling.pictures import read_pixels, resized
+from erase.evaluate.images import group_of
 from erase.task import Kind, Target, Task
-from tests.evaluate.pictures import noisy, plain, shot
+from tests.evaluate.pictures import noisy, plain, read_pixels
 
 
 @pytest.mark.parametrize(
@@ -59,28 +57,3 @@ def test_a_damaged_picture_is_never_a_crash_and_never_read_as_another(tmp_path: 
         path.write_bytes(damaged)
         pixels = read_pixels(path)
         assert pixels is None or torch.equal(pixels, whole), place
-
-
-def test_readable_and_missing_pictures_are_told_apart(tmp_path: Path) -> None:
-    good = shot("good", path=noisy(tmp_path / "good.png"))
-    missing = shot("missing", path=tmp_path / "missing.png")
-    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
-    text = shot("text", path=tmp_path / "text.png")
-    readable, unreadable = split_readable([missing, good, text])
-    assert [one.id for one, _ in readable] == ["good"]
-    assert [one.id for one in unreadable] == ["missing", "text"]
-
-
-def test_a_picture_of_another_size_is_resized_and_stays_in_range() -> None:
-    for side in (16, 100):
-        grown = resized(torch.full((3, side, side), 0.25), 64)
-        assert grown.shape == (3, 64, 64)
-        torch.testing.assert_close(grown, torch.full((3, 64, 64), 0.25))
-    assert resized(torch.tensor([[-1.0, 1.0], [1.0, -1.0]]).expand(3, 2, 2), 64).abs().max() <= 1
-
-
-def test_a_picture_of_the_right_size_keeps_every_bit(tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), "#123456").save(tmp_path / "a.png")
-    pixels = read_pixels(tmp_path / "a.png")
-    assert pixels is not None
-    assert torch.equal(resized(pixels, 64), pixels)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from erase.errors import ScoreFailed, UnknownName
+from erase.errors import ScoreFailed
 from erase.evaluate.images import Group, ScoredImage, Side
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores, score
@@ -26,39 +26,27 @@ def shots(tmp_path: Path) -> list[ScoredImage]:
     return [there, shot("lost", path=tmp_path / "lost.png", style="noto", object="cat", seed=1)]
 
 
-def test_every_scorers_figures_are_there_and_missing_images_are_named(
-    tiny_model: Path, shots: list[ScoredImage]
-) -> None:
-    scores = score(TASK, shots, scorers=("clip", "clip_accuracy", "judge"), judge=tiny_model / "judge")
-    assert {"clip", "clip_accuracy", "ua", "cra", "style_accuracy", "object_accuracy"} == {
-        figure.name for figure in scores.figures
-    }
+def test_every_figure_is_there_and_missing_images_are_named(tiny_model: Path, shots: list[ScoredImage]) -> None:
+    scores = score(TASK, shots, judge=tiny_model / "judge")
+    assert {"ua", "cra", "style_accuracy", "object_accuracy"} == {figure.name for figure in scores.figures}
     assert scores.missing == ("lost",)
     assert set(scores.verdicts) == {"there"}
     assert all(set(figure.items) == {"there", "lost"} for figure in scores.figures)
 
 
 def test_scores_are_read_back_as_they_were_written(tiny_model: Path, shots: list[ScoredImage]) -> None:
-    scores = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge")
+    scores = score(TASK, shots, judge=tiny_model / "judge")
     assert Scores.from_json(json.loads(json.dumps(scores.to_json(), allow_nan=False))) == scores
-
-
-def test_only_the_scorers_that_are_asked_for_score(tiny_model: Path, shots: list[ScoredImage]) -> None:
-    scores = score(TASK, shots, scorers=("clip",), judge=tiny_model / "judge")
-    assert {figure.name for figure in scores.figures} == {"clip"}
-    assert scores.verdicts == {}
 
 
 def test_nothing_to_score_or_to_score_with_is_an_error(tiny_model: Path, shots: list[ScoredImage]) -> None:
     judge = tiny_model / "judge"
     with pytest.raises(ScoreFailed, match="without a judge"):
-        score(TASK, shots, scorers=("clip",), judge=None)
+        score(TASK, shots, judge=None)
     with pytest.raises(ScoreFailed, match="no images to score"):
-        score(TASK, [], scorers=("clip",), judge=judge)
+        score(TASK, [], judge=judge)
     with pytest.raises(ScoreFailed, match="none of the 1 images can be read"):
-        score(TASK, shots[1:], scorers=("clip",), judge=judge)
-    with pytest.raises(UnknownName, match='did you mean "clip"'):
-        score(TASK, shots, scorers=("clipp",), judge=judge)
+        score(TASK, shots[1:], judge=judge)
 
 
 @pytest.mark.parametrize("value", [{}, [], 3, {"figures": [{"name": "ua"}]}, {"figures": [1]}, {"figures": 3}])
@@ -72,21 +60,21 @@ def test_damaged_scores_say_what_to_do(value: Any) -> None:
 def test_scores_of_other_types_are_refused_though_their_digest_is_right(
     tiny_model: Path, shots: list[ScoredImage], key: str, part: Any
 ) -> None:
-    value = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge").to_json() | {key: part}
+    value = score(TASK, shots, judge=tiny_model / "judge").to_json() | {key: part}
     del value["digest"]
     with pytest.raises(ScoreFailed, match=key):
         Scores.from_json(value | {"digest": content_hash(value)})
 
 
 def test_a_number_changed_by_hand_is_noticed(tiny_model: Path, shots: list[ScoredImage]) -> None:
-    value = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge").to_json()
+    value = score(TASK, shots, judge=tiny_model / "judge").to_json()
     value["figures"][0]["value"] = value["figures"][0]["value"] / 2 + 0.1
     with pytest.raises(ScoreFailed, match="changed since they were measured; run `erase score` anew"):
         Scores.from_json(value)
 
 
 def test_scores_name_the_hash_of_every_image_that_they_are_of(tiny_model: Path, shots: list[ScoredImage]) -> None:
-    scores = score(TASK, shots, scorers=("judge",), judge=tiny_model / "judge")
+    scores = score(TASK, shots, judge=tiny_model / "judge")
     assert scores.images == {"there": sha256_of(shots[0].path), "lost": ""}
 
 
@@ -112,19 +100,8 @@ def test_an_erasure_is_measured_only_where_the_base_model_shows_the_target(score
     assert bool(scores.unmeasured) == bool(said)
 
 
-def test_a_gate_asks_nothing_of_scores_that_measure_nothing() -> None:
-    drawn_never = Scores((figure("before", 1.0, 1.0), figure("after", 1.0, 1.0)))
-    (said,) = drawn_never.below({"ua": 0.9})
-    assert said == (
-        "whether a target is gone was not measured: the base model itself shows the target in only 0 of 2 images, "
-        "50% are needed"
-    )
-    assert drawn_never.below({}) == []
-    assert Scores((figure("before", 0.0), figure("after", 1.0))).below({"ua": 0.9}) == []
-
-
 def test_a_figure_is_found_by_name_side_and_group(tiny_model: Path, shots: list[ScoredImage]) -> None:
-    scores = score(TASK, shots, scorers=("clip",), judge=tiny_model / "judge")
-    assert scores.find("clip") is scores.figures[0]
-    assert scores.find("clip", group="kept") is None
-    assert scores.find("clip", side="before") is None
+    scores = score(TASK, shots, judge=tiny_model / "judge")
+    assert scores.find("ua") is scores.figures[0]
+    assert scores.find("ua", group="kept") is None
+    assert scores.find("ua", side="before") is None

@@ -11,10 +11,10 @@ from diffusers import StableDiffusionPipeline
 
 from erase import registry
 from erase.config.prompts import load_prompts
-from erase.evaluate.scores.judge import classify
+from erase.evaluate.detections import examine
+from erase.evaluate.detectors.classifier import Classifier
 from erase.models import Model, open_model
 from erase.sampling.generate import sample
-from erase.sampling.pictures import read_pixels
 from erase.sampling.sampler import Sampler
 
 FOLDER = registry.PACKAGE / "models/emoji"
@@ -37,15 +37,13 @@ def test_plain_diffusers_loads_it_and_draws() -> None:
 def test_the_judge_sees_what_was_asked_for(emoji: Model, tmp_path: Path) -> None:
     rows = load_prompts("emoji-square").rows(seeds=[11])[5::13]
     assert len(rows) > 25
-    pixels = {}
+    paths = {}
     for number, (_, image) in enumerate(sample(emoji, rows, Sampler(steps=25))):
-        image.save(tmp_path / "image.png")
-        tensor = read_pixels(tmp_path / "image.png")
-        assert tensor is not None
-        pixels[str(number)] = tensor
+        paths[str(number)] = tmp_path / f"{number}.png"
+        image.save(paths[str(number)])
     for domain in ("style", "object"):
-        seen = classify(FOLDER / "judge" / domain, pixels)
-        right = [seen[str(number)] == row.labels[domain] for number, row in enumerate(rows)]
+        seen = examine(Classifier(FOLDER / "judge" / domain), paths, name="judge")
+        right = [(seen[str(number)] or ())[0].label == row.labels[domain] for number, row in enumerate(rows)]
         assert sum(right) / len(right) > 0.9
 
 

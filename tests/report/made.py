@@ -9,8 +9,8 @@ from typing import Any
 from erase.config.prompts import Row
 from erase.evaluate.images import GROUPS, SIDES, ScoredImage, group_of
 from erase.evaluate.metrics.figure import mean
+from erase.evaluate.metrics.figures import accuracies, canvas
 from erase.evaluate.score import Scores
-from erase.evaluate.scores.judge import accuracies, canvas
 from erase.report.findings import Findings
 from erase.report.grid import Pair
 from erase.task import Kind, Target, Task

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from erase.evaluate.metrics.figures import canvas
 from erase.evaluate.score import Scores
-from erase.evaluate.scores.judge import canvas
 from erase.report.reasons import reasons_of
 from erase.report.verdict import names_of, reach_verdict
 from erase.task import Target, Task

@@ -179,3 +179,20 @@ def test_what_was_fixed_when_images_were_there_is_told_so(run: Run) -> None:
     assert read_result(run.result_file)["limits"]["gone"] == 0.1
     steps.do("score", replace(run, recipe=gate), Watch())  # nor is it forgotten
     assert LATE in read_result(run.result_file)["not_shown"]
+
+
+def test_a_finished_run_of_an_earlier_version_is_judged_anew_and_no_image_made(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    from erase.run import steps
+    from tests.finished import Seen as Watch
+
+    run.result_file.unlink()
+    run.fixed_file.unlink()
+    watch = Watch()
+    assert steps.do_all(run, watch)
+    assert watch.begun[0] == "score"
+    assert watch.counts == []
+    assert "is of an earlier version: its images are judged anew" in caplog.text
+    run.read_result()
+    assert not steps.do_all(run, Watch())

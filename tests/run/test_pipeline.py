@@ -76,7 +76,7 @@ def test_a_resolved_recipe_is_a_pipeline_again(tmp_path: Path, recipe: dict[str,
 
 
 def test_a_recipe_that_was_changed_by_hand_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    changed = resolve(load(tmp_path, recipe)).model_dump(mode="json") | {"score": ["clip"]}
+    changed = resolve(load(tmp_path, recipe)).model_dump(mode="json") | {"score": []}
     with pytest.raises(BadPipeline, match="was changed after its hash"):
         load(tmp_path, changed)
 
@@ -216,7 +216,6 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, said: s
     [
         ({"edit": {"method": "ucee"}}, "methods", 'did you mean "uce"?'),
         ({"model": "emojy"}, "models", "no such path exists"),
-        ({"score": ["clipp"]}, "scores", 'did you mean "clip"?'),
         ({"export": ["foldr"]}, "exports", 'did you mean "folder"?'),
         ({"generate": {"prompts": "emoji-sqare", "seeds": [0]}}, "prompts", 'did you mean "emoji-square"?'),
     ],
@@ -236,6 +235,15 @@ def test_an_unknown_pipeline_is_answered_with_the_nearest_and_all() -> None:
     assert all(name in str(caught.value) for name in registry.known("pipelines"))
 
 
+def test_the_older_key_score_is_read_with_a_line_on_what_replaces_it(tmp_path: Path, recipe: dict[str, Any]) -> None:
+    older = load(tmp_path, recipe | {"score": ["clip", "judge"]})
+    (line,) = [note for note in older.notes() if "score" in note]
+    assert "leaves result.json" in line
+    assert not any("score" in note for note in resolve(older).notes())  # a run's own recipe is not told of again
+    assert not any("score" in note for note in load(tmp_path, recipe).notes())
+    assert "score" in refusal(tmp_path, recipe | {"score": ["clipp"]})
+
+
 def test_an_axis_that_a_set_does_not_have_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
     recipe["task"]["keeps"] = {"prompts": str(tmp_path / "square.yaml"), "axis": "stile"}
     assert 'did you mean "style"?' in refusal(tmp_path, recipe)
@@ -248,8 +256,8 @@ def test_a_task_that_contradicts_itself_is_refused(tmp_path: Path, recipe: dict[
 
 
 def test_a_gate_without_the_judge_is_refused(tmp_path: Path, recipe: dict[str, Any]) -> None:
-    line = refusal(tmp_path, recipe | {"gate": {"ua": 0.9}, "score": ["clip"]})
-    assert 'the gate needs the score "judge"' in line
+    line = refusal(tmp_path, recipe | {"gate": {"ua": 0.9}, "score": []})
+    assert "a gate needs images that are judged" in line
 
 
 @pytest.mark.parametrize("target", [{"name": "Noto"}, {"name": "emoji", "synonyms": ["noto"]}])

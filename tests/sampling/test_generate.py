@@ -18,8 +18,8 @@ from erase.config.prompts import Row
 from erase.errors import ModelMismatch
 from erase.models import Model, open_model
 from erase.sampling.generate import generate, image_id, sample
-from erase.sampling.pictures import read_pixels
 from erase.sampling.sampler import Sampler
+from tests.evaluate.pictures import read_pixels
 from tests.recipes import contents
 from tests.tiny_edits import tiny_edit
 

@@ -46,7 +46,10 @@ class ClipZeroShot:
     @property
     def every(self) -> tuple[str, ...]:
         """All labels, once each, however they are written."""
-        return tuple({folded(label): label for label in reversed([*self.labels, *self.others])}.values())[::-1]
+        found: dict[str, str] = {}
+        for label in (*self.labels, *self.others):
+            found.setdefault(folded(label), label)
+        return tuple(found.values())
 
     @cached_property
     def clip(self) -> ClipFolder:

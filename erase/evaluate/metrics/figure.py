@@ -33,14 +33,6 @@ class Figure:
     items: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a score gives: its figures, and what it saw in each image by the image's name."""
-
-    figures: tuple[Figure, ...]
-    verdicts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
 def rate(
     items: Mapping[str, float],
     concepts: Mapping[str, str],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -11,16 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageClassification
 
 from erase.config.prompts import Row
 from erase.errors import ScoreFailed
 from erase.evaluate.images import ScoredImage, group_of
-from erase.evaluate.judges import ImageJudge
 from erase.evaluate.metrics.figure import Figure
-from erase.evaluate.scores.judge import Judge, Verdicts, accuracies, canvas, classify
+from erase.evaluate.metrics.figures import Verdicts, accuracies, canvas
+from erase.evaluate.score import score
 from erase.task import Kind, Target, Task
-from tests.evaluate.pictures import shot
+from tests.evaluate.pictures import noisy, shot
 
 STYLES, OBJECTS = ("noto", "blob", "twemoji"), ("cat", "dog", "bomb", "rose")
 STYLE_TASK = Task((Target("noto", "style", anchor="blob"),))
@@ -128,24 +126,10 @@ def test_an_erased_concepts_accuracy_is_better_lower_and_every_other_higher() ->
     }  # fmt: skip
 
 
-def test_verdicts_are_the_labels_that_the_network_itself_gives(tiny_model: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    pixels = {str(n): torch.randn(3, 64, 64, generator=generator) * n / 20 for n in range(70)}
-    network = AutoModelForImageClassification.from_pretrained(tiny_model / "judge/object").eval()
-    with torch.inference_mode():
-        best = {name: int(network(pixel_values=one[None]).logits.argmax()) for name, one in pixels.items()}
-    labels = json.loads((tiny_model / "judge/object/config.json").read_text(encoding="utf-8"))["id2label"]
-    verdicts = classify(tiny_model / "judge/object", pixels)
-    assert verdicts == {name: labels[str(number)] for name, number in best.items()}
-    assert len(set(verdicts.values())) > 1
-
-
-def test_a_label_that_the_judge_does_not_know_is_an_error_and_not_an_erasure(tiny_model: Path) -> None:
+def test_a_label_that_the_judge_does_not_know_is_an_error_and_not_an_erasure(tiny_model: Path, tmp_path: Path) -> None:
     task = Task((Target("monet", "style"),))
     with pytest.raises(ScoreFailed, match=r'style label "monet" does not exist.*Known: .*noto'):
-        Judge(ImageJudge.embedded(tiny_model / "judge"))(
-            task, [shot("a", style="monet")], {"a": torch.zeros(3, 64, 64)}
-        )
+        score(task, [shot("a", path=noisy(tmp_path / "a.png"), style="monet")], judge=tiny_model / "judge")
 
 
 @pytest.fixture
@@ -153,23 +137,23 @@ def judge(tiny_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_model / "judge", tmp_path / "judge"))
 
 
-def test_a_judge_that_cannot_be_read_is_an_error_and_not_an_erasure(judge: Path) -> None:
+def test_a_judge_that_cannot_be_read_is_an_error_and_not_an_erasure(judge: Path, tmp_path: Path) -> None:
     (file,) = (judge / "style").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ScoreFailed, match="cannot be loaded"):
-        Judge(ImageJudge.embedded(judge))(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+        score(STYLE_TASK, [shot("a", path=noisy(tmp_path / "a.png"), style="noto")], judge=judge)
 
 
-def test_a_judge_of_broken_weights_is_an_error_and_not_an_erasure(judge: Path) -> None:
+def test_a_judge_of_broken_weights_is_an_error_and_not_an_erasure(judge: Path, tmp_path: Path) -> None:
     (file,) = (judge / "style").glob("*.safetensors")
     weights = load_file(file)
     broken = {k: torch.full_like(v, float("nan")) if k == "classifier.1.bias" else v for k, v in weights.items()}
     save_file(broken, file, metadata={"format": "pt"})
-    with pytest.raises(ScoreFailed, match="NaN"):
-        Judge(ImageJudge.embedded(judge))(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+    with pytest.raises(ScoreFailed, match="the score nan"):
+        score(STYLE_TASK, [shot("a", path=noisy(tmp_path / "a.png"), style="noto")], judge=judge)
 
 
-def test_a_judge_without_settings_is_an_error(judge: Path) -> None:
+def test_a_judge_without_settings_is_an_error(judge: Path, tmp_path: Path) -> None:
     (judge / "object" / "config.json").unlink()
     with pytest.raises(ScoreFailed, match="cannot be loaded"):
-        Judge(ImageJudge.embedded(judge))(STYLE_TASK, [shot("a", style="noto")], {"a": torch.zeros(3, 64, 64)})
+        score(STYLE_TASK, [shot("a", path=noisy(tmp_path / "a.png"), style="noto")], judge=judge)

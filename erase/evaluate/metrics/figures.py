@@ -1,4 +1,4 @@
-"""What the judge's classifiers see: accuracies by group, and UA, IRA and CRA.
+"""Figures of what a judge has seen: accuracies by group, and UA, IRA and CRA.
 
 UA, IRA and CRA are those of UnlearnCanvas (Zhang et al. 2024), on a square of styles and objects: UA is the share of
 the targets' images that are no longer taken for any target; IRA the accuracy on other concepts of the targets' kind;
@@ -9,45 +9,17 @@ not erased, and as not recognised where it should be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import ClassVar
 
 from torch import Tensor
 
 from erase.evaluate.images import GROUPS, SIDES, ScoredImage, target_of
-from erase.evaluate.judge_cache import JudgeCache
-from erase.evaluate.judges import ImageJudge
-from erase.evaluate.metrics.figure import Direction, Figure, Measured, rate
+from erase.evaluate.metrics.figure import Direction, Figure, mean, rate
+from erase.evaluate.networks.clip_folder import ClipFolder
 from erase.task import Task, same
 
 VERSION = "canvas/emoji-v1"
 DOMAINS = ("style", "object", "identity")
 Verdicts = Mapping[str, Mapping[str, str]]
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Accuracies of a judge's style and object classifiers, and UA, IRA, CRA."""
-
-    judge: ImageJudge
-    readings: JudgeCache = field(default_factory=JudgeCache)
-
-    reads: ClassVar = ("style", "object")
-
-    def __call__(self, task: Task, shots: Sequence[ScoredImage], pixels: Mapping[str, Tensor]) -> Measured:
-        self.judge.check_labels([shot.row for shot in shots])
-        domains = self.judge.domains
-        labels = {domain: self.judge.see(self.readings, domain, pixels) for domain in domains}
-        verdicts = {name: {domain: labels[domain][name] for domain in domains} for name in pixels}
-        measured = [*canvas(task, shots, verdicts), *accuracies(task, shots, verdicts)]
-        version = f"canvas/{self.judge.name}"
-        return Measured(tuple(replace(figure, version=version) for figure in measured), verdicts)
-
-
-def classify(folder: Path, pixels: Mapping[str, Tensor]) -> dict[str, str]:
-    """The label that a classifier gives each image; raises ScoreFailed if the classifier cannot be loaded."""
-    return JudgeCache().labels(folder, pixels)
 
 
 def canvas(task: Task, shots: Sequence[ScoredImage], verdicts: Verdicts) -> list[Figure]:
@@ -64,6 +36,31 @@ def canvas(task: Task, shots: Sequence[ScoredImage], verdicts: Verdicts) -> list
         if other in seen_domains(verdicts):
             figures.append(accuracy("cra", crossed, verdicts, domain=other))
     return [figure for figure in figures if figure is not None]
+
+
+def clip_scores(
+    shots: Sequence[ScoredImage], vectors: Mapping[str, Tensor], towers: ClipFolder, *, version: str
+) -> list[Figure]:
+    """The mean CLIP score by group and side: 100 times the cosine of an image's vector and its prompt's.
+
+    Not comparable with scores of another CLIP; `version` names it. An image without a vector has the worst score: 0, or
+    100 where lower is better.
+    """
+    prompts = list(dict.fromkeys(shot.row.prompt for shot in shots))
+    texts = dict(zip(prompts, towers.texts(prompts, cut=True), strict=True))
+    figures = []
+    for group in GROUPS:
+        direction: Direction = "lower" if group == "erased" else "higher"
+        worst = 100.0 if direction == "lower" else 0.0
+        for side in SIDES:
+            chosen = [shot for shot in shots if (shot.group, shot.side) == (group, side)]
+            items = {
+                shot.id: 100 * float(vectors[shot.id] @ texts[shot.row.prompt]) if shot.id in vectors else worst
+                for shot in chosen
+            }
+            if items:
+                figures.append(mean(items, name="clip", group=group, side=side, direction=direction, version=version))
+    return figures
 
 
 def seen_domains(verdicts: Verdicts) -> list[str]:

@@ -1,1 +1,0 @@
-"""Scores, one file each: `score: [clip]` in a pipeline is `Clip` in `clip.py`."""
