@@ -47,7 +47,7 @@ def export(
         raise BadEdit("give a run's folder, or both --model and --edit.")
     if model is None or edit is None:
         opened = open_run(run or DEFAULT_RUN)
-        base, made, target = opened.model, steps.load_edit(opened), out or steps.place_of(opened, to)
+        base, made, target = opened.model, steps.load_edit(opened), out or opened.exported(to)
         known = steps.export_options(opened, to) if strength == 1.0 else {}
     else:
         base, target, known = with_loras(open_model(model), lora or []), out or Path(to), {}

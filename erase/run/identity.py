@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 # The keys of a recipe that each step reads, and the step that it rests on.
 KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "edit": ("model", "task", "edit"),
+        "edit": ("model", "loras", "task", "edit"),
         "generate": ("generate", "verify.protocol"),
         "score": ("verify.with", "gate", "score"),
         "grid": ("grid",),
-        "export": ("export",),
+        "export": ("export", "export_options"),
     }
 )
 _RESTS_ON = MappingProxyType({"generate": "edit", "score": "generate", "grid": "score", "export": "edit"})

@@ -154,9 +154,7 @@ class Pipeline(Form):
         )
         later = [("generate", key, default) for key, default in {**LATER, "dtype": "auto"}.items()]
         for part, key, default in (("edit", "sha256", ""), *later):
-            if (
-                content[part][key] == default or key == "offload"
-            ):  # as in recipes that were written before there was such a key
+            if key == "offload" or content[part][key] == default:  # as in recipes of before there was such a key
                 del content[part][key]
         for key in ("export_options", "loras"):
             if not content[key]:

@@ -30,14 +30,6 @@ __all__ = ["bounds_of", "check_gate", "findings", "load_edit", "read_scores", "v
 
 _log = logging.getLogger(__name__)
 
-# Where an export lies in a run's folder, if not under its own name: a patch is the edit's own file.
-_PLACES = {
-    "patch": "edit.safetensors",
-    "folder": "model",
-    "lora": "lora.safetensors",
-    "checkpoint": "checkpoint.safetensors",
-}
-
 
 class Watch(Protocol):
     """Who is told how far a run is."""
@@ -142,14 +134,9 @@ def export(
         return export_with(name, options)(base, edit, target)
 
 
-def place_of(run: Run, name: str) -> Path:
-    """Where an export lies in the run's own folder."""
-    return run.folder / _PLACES.get(name, name)
-
-
 def results(run: Run) -> dict[str, Path]:
     """What the run has made and where it lies, each file or folder once."""
-    exports = [place_of(run, name) for name in run.recipe.export]
+    exports = [run.exported(name) for name in run.recipe.export]
     own = [run.grid_file, run.report_file, run.result_file, run.scores_file, run.edit_file]
     paths = dict.fromkeys([*own, *exports])
     return {path.stem: path for path in paths if path.exists()}
@@ -235,7 +222,7 @@ def _report(run: Run, watch: Watch) -> None:
 def _export(run: Run, watch: Watch) -> None:
     edit = load_edit(run)
     for name in run.recipe.export:
-        target = place_of(run, name)
+        target = run.exported(name)
         if target != run.edit_file and _content_of(target) != edit.content:
             with _set_aside(target):
                 export(name, run.model, edit, target=target, options=export_options(run, name))
@@ -252,7 +239,7 @@ def export_options(run: Run, name: str) -> dict[str, Any]:
 
 def _has_exports(run: Run) -> bool:
     """Whether every export is there, and of the run's own edit: it may be one of another strength."""
-    places = [place_of(run, name) for name in run.recipe.export]
+    places = [run.exported(name) for name in run.recipe.export]
     if not all(place.exists() for place in places):
         return False
     return not places or {_content_of(place) for place in places} == {load_edit(run).content}

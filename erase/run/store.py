@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 RUNS = Path("runs")
 Side = Literal["before", "after"]
+_PLACES = {
+    "patch": "edit.safetensors",
+    "folder": "model",
+    "lora": "lora.safetensors",
+    "checkpoint": "checkpoint.safetensors",
+}
 # The names that files.py gives to what is not whole yet.
 _LEFTOVER = re.compile(r"\.(?P<file>.+)\.\d+\.partial|(?P<folder>.+)\.tmp-\d+(\.old)?")
 SIDES: tuple[Side, Side] = ("before", "after")
@@ -134,6 +140,10 @@ class Run:
     def image(self, side: Side, identity: str) -> Path:
         return self.images(side) / f"{identity}.png"
 
+    def exported(self, name: str) -> Path:
+        """Where an export lies: under its own name, if not under another; a patch is the edit's own file."""
+        return self.folder / _PLACES.get(name, name)
+
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a recipe."""
@@ -160,9 +170,14 @@ class Run:
         """
         _clear_leftovers(self)
         if self.stale:
+            from erase.export.parts.recipe import remove_export
+
             results = {"score": (self.result_file, self.scores_file), "grid": (self.grid_file,)}
             for file in (file for step in self.stale for file in (*results.get(step, ()), self.report_file)):
                 file.unlink(missing_ok=True)
+            there, here = read_pipeline(self.recipe_file).export_options, self.recipe.export_options
+            for name in (name for name in {*there, *here} - {"patch"} if there.get(name) != here.get(name)):
+                remove_export(self.exported(name))
         if not self.is_begun or read_pipeline(self.recipe_file).hash != self.recipe.hash:
             write_atomically(self.recipe_file, _recipe_text(self.recipe))
             self.__dict__["stale"] = ()

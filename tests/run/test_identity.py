@@ -12,7 +12,7 @@ from erase.errors import RunConflict
 from erase.evaluate.result import read_result
 from erase.run import steps
 from erase.run.identity import KEYS, changed_steps, identities
-from erase.run.pipeline import load_pipeline, read_pipeline, resolve
+from erase.run.pipeline import Pipeline, VerifyForm, load_pipeline, read_pipeline, resolve
 from erase.run.store import Run, run_in
 from tests.finished import Seen, stamps
 from tests.recipes import write_recipe
@@ -81,6 +81,27 @@ def test_another_edit_or_other_images_are_refused_with_what_they_would_do_anew(
     changed = {key: recipe[key] | part if key == "generate" else part for key, part in changes.items()}
     with pytest.raises(RunConflict, match=said):
         begun(finished, recipe, tmp_path, **changed)
+
+
+def test_every_key_of_a_recipe_belongs_to_a_step_but_those_that_change_nothing() -> None:
+    read = {key.partition(".")[0] for keys in KEYS.values() for key in keys}
+    assert set(Pipeline.model_fields) - read == {"name", "description", "hash"}
+    assert {f"verify.{one.alias or name}" for name, one in VerifyForm.model_fields.items()} <= {
+        key for keys in KEYS.values() for key in keys
+    }
+
+
+def test_an_export_with_other_options_is_written_anew_and_one_of_another_stays(
+    finished: Run, recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    run = begun(finished, recipe, tmp_path, export_options={"folder": {"dtype": "float16"}})
+    before = stamps(run.folder / "model")
+    run.begin()
+    assert not (run.folder / "model").exists()
+    watch = Seen()
+    assert steps.do_all(run, watch)
+    assert watch.begun == ["report", "export"]
+    assert stamps(run.folder / "model") != before
 
 
 def test_each_steps_identity_holds_those_that_it_rests_on(finished: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -95,3 +96,9 @@ def _leaves(value: Any) -> list[str]:
     if parts is None:
         return [value] if isinstance(value, str) else []
     return [leaf for part in parts for leaf in _leaves(part)]
+
+
+def remove_export(place: Path) -> None:
+    """Removes an export of ours, which is to be made anew; whatever else lies in its place stays."""
+    if content_in(place) is not None:
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
