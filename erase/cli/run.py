@@ -28,7 +28,7 @@ Pipelines = Annotated[
     str | None,
     typer.Argument(help="A pipeline's name (see `erase list pipelines`) or a .yaml.", show_default="erase-style"),
 ]
-Given = Annotated[Several | None, typer.Option("--with", "-w", help="What judges, as clip=FOLDER; repeatable.")]
+Given = Annotated[Several | None, typer.Option("--with", "-w", help="What judges, as clip=FOLDER or callable=FILE.py.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")]
 
 
@@ -154,16 +154,21 @@ def recipe_of(model: str, task: Task) -> Pipeline:
 
 def judged_by(given: Several) -> dict[str, object]:
     """The pipeline's keys for what the command line gives to judge by."""
+    from erase import registry
     from erase.cli.verify import parse_given
 
-    return {f"verify.with.{name}": str(path) for name, path in parse_given(given).items()}
+    paths = parse_given(given)
+    if "callable" in paths:  # who names code here trusts it
+        registry.allow(paths["callable"])
+    return {f"verify.with.{name}": str(path) for name, path in paths.items()}
 
 
 def show_summary(console: Console, run: Run, outcome: str) -> None:
     """Prints the verdict in a line, the figures, where everything lies, and what can be done next."""
     from rich.markup import escape
 
-    from erase.report.table import figures_line, table
+    from erase.evaluate.result import outcomes_of, read_result
+    from erase.report.table import figures_line, table, target_line
     from erase.report.verdict import reach_verdict
     from erase.run import steps
 
@@ -174,6 +179,9 @@ def show_summary(console: Console, run: Run, outcome: str) -> None:
     console.print(f"\n{mark}  {escape(verdict.headline)}{figures}", highlight=False, soft_wrap=True)
     if scores:
         console.print(table(scores))
+    if run.result_file.is_file() and scores:
+        outcomes = outcomes_of(read_result(run.result_file))
+        console.print(target_line(outcomes, scores), highlight=False, soft_wrap=True)
     targets = ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in run.task.targets)
     console.print(f"[bold]{escape(run.recipe.name)}[/] {outcome}: {escape(targets)}", highlight=False)
     for what, path in steps.results(run).items():

@@ -1,14 +1,15 @@
-"""`erase score`: only the scores of a run's images."""
+"""`erase score`: a run's images judged again."""
 
 from __future__ import annotations
 
 import typer
 
+from erase.cli import _task
 from erase.cli._runs import DEFAULT_RUN, RunFolder, do_step
 
 
-def score(*, run: RunFolder = DEFAULT_RUN) -> None:
-    """Score a run's images again, and check its gate; a grid and a report of the earlier scores are made again too.
+def score(*, run: RunFolder = DEFAULT_RUN, allow: _task.Allow = None) -> None:
+    """Judge a run's images again, and check its gate; a grid and a report of the earlier result are made again too.
 
     [bold]erase score runs/erase-style[/]
     """

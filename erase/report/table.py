@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from erase.evaluate.gate import Outcome
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 
@@ -39,6 +41,23 @@ def table(scores: Scores) -> Table:
         remarks.append(f"{len(scores.missing)} images are missing or damaged and count as the worst case")
     shown.caption = "\n".join(remarks) or None
     return shown
+
+
+def target_line(outcomes: Sequence[Outcome], scores: Scores) -> str:
+    """What UA rests on: in how many images the base shows the target, and how good the same images are after the edit.
+
+    Empty where nothing asks for a target.
+    """
+    erased = [one for one in outcomes if one.role == "erased"]
+    if not erased:
+        return ""
+    shown, flat = sum(bool(one.before) for one in erased), sum(one.blank for one in erased)
+    text = (
+        f"the base shows the target in {shown} of {len(erased)} images; since the edit {flat} of them are of one colour"
+    )
+    clip = [scores.find("clip", side=side, group="erased") for side in ("before", "after")]
+    moved = [number(one) for one in clip if one]
+    return text + (f", their CLIP score went from {moved[0]} to {moved[1]}" if len(moved) == 2 else "")
 
 
 def figures_line(scores: Scores) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erase import registry
 from erase.config.drawing import DrawingForm
 from erase.evaluate.detect import Given, Key
 from erase.evaluate.images import SIDES, ScoredImage, Side
@@ -22,6 +23,7 @@ from erase.evaluate.protocol import DetectorForm, LimitsForm, PartForm, Protocol
 from erase.evaluate.questions import CROSS, make_cases
 from erase.evaluate.result import check_fixed, fix
 from erase.evaluate.score import Scores
+from erase.evaluate.verified_facts import with_more_eyes
 from erase.evaluate.verify import FIXED_FIRST, Edited, Result, Seen, Subject, conclude, see
 from erase.run.identity import identities
 from erase.sampling.generate import row_key
@@ -108,9 +110,11 @@ class Judging:
     @property
     def name(self) -> str:
         """Who judges and in which version, which stands beside the numbers."""
-        form = self.protocol.form.detector[0]
-        clip = self.given.paths.get("clip")
-        return f"clip-zero-shot {clip.name} v1" if form.name == "clip_zero_shot" and clip else form.version
+        clip, names = self.given.paths.get("clip"), []
+        for form in self.protocol.form.detector:
+            by_clip = form.name == "clip_zero_shot" and clip is not None
+            names.append(f"clip-zero-shot {clip.name} v1" if by_clip and clip else f"{form.name} {form.version}")
+        return " and ".join(names).replace("judge emoji-v1", "emoji-v1")
 
     def _was_read(self, shot: ScoredImage) -> bool:
         seen, key = self.seen[shot.side], row_key(shot.row)
@@ -138,8 +142,11 @@ def judging_of(run: Run) -> Judging:
         by_clip = any(form.name == "clip_zero_shot" for form in load_protocol(run.recipe.protocol).form.detector)
     if "clip" in named or (by_clip and model.judge_folder is None):
         paths["clip"] = find_clip(named.get("clip", ""))
-    protocol = protocol_of(run.recipe, task, by_clip=by_clip)
-    return Judging(model, task, protocol, Given(paths, model.judge_folder), run.recipe.make_rows())
+    if "callable" in paths:
+        registry.check("detectors", str(paths["callable"]))  # code, which no pipeline runs by itself
+    given = Given(paths, model.judge_folder)
+    protocol = with_more_eyes(protocol_of(run.recipe, task, by_clip=by_clip), task, given=given)
+    return Judging(model, task, protocol, given, run.recipe.make_rows())
 
 
 def protocol_of(recipe: Pipeline, task: Task, *, by_clip: bool) -> Protocol:
