@@ -69,23 +69,26 @@ def _names(kind: str) -> Callable[[str], list[str]]:
 
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-MODEL_HELP = "An embedded model, a folder, a single file or an id of the hub."
+MODEL_HELP = "An embedded model's name, a folder, a single file or a hub id."
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 Method = Annotated[
-    str, typer.Option(help="One of `erase list methods`, or a .py of yours.", autocompletion=_names("methods"))
+    str, typer.Option(help="A name from `erase list methods`, or your own .py file.", autocompletion=_names("methods"))
 ]
 Kind = Annotated[str, typer.Option(help="style, object, unsafe or identity.")]
 Loras = Annotated[
     Several | None,
-    typer.Option("--lora", metavar="FILE", help="A LoRA of yours below the edit, as FILE or FILE=0.8; repeatable."),
+    typer.Option(
+        "--lora", metavar="FILE", help="A LoRA to fuse into the model first, as FILE or FILE=0.8; repeatable."
+    ),
 ]
 Targets = Annotated[Several | None, typer.Option("--target", "-t", help="What to erase; repeatable.")]
 TargetsFile = Annotated[
     Path | None,
-    typer.Option("--targets", metavar="FILE", help="Targets, one a line, or a column of a .csv."),
+    typer.Option("--targets", metavar="FILE", help="A file of targets: one per line, or a column of a .csv."),
 ]
 Anchors = Annotated[
-    Several | None, typer.Option("--anchor", "-a", help="What it becomes: one for all targets, or one each.")
+    Several | None,
+    typer.Option("--anchor", "-a", help="What the target becomes: one for all targets, or one for each."),
 ]
 Synonyms = Annotated[
     Several | None,
@@ -93,38 +96,34 @@ Synonyms = Annotated[
 ]
 Templates = Annotated[
     Several | None,
-    typer.Option("--prompt", "-p", help='How the target is asked for, with {} for it, as "a cat in {} style".'),
+    typer.Option("--prompt", "-p", help='A prompt template for the target, such as "a cat in {} style".'),
 ]
 Keeps = Annotated[
-    Several | None, typer.Option("--keep", "-k", help="What must stay, as cat or object:cat; repeatable.")
+    Several | None, typer.Option("--keep", "-k", help="What must stay, such as cat or object:cat; repeatable.")
 ]
-Options = Annotated[Several | None, typer.Option("--option", help="An option of the method, as key=value; repeatable.")]
+Options = Annotated[Several | None, typer.Option("--option", help="A method option as key=value; repeatable.")]
 Settings = Annotated[
     Several | None,
-    typer.Option("--set", help="A key of the pipeline with another value, as edit.method=uce; repeatable."),
+    typer.Option("--set", help="Override a pipeline value, such as edit.method=uce; repeatable."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be made; nothing is written.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done; nothing is written.")]
 Device = Annotated[
     str | None,
-    typer.Option("--device", callback=choose_device, help="cpu, cuda or cuda:N; a card where there is one."),
+    typer.Option("--device", callback=choose_device, help="cpu, cuda or cuda:N; by default a GPU if there is one."),
 ]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        "--dtype",
-        help=f"Precision of images: {', '.join(DTYPES)} (auto: float32 on the CPU).",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results, warnings and errors alone.")]
-Verbose = Annotated[bool, typer.Option("--verbose", callback=_listen, help="Also tell what each step took.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result for programs.")]
+_DTYPE = typer.Option("--dtype", help=f"Precision of images: {', '.join(DTYPES)} (auto: float32 on the CPU).")
+Dtype = Annotated[str, _DTYPE]
+DtypeIfGiven = Annotated[str | None, _DTYPE]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only results, warnings and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", callback=_listen, help="Also show how long each step takes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Allow = Annotated[
     Several | None,
     typer.Option(
         "--allow",
         metavar="FILE.py",
         callback=_allow,
-        help="Trust this file: its code runs where a pipeline or an option names it; repeatable.",
+        help="Trust this Python file: a pipeline or an option may run its code; repeatable.",
         show_default=False,
     ),
 ]

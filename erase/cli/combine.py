@@ -13,7 +13,7 @@ def combine(
     edits: Annotated[list[str], typer.Argument(help="Edits' files, each with a strength behind a colon if not 1.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The sum's file.")],
 ) -> None:
-    """Add edits of one base model, each at a strength of its own; a negative one subtracts.
+    """Add edits of the same base model, each at its own strength; a negative strength subtracts.
 
     [bold]erase combine artist.safetensors unsafe.safetensors:0.5 -o both.safetensors[/]
     [bold]erase combine both.safetensors artist.safetensors:-1 -o rest.safetensors[/]

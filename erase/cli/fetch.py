@@ -16,7 +16,7 @@ def fetch(
     ] = None,
     url: Annotated[str, typer.Option(help="Another address of the same file.")] = "",
 ) -> None:
-    """Fetch a prompt set that is declared and not carried; a file that is not the declared one is refused.
+    """Download a declared prompt set; a file that does not match its declaration is refused.
 
     [bold]erase fetch small-imagenet[/]
     [bold]erase verify e.safetensors --protocol object -w small-imagenet=small-imagenet.csv -w classifier=resnet-50[/]

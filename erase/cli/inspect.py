@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def inspect(
     *,
     path: Annotated[Path, typer.Argument(help="A safetensors file, a model's folder, or a run's (or its name).")],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Say what a file or folder is: which edit is in it, by what method, its tensors and hashes.
+    """Show what a file or folder is: which edit is in it, the method, its tensors and hashes.
 
     [bold]erase inspect runs/erase-style/model[/]
     [bold]erase inspect something.safetensors --json[/]

@@ -17,7 +17,7 @@ def push(
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Ask for a merge instead.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be uploaded.")] = False,
 ) -> None:
-    """Upload an exported folder, after it was checked against its manifest; only files of the manifest are sent.
+    """Upload an exported folder after checking it against its manifest; only files listed there are uploaded.
 
     [bold]erase push runs/erase-style/model --to me/my-model --dry-run[/]
     """

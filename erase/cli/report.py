@@ -8,7 +8,7 @@ from erase.cli._runs import DEFAULT_RUN, RunFolder, do_step
 
 
 def report(*, run: RunFolder = DEFAULT_RUN) -> None:
-    """Write a run's report again: report.html, and beside it report.json, figures.csv and images.csv.
+    """Write a run's report again: report.html, report.json, figures.csv and images.csv.
 
     The page holds everything it shows and fetches nothing, so it can be sent as it is.
 

@@ -28,7 +28,7 @@ Pipelines = Annotated[
     str | None,
     typer.Argument(help="A pipeline's name (see `erase list pipelines`) or a .yaml.", show_default="erase-style"),
 ]
-Given = Annotated[Several | None, typer.Option("--with", "-w", help="What judges, as clip=FOLDER or callable=FILE.py.")]
+Given = Annotated[Several | None, typer.Option("--with", "-w", help="What judges: clip=FOLDER or callable=FILE.py.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder.", show_default="runs/<name>")]
 
 
@@ -49,7 +49,7 @@ def run(
     dry_run: _task.DryRun = False,
     as_json: _task.Json = False,
     device: _task.Device = None,
-    dtype: _task.Dtype | None = None,
+    dtype: _task.DtypeIfGiven = None,
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
@@ -57,8 +57,8 @@ def run(
 ) -> None:
     """Run a pipeline: edit, generate, score, grid, report, export. Exit code 3 if the images do not prove the erasure.
 
-    A run that was stopped goes on where it stopped; a finished one says so and does nothing twice. With --target no
-    file is needed: prompts, judge and limits are those of the kind, and the recipe is written beside the result.
+    A stopped run resumes where it stopped; a finished one does nothing. With --target no pipeline file is needed:
+    prompts, judge and limits follow from the model and the kind, and the recipe is saved with the result.
 
     [bold]erase run[/]                                 erase a style from the embedded model
     [bold]erase run erase-object[/]                    another of `erase list pipelines`

@@ -9,7 +9,7 @@ from erase.cli._runs import DEFAULT_RUN, RunFolder, do_step
 
 
 def score(*, run: RunFolder = DEFAULT_RUN, allow: _task.Allow = None) -> None:
-    """Judge a run's images again, and check its gate; a grid and a report of the earlier result are made again too.
+    """Judge a run's images again and check its gate; an existing grid and report are updated.
 
     [bold]erase score runs/erase-style[/]
     """
