@@ -23,9 +23,7 @@ def export(
     model: Annotated[str | None, typer.Option("--model", "-m", help="A model, instead of a run.")] = None,
     lora: _task.Loras = None,
     edit: Annotated[Path | None, typer.Option("--edit", "-e", help="An edit, a LoRA, or edited tensors.")] = None,
-    option: Annotated[
-        Several | None, typer.Option(help="An export option as key=value, such as dtype=float16; repeatable.")
-    ] = None,
+    option: Annotated[Several | None, typer.Option(help="An export option, such as dtype=float16; repeatable.")] = None,
     strength: Annotated[float, typer.Option(help="Strength of the edit; 1 is as it was made.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to; needed unless it is a run's.")] = None,
     as_json: _task.Json = False,
