@@ -14,7 +14,10 @@ import typer
 from erase import registry
 
 if TYPE_CHECKING:
+    from erase.config.prompts import Row
+    from erase.models import Model as OpenModel
     from erase.run.store import Run
+    from erase.sampling.sampler import Sampler
     from erase.task import Target, Task
 
 Several = list[str]
@@ -232,8 +235,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def show_plan(run: Run) -> None:
-    """Prints what a run would make, step by step; writes nothing."""
+def show_plan(run: Run, *, timed: bool = False) -> None:
+    """Prints what a run would make, step by step, and if `timed` how long its images take; writes nothing."""
     from erase.run import steps
 
     recipe, rows = run.recipe, run.recipe.make_rows()
@@ -244,7 +247,8 @@ def show_plan(run: Run) -> None:
     details = {
         "edit": f"{recipe.edit.method} on {recipe.model}: {changes}; {kept}",
         "generate": f"{2 * len(rows)} images of {prompts} prompts before and after, {recipe.generate.steps} steps each"
-        + (f"; {there} are there" if there else ""),
+        + (f"; {there} are there" if there else "")
+        + (pace(run.model, rows, recipe.make_sampler(), images=2 * len(rows) - there) if timed else ""),
         "export": ", ".join(recipe.export) or "nothing",
     }
     for name, step in steps.STEPS.items():
@@ -252,3 +256,13 @@ def show_plan(run: Run) -> None:
             done = "done already" if run.is_begun and steps.is_done(name, run) else "to do"
             typer.echo(f"{name:<9} {done:<13} {details.get(name, step.text)}")
     typer.echo(f"nothing was written; the run's folder is {run.folder}")
+
+
+def pace(model: OpenModel, rows: Sequence[Row], sampler: Sampler, *, images: int) -> str:
+    """How long so many images take by a short draw, as the end of a line; empty of none."""
+    if images <= 0:
+        return ""
+    from erase.sampling.pace import about, seconds_for
+
+    typer.echo("drawing a few images with few steps, to tell how long it takes ...", err=True)
+    return f"; {about(seconds_for(model, rows, sampler, images=images))} on this machine"

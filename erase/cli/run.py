@@ -77,7 +77,7 @@ def run(
     changes |= {f"generate.{name}": value for name, value in drawing.items()}
     current = begin(chosen, out, changes | judged_by(given or []))
     if dry_run:
-        _task.show_plan(current)
+        _task.show_plan(current, timed=True)
     elif not current.place.is_first:  # another process of several, which tells nothing
         steps.work_as_rank(current)
     else:

@@ -13,7 +13,10 @@ from erase.cli._drawing import NONE, Settings, draws
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from erase.evaluate.detect import Given
+    from erase.evaluate.protocol import Protocol as Asked
     from erase.evaluate.verify import Result
+    from erase.models import Model
     from erase.task import Task
 
 Several = list[str]
@@ -54,6 +57,7 @@ def verify(
         "verify"
     ),
     check: Check = None,
+    dry_run: _task.DryRun = False,
     json: Annotated[bool, typer.Option("--json", help="Print result.json instead of the table.")] = False,
     device: _task.Device = None,
     dtype: _task.Dtype = "auto",
@@ -75,8 +79,8 @@ def verify(
         raise BadOption("what is to be verified? Give an edit or an edited model, or a result by --check FILE.")
     named, drawn = (kind, target or [], synonym or [], keep or []), (dtype, quiet, drawing)
     model, paths = (base, lora or []), parse_given(given or [])
-    result = _verify(edited, model, protocol, named=named, given=paths, out=out, drawn=drawn)
-    if result is None:  # another process of several, which has made its share of the images
+    result = _verify(edited, model, protocol, named=named, given=paths, out=out, drawn=drawn, dry_run=dry_run)
+    if result is None:
         return
     if json:
         typer.echo((out / "result.json").read_text(encoding="utf-8"))
@@ -120,7 +124,9 @@ def _verify(
     given: dict[str, Path],
     out: Path,
     drawn: tuple[str, bool, Settings],
+    dry_run: bool,
 ) -> Result | None:
+    """The result; None where only its plan is asked for, or from another process of several."""
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownProgress
     from erase.evaluate import verify as verifying
@@ -141,6 +147,9 @@ def _verify(
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
     chosen, judged = choose_protocol(protocol, model, task, given=Given(given, model.judge_folder))
     chosen = chosen.drawn(drawn[2])
+    if dry_run:
+        show_plan(model, chosen, task, given=judged, out=out)
+        return None
     if not place.is_first:
         verifying.draw_share(model, opened, chosen, task=task, given=judged, folder=out, place=place)
         return None
@@ -151,6 +160,28 @@ def _verify(
         )
         write_pages(result)
         return result
+
+
+def show_plan(model: Model, protocol: Asked, task: Task, *, given: Given, out: Path) -> None:
+    """Prints what a verification would ask, draw and look at, and how long its images take; writes nothing."""
+    from collections import Counter
+
+    from erase.evaluate.detect import runner_of
+    from erase.evaluate.questions import make_cases, rows_of
+
+    cases = make_cases(protocol, task, given.paths)
+    runner_of(protocol, task, cases, given=given)  # what is missing is told now
+    rows, there = rows_of(cases), len(list((out / "images").glob("*.png")))
+    asked = Counter((case.role, case.aspect) for case in cases)
+    steps, images = protocol.sampler.steps, max(0, 2 * len(rows) - there)
+    time = _task.pace(model, rows, protocol.sampler, images=images)
+    typer.echo(f"verify    {protocol.title}: {', '.join(task.names)}")
+    for (role, aspect), count in asked.items():
+        typer.echo(f"  {role:<7} {count:>5} questions: {aspect}")
+    found = f"; {there} are there" if there else ""
+    typer.echo(f"images    {2 * len(rows)} before and after, {steps} steps each{found}{time}")
+    typer.echo(f"judged    by {', '.join(dict.fromkeys(form.policy.text for form in protocol.form.detector))}")
+    typer.echo(f"nothing was written; the verification's folder is {out}")
 
 
 def choose_task(own: Task | None, kind: str, targets: Several, *, synonyms: Several, keeps: Several) -> Task:

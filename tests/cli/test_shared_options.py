@@ -122,6 +122,7 @@ def test_a_plan_tells_what_would_be_made_and_writes_nothing(capsys: Capture, pla
         assert "uce on" in said.out
         assert "noto → blob" in said.out
         assert "32 images of 8 prompts before and after, 2 steps each" in said.out
+        assert ("; about " in said.out) == (name == "run")  # an edit alone makes none of them
     assert contents(place) == before
     said = command(capsys, "edit", "-m", model.path, "-t", "noto", "--method", "uce", "--option", "lamb=3", "--dry-run")
     assert "uce: " in said.out

@@ -269,3 +269,30 @@ def test_the_embedded_model_is_asked_by_the_gate() -> None:
     own = Given(judge=model.judge_folder)
     protocol, given = choose_protocol(None, model, Task((Target("noto", "style"),)), given=own)
     assert (protocol.name, given) == ("gate", own)
+
+
+def test_a_plan_of_a_verification_tells_what_is_asked_and_how_long_it_takes_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    from erase.models import open_model
+    from tests.tiny_edits import tiny_edit
+
+    tiny_edit(open_model(tiny_model)).save(tmp_path / "edit.safetensors")
+    (tmp_path / "mine.yaml").write_text(
+        "version: '1'\ndescription: a test\nsource: a test\nsampler: {steps: 2}\nseeds: [0, 1]\n"
+        "detector: {name: judge, version: emoji-v1}\nprompts:\n"
+        "  - {role: erased, aspect: name, templates: ['a {word}', 'one {word}']}\n"
+        "  - {role: kept, aspect: keeps, fill: keeps, templates: ['a {word}']}\n",
+        encoding="utf-8",
+    )
+    before = sorted(tmp_path.rglob("*"))
+    words = ("-m", tiny_model, "--protocol", tmp_path / "mine.yaml", "-o", tmp_path / "out", "--kind", "object")
+    said = command(
+        capsys, "verify", tmp_path / "edit.safetensors", *words, "-t", "cat", "-k", "dog", "--dry-run", "--steps", "3"
+    )
+    assert said.code == 0, said.errors
+    assert "4 questions: name" in said.out
+    assert "2 questions: keeps" in said.out
+    assert "12 before and after, 3 steps each; about 1 s on this machine" in said.out
+    assert "by judge emoji-v1" in said.out
+    assert sorted(tmp_path.rglob("*")) == before
