@@ -31,6 +31,7 @@ Protocol = Annotated[
         show_default="gate for the embedded model, else any-KIND",
     ),
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of images, page, grid, result.json.")]
 Check = Annotated[
     Path | None,
     typer.Option(help="Verify nothing: recompute the verdict of a result.json, by its path, folder or run."),
@@ -53,9 +54,7 @@ def verify(
     given: Annotated[
         Several | None, typer.Option("--with", "-w", help="A file or folder that the protocol needs, as name=PATH.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of images, page, grid, result.json.")] = Path(
-        "verify"
-    ),
+    out: Out = Path("verify"),
     check: Check = None,
     dry_run: _task.DryRun = False,
     json: Annotated[bool, typer.Option("--json", help="Print result.json instead of the table.")] = False,
