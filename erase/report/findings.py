@@ -51,13 +51,6 @@ class Findings:
         return "object" if self.task.domain == "style" else "style"
 
     @cached_property
-    def gate(self) -> Verdict:
-        """The gate's verdict on the pairs, for which every picture is read: once, however many parts of a page ask."""
-        from erase.report.reasons import verdict_of
-
-        return self.proved if self.proved is not None else verdict_of(self)
-
-    @cached_property
     def judged(self) -> frozenset[str]:
         """The domains in which the judge has seen concepts."""
         return frozenset(domain for seen in self.scores.verdicts.values() for domain in seen)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from erase.effect import Effect
-from erase.evaluate.metrics.figure import Figure
-from erase.report.findings import Findings, before_of
-from erase.report.reasons import kept_shares, reasons_of
-from erase.report.table import number
+from erase.evaluate.gate import Verdict as Proved
+from erase.report.findings import Findings
 from erase.task import Task
 
 State = Literal["passed", "failed", "open"]
@@ -26,6 +23,9 @@ _HEADLINES = {
     (False, True, False): "{names} {is_} still there, and the {other} suffered.",
     (False, False, False): "{names} {is_} still there, and the rest suffered.",
 }
+# Ways of asking for what has nothing to do with the targets' kind.
+KIN = "the others of its kind"
+_ELSEWHERE = {"the objects", "the styles", "unrelated", "other domain", "same prompt"}
 _OTHERS = {"object": "objects", "style": "styles"}
 
 
@@ -39,8 +39,8 @@ class Verdict:
 
 
 def reach_verdict(findings: Findings) -> Verdict:
-    """The verdict by the bounds of the run's gate and by what was seen of the edit when it was made."""
-    found, effect = _by_bounds(findings), findings.edit.get("effect")
+    """The verdict by the run's gate and by what was seen of the edit when it was made; open without a gate."""
+    found, effect = _by_gate(findings, findings.proved), findings.edit.get("effect")
     problems = Effect(**effect).problems if effect else ()
     if not problems:
         return found
@@ -49,59 +49,32 @@ def reach_verdict(findings: Findings) -> Verdict:
     return Verdict("failed", headline, (*said, *found.remarks))
 
 
-def _by_bounds(findings: Findings) -> Verdict:
-    """The verdict by the bounds alone; open where the gate does not bind all three figures."""
-    if findings.proved is not None:
-        return _by_gate(findings)
-    remarks = (*_remarks(findings), *_missing(findings))
-    if unmeasured := findings.scores.unmeasured:
-        return Verdict("failed" if "ua" in findings.bounds else "open", f"UA not measured: {unmeasured}.", remarks)
-    if not {"ua", "ira"} <= set(findings.bounds):
-        return _partial(findings, remarks)
-    gone, kin, rest = (name not in findings.bounds or holds(findings, name) for name in ("ua", "ira", "cra"))
-    if not gone and kin and rest and _unchanged(findings):
-        headline = f"Nothing changed: {names_of(findings.task)} {_is(findings.task)} drawn as before."
-    else:
-        words = {"names": names_of(findings.task), "is_": _is(findings.task), "other": _OTHERS[findings.other_domain]}
-        headline = _HEADLINES[gone, kin, rest].format(**words)
-        if "cra" not in findings.bounds:
-            headline = headline.replace("the rest stays", "others of its kind stay")
-    reasons = reasons_of(findings)
-    if gone and kin and rest:
-        if not reasons:
-            return Verdict("passed", headline, remarks)
-        unproved = all(reason.kind == "too few images to tell" for reason in reasons)
-        what = f"Too few images to tell whether {names_of(findings.task)} {_is(findings.task)} gone and the rest stays."
-        headline = what if unproved else _sentence(reasons[0].kind)
-    return Verdict("failed", headline, (*remarks, *_reasons(findings)))
-
-
-def _by_gate(findings: Findings) -> Verdict:
-    """The verdict that the gate has reached on the same pairs."""
-    reasons, names = reasons_of(findings), names_of(findings.task)
+def _by_gate(findings: Findings, proved: Proved | None) -> Verdict:
+    """The gate's verdict in a sentence, with its reasons; open where there is no gate."""
+    names, missing = names_of(findings.task), tuple(_missing(findings))
     words = {"names": names, "is_": _is(findings.task), "other": _OTHERS[findings.other_domain]}
-    kinds = {reason.kind for reason in reasons}
-    if not reasons:
-        return Verdict("passed", _HEADLINES[True, True, True].format(**words), tuple(_missing(findings)))
+    if proved is None:
+        text = f"{names} {'was' if _is(findings.task) == 'is' else 'were'} edited out; judge for yourself."
+        said = f"UA not measured: {findings.scores.unmeasured}." if findings.scores.unmeasured else text
+        return Verdict("open", said, ("This run has no gate, so nothing here is called a success.", *missing))
+    asked = [check.name.removeprefix("kept: ") for check in proved.checks if check.name.startswith("kept: ")]
+    kinds = {reason.kind for reason in proved.reasons}
+    lost = {one for one in asked for reason in proved.reasons if reason.text.startswith(f"of {one}, ")}
+    fallen = any(reason.kind == "over-erased" and reason.text.startswith("quality") for reason in proved.reasons)
     if kinds == {"too few images to tell"}:
         headline = f"Too few images to tell whether {names} {_is(findings.task)} gone and the rest stays."
-    elif kinds & {"still there", "over-erased"} and reasons[0].kind != "nothing changed":
-        headline = _HEADLINES["still there" not in kinds, "over-erased" not in kinds, True].format(**words)
+        headline = f"UA not measured: {findings.scores.unmeasured}." if findings.scores.unmeasured else headline
+    elif "nothing changed" in kinds:
+        headline = f"Nothing changed: {names} {_is(findings.task)} drawn as before."
+    elif not kinds or kinds & {"still there", "over-erased"}:
+        gone, kin, rest = "still there" not in kinds, lost <= _ELSEWHERE, not (lost & _ELSEWHERE or fallen)
+        headline = _HEADLINES[gone, kin, rest].format(**words)
+        if asked == [KIN]:  # a run whose own prompts were judged among names of one kind
+            headline = headline.replace("the rest stays", "others of its kind stay")
     else:
-        headline = _sentence(reasons[0].kind)
-    return Verdict("failed", headline, (*_missing(findings), *_reasons(findings)))
-
-
-def holds(findings: Findings, name: str) -> bool:
-    """Whether a figure of the after side reaches its bound; one that was not measured does not.
-
-    Of what must stay the gate asks about the images that the base model drew right.
-    """
-    figure = findings.scores.find(name)
-    if figure is None:
-        return False
-    value = kept_shares(findings).get(name, figure.value) if figure.value < findings.bounds[name] else figure.value
-    return value >= findings.bounds[name]
+        headline = f"{proved.reasons[0].kind[0].upper()}{proved.reasons[0].kind[1:]}."
+    told = (f"{one.kind[0].upper()}{one.kind[1:]}: {one.text}." for one in proved.reasons)
+    return Verdict("failed" if proved.reasons else "passed", headline, (*missing, *told))
 
 
 def names_of(task: Task) -> str:
@@ -112,63 +85,10 @@ def names_of(task: Task) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _partial(findings: Findings, remarks: tuple[str, ...]) -> Verdict:
-    """The verdict where the gate leaves some or all of the three figures unbound."""
-    below = [name.upper() for name in findings.bounds if not holds(findings, name)]
-    if below:
-        headline = f"The gate has failed: {' and '.join(below)} below the bound."
-        return Verdict("failed", headline, (*remarks, *_reasons(findings)))
-    if findings.bounds:
-        asked = " and ".join(name.upper() for name in findings.bounds)
-        if reasons := reasons_of(findings):
-            return Verdict("failed", _sentence(reasons[0].kind), (*remarks, *_reasons(findings)))
-        return Verdict("passed", f"The gate has passed; it asks for {asked} only.", remarks)
-    text = (
-        f"{names_of(findings.task)} {'was' if _is(findings.task) == 'is' else 'were'} edited out; judge for yourself."
-    )
-    return Verdict("open", text, ("This run's gate sets no bounds, so nothing here is called a success.", *remarks))
-
-
-def _remarks(findings: Findings) -> Iterator[str]:
-    for name, bound in findings.bounds.items():
-        figure = findings.scores.find(name)
-        if figure is None or math.isnan(figure.value):
-            yield f"{name.upper()} was not measured; at least {100 * bound:.0f} % is asked."
-        elif not holds(findings, name):
-            yield f"{name.upper()} is {number(figure)}; at least {100 * bound:.0f} % is asked{_was(findings, figure)}."
-        elif figure.low < bound and name == "ua":
-            yield (
-                f"{name.upper()} reaches its bound of {100 * bound:.0f} %, but its interval begins at "
-                f"{100 * figure.low:.1f} %: too few images ({figure.n}) to be sure."
-            )
-
-
-def _sentence(kind: str) -> str:
-    return f"{kind[0].upper()}{kind[1:]}."
-
-
-def _reasons(findings: Findings) -> Iterator[str]:
-    """Why, as `erase verify` says it."""
-    for reason in reasons_of(findings):
-        yield f"{reason.kind[0].upper()}{reason.kind[1:]}: {reason.text}."
-
-
-def _was(findings: Findings, figure: Figure) -> str:
-    before = before_of(findings.scores, figure)
-    return f" (before the edit it was {number(before)})" if before else ""
-
-
 def _missing(findings: Findings) -> Iterator[str]:
     count = sum(findings.is_missing(shot) for pair in findings.pairs for shot in (pair.before, pair.after))
     if count:
         yield f"{count} image{' is' if count == 1 else 's are'} missing or damaged and count as the worst case."
-
-
-def _unchanged(findings: Findings) -> bool:
-    """Whether the targets are seen as often as before, as far as the interval tells."""
-    after = findings.scores.find("ua")
-    before = before_of(findings.scores, after) if after else None
-    return after is not None and before is not None and after.value <= before.high
 
 
 def _is(task: Task) -> str:

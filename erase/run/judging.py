@@ -25,6 +25,7 @@ from erase.evaluate.result import check_fixed, fix
 from erase.evaluate.score import Scores
 from erase.evaluate.verified_facts import with_more_eyes
 from erase.evaluate.verify import FIXED_FIRST, Edited, Result, Seen, Subject, conclude, see
+from erase.report.verdict import KIN
 from erase.run.identity import identities
 from erase.sampling.generate import row_key
 from erase.task import Task
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from erase.run.store import Run
 
 LATE = "not fixed beforehand: the images were there when the limits, or who judges, were set"
-GONE, KIN = "its own prompts", "the others of its kind"  # what a run's own prompts ask for
+GONE = "its own prompts"  # what a run's own prompts ask for, beside KIN
 
 
 @dataclass(frozen=True)

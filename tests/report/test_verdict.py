@@ -9,26 +9,31 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from erase.config.prompts import Row
 from erase.evaluate.metrics.figures import canvas
 from erase.evaluate.score import Scores
-from erase.report.reasons import reasons_of
 from erase.report.verdict import names_of, reach_verdict
 from erase.task import Target, Task
-from tests.report.made import See, as_asked, erased, harsh, ruined, square
+from tests.report.made import See, as_asked, erased, harsh, proved, ruined, square
 from tests.report.made import made as few
 
 made = partial(few, rows=square(seeds=10))  # 20 images of the target: all gone prove 80 %
+
+
+def odd(row: Row) -> dict[str, str]:
+    """Sees a house instead of the object in every second image."""
+    return {"object": "house"} if row.seed % 2 else {}
 
 
 @pytest.mark.parametrize(
     ("after", "state", "headline"),
     [
         (erased, "passed", "“noto” is gone; the rest stays."),
-        (as_asked, "failed", "Nothing changed: “noto” is drawn as before."),
+        (as_asked, "failed", "“noto” is still there."),
         (harsh, "failed", "“noto” is gone, but others of the kind went too."),
-        (ruined, "failed", "“noto” is gone, and so is much else."),
-        (lambda row: {**erased(row), "object": "house"}, "failed", "“noto” is gone, but the objects suffered."),
-        (lambda row: {**row.labels, "object": "house"}, "failed", "“noto” is still there, and the objects suffered."),
+        (ruined, "failed", "Model destroyed."),
+        (lambda row: {**erased(row), **odd(row)}, "failed", "“noto” is gone, but the objects suffered."),
+        (lambda row: {**row.labels, **odd(row)}, "failed", "“noto” is still there, and the objects suffered."),
     ],
 )
 def test_the_headline_tells_gone_from_unchanged_from_harmed(
@@ -51,22 +56,6 @@ def test_without_bounds_nothing_is_called_a_success(tmp_path: Path) -> None:
     assert "nothing here is called a success" in verdict.remarks[0]
 
 
-@pytest.mark.parametrize(("bounds", "state"), [({"ua": 0.8}, "passed"), ({"ua": 0.8, "cra": 1.0}, "failed")])
-def test_a_gate_of_fewer_bounds_judges_by_these_alone(tmp_path: Path, bounds: dict[str, float], state: str) -> None:
-    after = made(
-        tmp_path, lambda row: {**erased(row), "object": "house"} if row.seed > 5 else erased(row), bounds=bounds
-    )
-    verdict = reach_verdict(after)
-    assert verdict.state == state
-    assert "rest stays" not in verdict.headline
-
-
-def test_a_figure_that_was_not_measured_fails_its_bound(tmp_path: Path) -> None:
-    verdict = reach_verdict(replace(made(tmp_path), scores=Scores(())))
-    assert verdict.state == "failed"
-    assert len([remark for remark in verdict.remarks if "was not measured" in remark]) == 3
-
-
 def test_a_bound_reached_by_few_images_is_said_to_be_unsure(tmp_path: Path) -> None:
     verdict = reach_verdict(few(tmp_path))
     remarks = verdict.remarks
@@ -76,15 +65,13 @@ def test_a_bound_reached_by_few_images_is_said_to_be_unsure(tmp_path: Path) -> N
     )
     assert any("gone: its own prompts is 100.0% of 4 images" in remark for remark in remarks)
     assert any("16 images at this rate" in remark for remark in remarks)
-    # All of 4 images: Wilson's interval begins at 4 / (4 + 1.96²) = 51.0 %.
-    assert "UA reaches its bound of 80 %, but its interval begins at 51.0 %: too few images (4) to be sure." in remarks
 
 
 def test_missing_images_are_counted(tmp_path: Path) -> None:
     findings = made(tmp_path)
     findings.pairs[0].after.path.unlink()
     scores = replace(findings.scores, missing=(findings.pairs[1].before.id,))
-    remarks = reach_verdict(replace(findings, scores=scores)).remarks
+    remarks = reach_verdict(proved(replace(findings, scores=scores))).remarks
     assert remarks[0] == "2 images are missing or damaged and count as the worst case."
 
 
@@ -116,7 +103,7 @@ def test_an_edit_that_changes_no_pixel_is_told(tmp_path: Path) -> None:
     findings = made(tmp_path, as_asked)
     for pair in findings.pairs:
         pair.after.path.write_bytes(pair.before.path.read_bytes())
-    remarks = reach_verdict(findings).remarks
+    remarks = reach_verdict(proved(findings)).remarks
     assert "Nothing changed: 20 of 20 images of the target are as before the edit." in remarks
 
 
@@ -124,13 +111,12 @@ def test_white_images_are_a_broken_model_whatever_the_judge_says(tmp_path: Path)
     findings = made(tmp_path, as_asked)
     for pair in findings.pairs:
         Image.new("RGB", (16, 16), "white").save(pair.after.path)
-    remarks = reach_verdict(findings).remarks
+    remarks = reach_verdict(proved(findings)).remarks
     assert "Model destroyed: 101 of 101 images that must stay are of one colour." in remarks
 
 
 def test_a_run_that_passes_needs_no_reason(tmp_path: Path) -> None:
     assert not [remark for remark in reach_verdict(made(tmp_path, erased)).remarks if "there" in remark]
-    assert reasons_of(replace(made(tmp_path, as_asked), scores=Scores(()))) == ()
 
 
 def test_what_the_base_model_drew_wrong_already_is_not_held_against_the_edit(tmp_path: Path) -> None:
@@ -143,6 +129,6 @@ def test_what_the_base_model_drew_wrong_already_is_not_held_against_the_edit(tmp
     }
     scores = Scores(tuple(canvas(findings.task, shots, seen)), seen)
     assert [figure.value for figure in scores.figures if figure.name == "ira"] == [0.5, 0.5]
-    verdict = reach_verdict(replace(findings, scores=scores))
+    verdict = reach_verdict(proved(replace(findings, scores=scores)))
     assert verdict.state == "passed"
     assert not any("IRA" in remark for remark in verdict.remarks)
