@@ -91,6 +91,12 @@ class Subject:
     edited: Edited
     facts: Mapping[str, Any]
     asked: tuple[Asked, ...]
+    unmeasured: tuple[Reason, ...] = ()
+
+    @property
+    def beside(self) -> tuple[Reason, ...]:
+        """Reasons that do not come from the images: what was seen of the edit, and limits that nothing measures."""
+        return (*self.edited.reasons, *self.unmeasured)
 
     @staticmethod
     def of(
@@ -150,7 +156,7 @@ def conclude(subject: Subject, sides: Mapping[str, Seen], folder: Path) -> Resul
     totals = aggregate(protocol.form.aggregation, cases, outcomes, task=task)
     totals += set_distances(protocol, subject.eyes, before=before.vectors, after=after.vectors)
     totals += perceptual_distances(protocol, cases, images, given=subject.given)
-    verdict = judged(outcomes, protocol.limits, subject.edited.reasons)
+    verdict = judged(outcomes, protocol.limits, subject.beside)
     result = Result(
         *(protocol, task, cases, tuple(outcomes), totals, verdict, folder, subject.asked),
         hashes={path: sha for side in sides.values() for path, sha in side.hashes.items()},
@@ -158,7 +164,7 @@ def conclude(subject: Subject, sides: Mapping[str, Seen], folder: Path) -> Resul
         labels={name: side.labels for name, side in sides.items()},
         facts=subject.facts,
     )
-    values = values_of(result, protocol.limits, subject.edited.reasons)
+    values = values_of(result, protocol.limits, subject.beside)
     write_result(folder, values, verdict, outcomes=outcomes)
     return result
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from erase import registry
 from erase.config.drawing import DrawingForm
 from erase.evaluate.detect import Given, Key
+from erase.evaluate.gate import Reason
 from erase.evaluate.images import SIDES, ScoredImage, Side
 from erase.evaluate.judges import TEMPLATES, check_labels, find_clip
 from erase.evaluate.metrics.figure import Figure
@@ -95,7 +96,10 @@ class Judging:
             facts["not_shown"] = [*facts["not_shown"], LATE]
         said = identities(run.recipe)
         facts["hashes"] = {**facts["hashes"], "steps": {name: said[name] for name in ("edit", "generate", "score")}}
-        return conclude(replace(subject, facts=facts), {side: self.seen[side] for side in SIDES}, run.folder)
+        lacking = tuple(_unmeasured(run.recipe, subject))
+        return conclude(
+            replace(subject, facts=facts, unmeasured=lacking), {side: self.seen[side] for side in SIDES}, run.folder
+        )
 
     def scores(self, pairs: Sequence[tuple[ScoredImage, ScoredImage]]) -> Scores:
         """The figures of what was seen: UA, IRA, CRA, accuracies and CLIP scores by group."""
@@ -128,6 +132,15 @@ class Judging:
         own = self.given.judge is not None and "clip" not in self.given.paths
         name = "emoji-judge" if own else self.eyes.towers.folder.name
         return clip_scores(shots, vectors, self.eyes.towers, version=f"clip/{name}-x100-v1")
+
+
+def _unmeasured(recipe: Pipeline, subject: Subject) -> Iterable[Reason]:
+    """A reason for each bound that a recipe names and no question measures."""
+    own = subject.task.domain
+    asked = {"ira" if case.domain == own else "cra" for case in subject.cases if case.role == "kept"} | {"ua"}
+    for name, bound in (recipe.gate.bounds if recipe.gate else {}).items():
+        if name not in asked:
+            yield Reason("too few images to tell", f"{name.upper()} is not measured, at least {bound:.0%} is asked")
 
 
 def judging_of(run: Run) -> Judging:

@@ -196,3 +196,15 @@ def test_a_finished_run_of_an_earlier_version_is_judged_anew_and_no_image_made(
     assert "is of an earlier version: its images are judged anew" in caplog.text
     run.read_result()
     assert not steps.do_all(run, Watch())
+
+
+def test_a_bound_that_nothing_measures_is_a_reason_against_the_run(
+    recipe: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    from erase.run import steps
+    from tests.finished import Seen as Watch
+
+    by_clip = {"verify": {"with": {"clip": str(tiny_model / "judge/clip")}}, "gate": {"cra": 0.7}, "export": []}
+    run = run_of(recipe | by_clip, tmp_path / "place")
+    steps.do_all(run, Watch())
+    assert "CRA is not measured, at least 70% is asked" in [reason.text for reason in run.read_result().reasons]
