@@ -1,21 +1,24 @@
 """Trains the transformer of `emoji-flow` on the icons' latents and captions; the rest of it is `emoji`'s own.
 
-python scripts/embedded/train_flow.py [--steps 8000]
+OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 scripts/embedded/train_flow.py --threads 1 --batch 16
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from captions import Words, caption, implicit_caption, load_descriptions, load_words
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from train_unet import average_gradients
 from training import PLACES, Stage, average_into, load_icons, options, shifted
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -109,6 +112,9 @@ class Prompts:
 
 def main() -> None:
     chosen = options(__doc__, steps=8000, batch=32, lr=1e-3)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        dist.init_process_group("gloo")
     latents, prompts = latents_of(load_icons()), Prompts()
     words, descriptions = load_words(), load_descriptions()
     torch.manual_seed(chosen.seed)
@@ -116,7 +122,7 @@ def main() -> None:
     average = copy.deepcopy(model).eval().requires_grad_(False)
     model.set_attn_processor(counted)
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    stage = Stage("flow", {"model": model, "average": average}, optimizer, chosen.steps, chosen.lr)
+    stage = Stage("flow", {"model": model, "average": average}, optimizer, chosen.steps, chosen.lr, quiet=rank > 0)
 
     def draw(cell: int, rng: np.random.Generator) -> str:
         while True:
@@ -125,7 +131,7 @@ def main() -> None:
                 return text
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng((chosen.seed, step))
+        rng = np.random.default_rng((chosen.seed, step, rank))
         cells = rng.integers(len(latents), size=chosen.batch)
         clean = latents[cells, rng.integers(latents.shape[1], size=chosen.batch)]
         states, pooled = prompts.encode([draw(int(cell), rng) for cell in cells])
@@ -138,7 +144,8 @@ def main() -> None:
         error = (predicted.float() - (noise - clean)).square().mean()
         return error, {}
 
-    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.999))
+    reduce = (lambda: average_gradients(model)) if world > 1 else (lambda: None)
+    stage.run(loss_of, lambda step: average_into(average, model, step, decay=0.999), reduce)
 
 
 if __name__ == "__main__":
