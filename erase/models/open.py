@@ -14,6 +14,7 @@ from erase.errors import BadModel
 from erase.models.families import families
 from erase.models.model import Model
 from erase.models.storage.checkpoint import open_checkpoint
+from erase.models.storage.embedded import embedded_folder
 from erase.models.storage.hub import fetch
 from erase.models.storage.loaded import Loaded
 from erase.models.storage.skeleton import check_tensors
@@ -47,7 +48,7 @@ def open_model(
 def _open_path(name_or_path: str | Path, config: str | Path | None) -> Model:
     path = registry.path_of(str(name_or_path))
     if str(name_or_path) in registry.known("models"):
-        path = registry.PACKAGE / "models" / str(name_or_path)
+        path = embedded_folder(str(name_or_path))
     elif not path.exists() and registry.is_hub_id(str(name_or_path)):
         path = fetch(str(name_or_path))
     elif not path.exists():
