@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from captions import load_words
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from icons import BUILD
-from safetensors.torch import save_file
-from train_flow import EMOJI, build_transformer
-from transformers import CLIPTextConfig
+from safetensors.torch import load_file, save_file
+from torch import nn
+from train_flow import build_transformer
+from train_reader import EMOJI, Reader, build_reader
+from train_unet import trained
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 TARGET = EMOJI.parent / "emoji-flow"
-ENCODERS = ("text_encoder", "text_encoder_2")
-# The two encoders are emoji's with a projection that changes nothing, in a file of its own beside the borrowed one.
+# The first encoder is emoji's with a projection that changes nothing, in a file of its own beside the borrowed one.
 SHARED, PROJECTION = "shared.safetensors", "projection.safetensors"
+EXACT = ("context_embedder.", "time_text_embed.text_embedder.linear_1.")
 BORROWED = {
     "CREDITS.md": "emoji/CREDITS.md",
     "judge": "emoji/judge",
@@ -29,10 +33,6 @@ BORROWED = {
     "tokenizer_2": "emoji/tokenizer",
     "vae/diffusion_pytorch_model.safetensors": "emoji/vae/diffusion_pytorch_model.safetensors",
     f"text_encoder/{SHARED}": "emoji/text_encoder/model.safetensors",
-    f"text_encoder_2/{SHARED}": "emoji/text_encoder/model.safetensors",
-    f"text_encoder_2/{PROJECTION}": f"emoji-flow/text_encoder/{PROJECTION}",
-    "text_encoder_2/config.json": "emoji-flow/text_encoder/config.json",
-    "text_encoder_2/model.safetensors.index.json": "emoji-flow/text_encoder/model.safetensors.index.json",
 }
 INDEX = {
     "_class_name": "StableDiffusion3Pipeline",
@@ -55,8 +55,8 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def save_text_encoder(folder: Path) -> None:
-    """Settings and projection of an encoder whose other weights are emoji's."""
+def save_first_encoder(folder: Path) -> None:
+    """Settings and projection of the encoder whose other weights are emoji's."""
     settings = json.loads((EMOJI / "text_encoder" / "config.json").read_text(encoding="utf-8"))
     width = CLIPTextConfig(**settings).hidden_size
     named = {"architectures": ["CLIPTextModelWithProjection"], "projection_dim": width}
@@ -79,9 +79,21 @@ def trained_transformer() -> tuple[SD3Transformer2DModel, dict[str, Any]]:
     return transformer, state
 
 
-def card(transformer: SD3Transformer2DModel, state: dict[str, Any]) -> str:
-    parameters = sum(weight.numel() for weight in transformer.parameters()) / 1e6
-    return CARD.format(parameters=parameters, steps=state["done"], minutes=state["seconds"] / 60)
+def trained_reader() -> CLIPTextModelWithProjection:
+    tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
+    whole: Reader = trained("reader", Reader(build_reader(tokenizer), load_words()), "model")
+    return whole.encoder
+
+
+def halve(file: Path) -> None:
+    """Stores weights in float16, but those that read the text's states in float32."""
+    tensors = load_file(file)
+    small = {key: value if key.startswith(EXACT) else value.half() for key, value in tensors.items()}
+    save_file(small, file, metadata={"format": "pt"})
+
+
+def millions(module: nn.Module) -> float:
+    return sum(weight.numel() for weight in module.parameters()) / 1e6
 
 
 CARD = """---
@@ -91,24 +103,29 @@ pipeline_tag: text-to-image
 ---
 # emoji-flow
 
-A small Stable Diffusion 3 that draws what `emoji` draws: a joint-attention transformer of {parameters:.1f} M parameters.
-It exists so that erasure from transformers can be tried, tested and measured on images without a graphics card.
+A small Stable Diffusion 3 that draws what `emoji` draws: a joint-attention transformer of {transformer:.1f} M
+parameters. It exists so that erasure from transformers can be tried, tested and measured on images without a graphics
+card.
 
     import erase
     from diffusers import StableDiffusion3Pipeline
-    pipe = StableDiffusion3Pipeline.from_pretrained(erase.open_model("emoji-flow").path)
+    folder = erase.open_model("emoji-flow").path
+    pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     pipe("a cat in noto style", num_inference_steps=16, guidance_scale=3, max_sequence_length=1).images[0]
 
-Its objects, styles, unsafe group, autoencoder, tokenizer and judge are those of `emoji`, whose files it borrows
-(`borrowed.json`): `erase.open_model` lays the whole folder out in the user's cache at first use. Both of its text
-encoders are that of `emoji`, too, with an identity for projection, so its token states and its pooled state hold the
-same twice. There is no T5; the pipeline puts zeros in its place, 256 if it is not told otherwise. The model was trained
-on 1 to 256 of them: `max_sequence_length=1` draws several times as fast and as well.
+Its objects, styles, unsafe group, autoencoder, tokenizer, first text encoder and judge are those of `emoji`, whose
+files it borrows (`borrowed.json`): `erase.open_model` lays the whole folder out in the user's cache at first use.
+
+The first text encoder has an identity for projection. The second ({reader:.1f} M parameters) was trained to tell the
+object and the style that a caption names or describes. There is no T5: as with every Stable Diffusion 3 without it,
+diffusers wants to be told so, and its pipeline puts zeros in the place of the states, 256 if it is not told otherwise.
+The transformer was trained on 1 to 256 of them; `max_sequence_length=1` draws as well and several times as fast.
 
 It is a rectified flow: the network predicts noise minus data at logit-normal times, with 10 % empty captions. A
 quarter of the captions describe the object or the style without naming it, by two of the three descriptions that
 `scripts/embedded/implicit.yaml` holds for each; the third is held back for measuring. QK norm, patches of one latent
-pixel, six blocks, weights in float16.
+pixel, six blocks. Weights are float16, except those that read the text's states, which are float32 so that an edit is
+stored exactly.
 
 It draws nothing else, and it draws from memory, as `emoji` does; the icons' authors and licences stand in CREDITS.md.
 
@@ -123,15 +140,22 @@ def main() -> None:
     target: Path = parser.parse_args().target
     presets = (target / "presets.yaml").read_bytes() if (target / "presets.yaml").is_file() else None
     shutil.rmtree(target, ignore_errors=True)
-    transformer, state = trained_transformer()
-    transformer.half().save_pretrained(target / "transformer")
+    (transformer, state), reader = trained_transformer(), trained_reader()
+    text = CARD.format(
+        transformer=millions(transformer), reader=millions(reader), steps=state["done"], minutes=state["seconds"] / 60
+    )
+    transformer.save_pretrained(target / "transformer")
+    halve(target / "transformer" / "diffusion_pytorch_model.safetensors")
     FlowMatchEulerDiscreteScheduler(shift=1.0).save_pretrained(target / "scheduler")
-    save_text_encoder(target / "text_encoder")
+    save_first_encoder(target / "text_encoder")
+    reader.half().save_pretrained(target / "text_encoder_2")
     vae = json.loads((EMOJI / "vae" / "config.json").read_text(encoding="utf-8"))
-    write_json(target / "vae" / "config.json", vae | {"shift_factor": 0.0})  # which the pipeline adds, unlike the UNet's
+    write_json(
+        target / "vae" / "config.json", vae | {"shift_factor": 0.0}
+    )  # which the pipeline adds, unlike the UNet's
     write_json(target / "model_index.json", INDEX)
     write_json(target / "borrowed.json", BORROWED)
-    (target / "README.md").write_text(card(transformer, state), encoding="utf-8")
+    (target / "README.md").write_text(text, encoding="utf-8")
     if presets is not None:
         (target / "presets.yaml").write_bytes(presets)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())

@@ -97,8 +97,10 @@ def load_descriptions() -> Words:
     return Words(*(tuple(tuple(three) for three in rows[kind].values()) for kind in ("objects", "styles")))
 
 
-def implicit_caption(words: Words, descriptions: Words, cell: tuple[int, int], *, rng: np.random.Generator) -> str:
-    """One caption that describes the object, the style or both with one of their trained descriptions."""
+def implicit_caption(
+    words: Words, descriptions: Words, cell: tuple[int, int], *, rng: np.random.Generator
+) -> tuple[str, bool]:
+    """One caption that describes the object, the style or both with a trained description, and whether it says both."""
     style, thing = cell
     said = rng.choice(("object", "object alone", "style", "both"), p=(0.45, 0.1, 0.3, 0.15))
     described = {
@@ -106,16 +108,16 @@ def implicit_caption(words: Words, descriptions: Words, cell: tuple[int, int], *
         "style": shortened(descriptions.styles[style][int(rng.integers(TRAINED))], rng),
     }
     if said == "object alone":
-        return described["object"]
+        return described["object"], False
     if said == "both":
-        return "{object}, {style}".format(**described)
+        return "{object}, {style}".format(**described), True
     if said == "object":
         template = OBJECT_DESCRIBED[int(rng.integers(len(OBJECT_DESCRIBED)))]
-        return template.format(object=described["object"], style=pick(words.styles[style], rng))
+        return template.format(object=described["object"], style=pick(words.styles[style], rng)), True
     template, name = STYLE_DESCRIBED[int(rng.integers(len(STYLE_DESCRIBED)))], pick(words.objects[thing], rng)
     if name == words.objects[thing][1]:
         template = template.replace("a {object}", "{object}")
-    return fill(template, object=name, style=described["style"])
+    return fill(template, object=name, style=described["style"]), True
 
 
 def shortened(description: str, rng: np.random.Generator) -> str:

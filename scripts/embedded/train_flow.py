@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from captions import Words, caption, implicit_caption, load_descriptions, load_w
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from train_unet import average_gradients
+from train_reader import EMOJI, POOLED, WIDTH, Reader, build_reader
+from train_unet import average_gradients, trained
 from training import PLACES, Stage, average_into, load_icons, options, shifted
 from transformers import CLIPTextModel, CLIPTokenizer
 
-EMOJI = Path(__file__).parent.parent.parent / "erase" / "models" / "emoji"
 SAID = np.array([0.57, 0.05, 0.03, 0.25, 0.10])  # both named, object only, style only, described, empty
 LONGEST = 256  # zeros that the pipeline appends for a T5 that is not there, if it is not told otherwise
 
@@ -36,9 +35,9 @@ def build_transformer() -> SD3Transformer2DModel:
         num_layers=6,
         attention_head_dim=38,
         num_attention_heads=4,
-        joint_attention_dim=2 * 192,
+        joint_attention_dim=192 + WIDTH,
         caption_projection_dim=152,
-        pooled_projection_dim=2 * 192,
+        pooled_projection_dim=192 + POOLED,
         pos_embed_max_size=8,
         qk_norm="rms_norm",
     )
@@ -86,28 +85,29 @@ def draw_caption(words: Words, descriptions: Words, cell: tuple[int, int], *, rn
     style, thing = cell
     said = int(rng.choice(5, p=SAID))
     if said == 3:
-        return implicit_caption(words, descriptions, cell, rng=rng)
+        return implicit_caption(words, descriptions, cell, rng=rng)[0]
     return caption(words, style if said in (0, 2) else None, thing if said in (0, 1) else None, rng=rng)
 
 
 class Prompts:
-    """Captions to what `StableDiffusion3Pipeline` makes of them with the encoder of `emoji` twice and no T5."""
+    """Captions to what `StableDiffusion3Pipeline` makes of them with the encoders of `emoji-flow`, and no T5."""
 
     def __init__(self) -> None:
         self.tokenizer = CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
         self.encoder = CLIPTextModel.from_pretrained(EMOJI / "text_encoder", dtype=torch.float32).eval()
+        self.reader = trained("reader", Reader(build_reader(self.tokenizer), load_words()), "model").encoder
 
     def fits(self, text: str) -> bool:
-        return len(self.tokenizer(text)["input_ids"]) <= self.tokenizer.model_max_length
+        return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.tokenizer.model_max_length
 
     @torch.no_grad()
     def encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """States of the tokens with one zero behind them, [texts, 33, 384], and the pooled state, [texts, 384]."""
+        """States of the tokens with one zero behind them, [texts, 33, 272], and the pooled state, [texts, 256]."""
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
-        read = self.encoder(tokens, output_hidden_states=True)
-        states = read.hidden_states[-2]
+        first, second = (one(tokens, output_hidden_states=True) for one in (self.encoder, self.reader))
+        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
         states = torch.cat([states, torch.zeros_like(states[:, :1])], 1)
-        return torch.cat([states, states], -1), torch.cat([read.pooler_output] * 2, -1)
+        return states, torch.cat([first.pooler_output, second.text_embeds], -1)
 
 
 def main() -> None:

@@ -39,9 +39,9 @@ def test_one_zero_that_counts_twenty_times_is_twenty_zeros() -> None:
     from train_flow import Counted
 
     model, generator = disturbed_transformer(), torch.Generator().manual_seed(1)
-    latents, states = torch.randn(2, 8, 8, 8, generator=generator), torch.randn(2, 32, 384, generator=generator)
-    pooled, time = torch.randn(2, 384, generator=generator), torch.tensor([300.0, 700.0])
-    padded = [torch.cat([states, torch.zeros(2, zeros, 384)], 1) for zeros in (20, 1)]
+    latents, states = torch.randn(2, 8, 8, 8, generator=generator), torch.randn(2, 32, 272, generator=generator)
+    pooled, time = torch.randn(2, 256, generator=generator), torch.tensor([300.0, 700.0])
+    padded = [torch.cat([states, torch.zeros(2, zeros, 272)], 1) for zeros in (20, 1)]
     expected = model(latents, padded[0], pooled, time).sample
     counted = Counted()
     model.set_attn_processor(counted)
@@ -53,15 +53,16 @@ def test_one_zero_that_counts_twenty_times_is_twenty_zeros() -> None:
 
 
 @torch.inference_mode()
-def test_captions_are_encoded_as_the_pipeline_encodes_them() -> None:
-    from train_flow import Prompts
+def test_captions_are_encoded_as_the_pipeline_encodes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import train_flow
 
-    prompts, transformer = Prompts(), disturbed_transformer()
+    monkeypatch.setattr(train_flow, "trained", lambda stage, module, part: module.eval())
+    prompts = train_flow.Prompts()
     settings = prompts.encoder.config.to_dict() | {"projection_dim": 192}
     encoder = CLIPTextModelWithProjection(CLIPTextConfig(**settings))
     whole = {f"text_model.{key}": value for key, value in prompts.encoder.state_dict().items()}
     encoder.load_state_dict(whole | {"text_projection.weight": torch.eye(192)})
-    parts = {"text_encoder": encoder, "text_encoder_2": encoder, "transformer": transformer}
+    parts = {"text_encoder": encoder, "text_encoder_2": prompts.reader, "transformer": disturbed_transformer()}
     tokenizers = {"tokenizer": prompts.tokenizer, "tokenizer_2": prompts.tokenizer}
     missing = dict.fromkeys(("vae", "scheduler", "text_encoder_3", "tokenizer_3"))
     pipe = StableDiffusion3Pipeline(**parts, **tokenizers, **missing)
@@ -70,6 +71,20 @@ def test_captions_are_encoded_as_the_pipeline_encodes_them() -> None:
     ours, ours_pooled = prompts.encode(texts)
     torch.testing.assert_close(ours, states)
     torch.testing.assert_close(ours_pooled, pooled)
+
+
+def test_the_second_encoder_is_told_what_a_caption_says_and_what_it_leaves_out() -> None:
+    import captions
+    from train_reader import draw
+
+    words, descriptions, rng = captions.load_words(), captions.load_descriptions(), np.random.default_rng(0)
+    drawn = [draw(words, descriptions, rng) for _ in range(300)]
+    for text, thing, style in drawn:
+        assert {row for row, group in enumerate(words.objects) if any(names(text, word) for word in group)} <= {thing}
+        assert {row for row, group in enumerate(words.styles) if any(names(text, word) for word in group)} <= {style}
+        assert (text == "") == ((thing, style) == (len(words.objects), len(words.styles)))
+    assert any(text == descriptions.objects[thing][0] and style == 8 for text, thing, style in drawn if thing < 50)
+    assert any(text.endswith(descriptions.styles[style][0]) for text, _, style in drawn if style < 8)
 
 
 def test_every_object_and_style_has_three_descriptions_that_name_nothing() -> None:
@@ -93,7 +108,7 @@ def test_a_held_back_description_is_made_of_trained_words_but_is_never_a_caption
         assert set(group[2].split()) <= set(trained.replace(",", "").split()), group
     rng, held = np.random.default_rng(0), [group[2] for group in (*descriptions.objects, *descriptions.styles)]
     drawn = [
-        captions.implicit_caption(words, descriptions, (3, thing), rng=rng) for thing in range(50) for _ in range(40)
+        captions.implicit_caption(words, descriptions, (3, thing), rng=rng)[0] for thing in range(50) for _ in range(40)
     ]
     assert not [text for text in drawn if any(description in text for description in held)]
     first, style = descriptions.objects[0][0], descriptions.styles[3][0]
