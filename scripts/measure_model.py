@@ -1,10 +1,12 @@
-"""Measures the embedded model: does it draw what it is asked for, does its judge see it, how fast, how large.
+"""Measures an embedded model: does it draw what it is asked for, does its judge see it, how fast, how large.
 
-python scripts/measure_model.py [--quick] [--judge]
+python scripts/measure_model.py [--model emoji-flow] [--quick] [--judge]
 
 The last line is one JSON object: `style_accuracy`, `object_accuracy` over the whole square of styles and objects,
-`synonym_accuracy` of objects called by another word, `judge_style`, `judge_object` on real icons that were moved,
-scaled and recoloured in ways that the judge was not trained on, `images_per_second`, `megabytes`.
+`synonym_accuracy` of objects called by another word, `implicit_accuracy` of what is described by a text that does not
+name it and that no training used (`implicit_object_accuracy`, `implicit_style_accuracy` are its halves), `judge_style`,
+`judge_object` on real icons that were moved, scaled and recoloured in ways that the judge was not trained on,
+`images_per_second`, `megabytes` of weights, those that it borrows from another model included.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ from erase.sampling.sampler import Sampler
 ATLAS = Path(__file__).parent / "embedded" / "icons.png"
 SIDE = 64
 SEEDS = (0, 1, 2)
+SAMPLERS = {  # by family
+    "stable-diffusion": Sampler(steps=25),
+    "stable-diffusion-3": Sampler(steps=16, guidance=3.0, max_sequence_length=1),
+}
 
 
 def draw(model: Model, rows: Sequence[Row]) -> tuple[list[Tensor], float]:
-    """Each row's image [3, 64, 64] in -1 .. 1 at 25 steps, and the images a second, loading not counted."""
+    """Each row's image [3, 64, 64] in -1 .. 1, and the images a second, loading not counted."""
     images, started = [], 0.0
-    for _, image in sample(model, rows, Sampler(steps=25)):
+    for _, image in sample(model, rows, SAMPLERS[model.family]):
         images.append(to_tensor(image))
         if len(images) == 32:  # the first batch also loads the model
             started = time.monotonic()
@@ -101,20 +107,24 @@ def measure_judge(model: Model, *, views: int) -> dict[str, float]:
 
 
 def measure_drawing(model: Model, *, quick: bool) -> dict[str, float]:
-    square = load_prompts("emoji-square").rows(seeds=SEEDS[:1] if quick else SEEDS)
-    synonyms = load_prompts("emoji-synonyms").rows(seeds=SEEDS[:1])
-    if quick:
-        square, synonyms = square[::4], synonyms[::8]
+    square = load_prompts("emoji-square").rows(seeds=SEEDS[:1] if quick else SEEDS)[:: 4 if quick else 1]
     images, speed = draw(model, square)
-    others, _ = draw(model, synonyms)
-    return {
-        "style_accuracy": accuracy(model, images, [row.labels["style"] for row in square], domain="style"),
-        "object_accuracy": accuracy(model, images, [row.labels["object"] for row in square], domain="object"),
-        "synonym_accuracy": accuracy(model, others, [row.labels["object"] for row in synonyms], domain="object"),
-        "images_per_second": speed,
-        "images": len(images),
-        "synonym_images": len(others),
+    measured = {
+        f"{domain}_accuracy": accuracy(model, images, [row.labels[domain] for row in square], domain=domain)
+        for domain in ("style", "object")
     }
+    measured |= {"images_per_second": speed, "images": len(images)}
+    for name, prompts, domain in (
+        ("synonym", "emoji-synonyms", "object"),
+        ("implicit_object", "emoji-implicit-objects", "object"),
+        ("implicit_style", "emoji-implicit-styles", "style"),
+    ):
+        rows = load_prompts(prompts).rows(seeds=SEEDS[:1])[:: 9 if quick else 1]
+        others, _ = draw(model, rows)
+        measured[f"{name}_accuracy"] = accuracy(model, others, [row.labels[domain] for row in rows], domain=domain)
+        measured[f"{name}_images"] = len(rows)
+    halves = measured["implicit_object_accuracy"], measured["implicit_style_accuracy"]
+    return measured | {"implicit_accuracy": sum(halves) / 2}
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
 """Trains the transformer of `emoji-flow` on the icons' latents and captions; the rest of it is `emoji`'s own.
 
-OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 scripts/embedded/train_flow.py --threads 1 --batch 16
+OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 scripts/embedded/train_flow.py flow --threads 1 --batch 16
+OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 scripts/embedded/train_flow.py described --threads 1 --batch 16
+
+The second stage goes on from the first with more captions that describe without naming, which are learnt last.
 """
 
 from __future__ import annotations
@@ -8,6 +11,8 @@ from __future__ import annotations
 import copy
 import math
 import os
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +27,11 @@ from train_unet import average_gradients, trained
 from training import PLACES, Stage, average_into, load_icons, options, shifted
 from transformers import CLIPTextModel, CLIPTokenizer
 
-SAID = np.array([0.57, 0.05, 0.03, 0.25, 0.10])  # both named, object only, style only, described, empty
+# Shares of captions: both named, object only, style only, described, empty. Then steps and learning rate.
+STAGES = {
+    "flow": (np.array([0.57, 0.05, 0.03, 0.25, 0.10]), 8000, 1e-3),
+    "described": (np.array([0.41, 0.02, 0.02, 0.47, 0.08]), 3000, 5e-4),
+}
 LONGEST = 256  # zeros that the pipeline appends for a T5 that is not there, if it is not told otherwise
 
 
@@ -80,13 +89,20 @@ def latents_of(icons: Tensor) -> Tensor:
     return torch.cat(parts).unflatten(0, (-1, len(PLACES))) * vae.config.scaling_factor
 
 
-def draw_caption(words: Words, descriptions: Words, cell: tuple[int, int], *, rng: np.random.Generator) -> str:
-    """A random caption of one icon: named, in part or in whole, described, or empty."""
-    style, thing = cell
-    said = int(rng.choice(5, p=SAID))
-    if said == 3:
-        return implicit_caption(words, descriptions, cell, rng=rng)[0]
-    return caption(words, style if said in (0, 2) else None, thing if said in (0, 1) else None, rng=rng)
+@dataclass(frozen=True)
+class Captions:
+    """Random captions of an icon: named, in part or in whole, described, or empty, in these shares."""
+
+    shares: np.ndarray
+    words: Words
+    descriptions: Words
+
+    def draw(self, cell: tuple[int, int], rng: np.random.Generator) -> str:
+        style, thing = cell
+        said = int(rng.choice(5, p=self.shares))
+        if said == 3:
+            return implicit_caption(self.words, self.descriptions, cell, rng=rng)[0]
+        return caption(self.words, style if said in (0, 2) else None, thing if said in (0, 1) else None, rng=rng)
 
 
 class Prompts:
@@ -111,22 +127,27 @@ class Prompts:
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=8000, batch=32, lr=1e-3)
+    which = sys.argv.pop(1)
+    shares, steps, rate = STAGES[which]
+    chosen = options(__doc__, steps=steps, batch=32, lr=rate)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         dist.init_process_group("gloo")
     latents, prompts = latents_of(load_icons()), Prompts()
-    words, descriptions = load_words(), load_descriptions()
+    captions = Captions(shares, load_words(), load_descriptions())
     torch.manual_seed(chosen.seed)
     model, counted = build_transformer(), Counted()
+    if which == "described":
+        model = trained("flow", model, "average").train().requires_grad_(True)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     model.set_attn_processor(counted)
     optimizer = torch.optim.AdamW(model.parameters(), lr=chosen.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    stage = Stage("flow", {"model": model, "average": average}, optimizer, chosen.steps, chosen.lr, quiet=rank > 0)
+    weights = {"model": model, "average": average}
+    stage = Stage(which, weights, optimizer, chosen.steps, chosen.lr, quiet=rank > 0)
 
     def draw(cell: int, rng: np.random.Generator) -> str:
         while True:
-            text = draw_caption(words, descriptions, divmod(cell, len(words.objects)), rng=rng)
+            text = captions.draw(divmod(cell, len(captions.words.objects)), rng)
             if prompts.fits(text):
                 return text
 

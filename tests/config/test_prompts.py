@@ -180,6 +180,16 @@ def test_the_synonym_set_says_no_object_by_its_name() -> None:
     assert all(one.prompt != two.prompt for one, two in zip(plain.lines, other.lines, strict=True))
 
 
+@pytest.mark.parametrize(("kind", "domain"), [("objects", "object"), ("styles", "style")])
+def test_the_implicit_sets_ask_with_the_descriptions_that_no_training_used(kind: str, domain: str) -> None:
+    path = Path(__file__).parents[2] / "scripts/embedded/implicit.yaml"
+    descriptions = yaml.safe_load(path.read_text(encoding="utf-8"))[kind]
+    plain, other = load_prompts("emoji-square"), load_prompts(f"emoji-implicit-{kind}")
+    assert [line.labels for line in plain.lines] == [line.labels for line in other.lines]
+    held_back = {name: three[2] for name, three in descriptions.items()}
+    assert [line for line in other.lines if held_back[line.labels[domain]] not in line.prompt] == []
+
+
 def test_one_image_has_the_labels_of_all_that_ask_for_it_and_a_contradiction_is_told() -> None:
     rows = [
         Row("a cat by Béla", 1, {"style": "Béla Bartók"}),
