@@ -48,7 +48,7 @@ def test_one_bit_is_told(capsys: Capture, exported: Path) -> None:
     data = bytearray((exported / "vae/config.json").read_bytes())
     data[3] ^= 1
     (exported / "vae/config.json").write_bytes(data)
-    assert "vae/config.json has another hash; get" in refused(capsys, "verify-manifest", exported)
+    assert "vae/config.json has another hash; download" in refused(capsys, "verify-manifest", exported)
 
 
 def test_a_missing_and_an_added_file_are_told(exported: Path) -> None:
