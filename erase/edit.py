@@ -307,8 +307,8 @@ class Edit:
         """Reads an edit from its file; raises BadEdit for a file that is none or is damaged, PickleRefused."""
         contents = read_contents(Path(path))
         effect = contents.info.get("effect")
-        own = {"parts": tuple(contents.info.get("parts", ())), "effect": Effect(**effect) if effect else None}
-        info = EditInfo(**{**contents.info, **own})
+        several = {name: tuple(contents.info.get(name, ())) for name in ("parts", "loras")}
+        info = EditInfo(**{**contents.info, **several, "effect": Effect(**effect) if effect else None})
         return Edit(info, contents.text_maps, contents.deltas, contents.low_rank, contents.guidance)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:

@@ -83,7 +83,7 @@ class StoredInfo(_Strict):
     beyond: dict[str, str] = Field(default_factory=dict)
     effect: StoredEffect | None = None
     rounded: dict[str, str] = Field(default_factory=dict)
-    loras: tuple[dict[str, Any], ...] = ()
+    loras: Sequence[dict[str, Any]] = ()
 
 
 class StoredGate(_Strict):
