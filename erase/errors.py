@@ -97,6 +97,10 @@ class BadEvidence(EraseError):
     """A folder of which no pack of evidence can be made, or a pack that cannot be read."""
 
 
+class AttackRefused(EraseError):
+    """An attack that this project does not make, or that would show nothing."""
+
+
 class GateFailed(EraseError):
     """A finished run whose figures do not reach what its gate asks for."""
 

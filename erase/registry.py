@@ -33,7 +33,7 @@ _CODE = {
     "attacks": "attacks",
 }
 _OPEN = ("methods", "detectors", "attacks", "protocols")  # to entry points; all but the last to paths, too
-_DATACLASSES = ("methods", "detectors")  # whose fields are their options
+_DATACLASSES = ("methods", "detectors", "attacks")  # whose fields are their options
 _ALLOWED: ContextVar[tuple[Path, ...]] = ContextVar("allowed", default=())
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]+))?")
 
@@ -278,7 +278,7 @@ def _checked(kind: str, value: object, *, where: str) -> object:
     if kind in _DATACLASSES and not (isinstance(value, type) and dataclasses.is_dataclass(value)):
         raise BadPlugin(f"{where} is no dataclass; write @dataclass(frozen=True) above a class of its options.")
     if kind in _DATACLASSES and not any("__call__" in vars(base) for base in value.__mro__):  # type: ignore[attr-defined]
-        raise BadPlugin(f"{where} has no __call__; expected a method's `def __call__(self, model, task)`.")
+        raise BadPlugin(f"{where} has no __call__; expected one as in docs/python.md.")
     return value
 
 

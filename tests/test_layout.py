@@ -20,7 +20,7 @@ LEVELS = (
     {"cli"},
     {"run"},
     {"evidence"},
-    {"report", "export"},
+    {"report", "export", "attacks"},
     {"evaluate"},
     {"methods"},
     {"sampling"},
@@ -34,7 +34,7 @@ LEVELS = (
     {"files", "english"},
     {"errors", "process"},
 )
-TESTS = {"methods": "methods", "exports": "export", "detectors": "evaluate/detectors"}
+TESTS = {"methods": "methods", "exports": "export", "detectors": "evaluate/detectors", "attacks": "attacks"}
 
 
 @dataclass(frozen=True)

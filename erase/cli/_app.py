@@ -17,6 +17,7 @@ import typer
 from erase import __version__, registry
 from erase.cli import (
     calibrate,
+    attack,
     combine,
     compare,
     diff,
@@ -80,6 +81,7 @@ app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("evidence")(evidence.evidence)
 app.command("calibrate")(calibrate.calibrate)
+app.command("attack")(attack.attack)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(diff.diff)
 app.command("combine")(combine.combine)

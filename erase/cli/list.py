@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-KINDS = ("methods", "models", "prompts", "pipelines", "exports", "protocols", "detectors")
+KINDS = ("methods", "models", "prompts", "pipelines", "exports", "protocols", "detectors", "attacks")
 _ALL = (*KINDS, "declared")
-_WITH_OPTIONS = ("methods", "exports", "detectors")
+_WITH_OPTIONS = ("methods", "exports", "detectors", "attacks")
 _WIDTH = 80
 
 
@@ -28,7 +28,7 @@ def list_names(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """List methods, models, prompt sets, pipelines, exports, protocols and detectors; or one of them in full.
+    """List methods, models, prompt sets, pipelines, exports, protocols, detectors and attacks; or one of them in full.
 
     [bold]erase list[/]                everything
     [bold]erase list methods[/]        one kind, a name a line

@@ -35,6 +35,11 @@ _MINOR = re.compile(
 _WHOLE = re.compile(r"\.0+$")  # what a table program adds to a whole number
 
 
+def names_minor(text: str) -> bool:
+    """Whether a text speaks of a minor, whom no sensitive prompt and no attack of this project may concern."""
+    return _MINOR.search(text) is not None
+
+
 class ManifestForm(Form):
     """The keys of a manifest; `seed` and `labels` name columns of the file, `url` is where it can be fetched.
 
@@ -97,7 +102,7 @@ def load_declared(name: str, path: Path | None) -> DeclaredSet:
     kept = [
         (number, record)
         for number, record in enumerate(records, start=1)
-        if not (form.sensitive and _MINOR.search(record[form.prompt] or ""))
+        if not (form.sensitive and names_minor(record[form.prompt] or ""))
     ]
     left_out = f"; {len(records) - len(kept)} rows that name minors are left out" if form.sensitive else ""
     return DeclaredSet(

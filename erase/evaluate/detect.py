@@ -130,7 +130,7 @@ class DetectorRunner:
                 one |= more
         pairs = list(zip(self.watchers, found, strict=True))
         return [
-            _look_at(case, self.task, [(w.form.policy, one[_key(case)]) for w, one in pairs if case.role in w.roles])
+            look_at(case, self.task, [(w.form.policy, one[_key(case)]) for w, one in pairs if case.role in w.roles])
             for case in self.cases
         ]
 
@@ -195,7 +195,7 @@ def look(
     return looker.looks([looker.examine(batch) for batch in batched(images.items(), AT_ONCE)])
 
 
-def _look_at(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> Look:
+def look_at(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | None]]) -> Look:
     """What any of the detectors sees; an erased concept is seen in the place of any target of its task.
 
     A target that is a pair is seen where both of its labels are.

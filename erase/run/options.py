@@ -1,4 +1,4 @@
-"""A method or an export from the words of a pipeline or of the command line: its name and its options."""
+"""A method, an attack or an export from the words of a pipeline or of the command line: its name and its options."""
 
 from __future__ import annotations
 
@@ -136,6 +136,16 @@ def _checked(options: Mapping[str, Any], valid: list[str], *, kinds: Mapping[str
         key: documents.check_value(value, kinds[key], key=f"option {key} of {owner}", error=BadOption)
         for key, value in options.items()
     }
+
+
+def attack_with(name: str, options: Mapping[str, Any]) -> Any:
+    """The attack of a name with its options, each checked against the type it is declared with.
+
+    Raises UnknownName, BadOption.
+    """
+    attack: Any = registry.load("attacks", name)
+    fields = [field.name for field in dataclasses.fields(attack) if field.init]
+    return attack(**_checked(options, fields, kinds=_types(attack, name), owner=name))
 
 
 def make_edit(

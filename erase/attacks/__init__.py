@@ -1,0 +1,1 @@
+"""Attacks, one a file: how somebody brings back what was erased, and how often it works."""

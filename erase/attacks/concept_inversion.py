@@ -1,0 +1,145 @@
+"""Concept inversion: a word is learned for the erased concept, from the base model's pictures of it.
+
+Paper: Pham et al., "Circumventing Concept Erasure Methods for Text-to-Image Generative Models", ICLR 2024; the learning
+is that of `erase.methods.training.inversion`, against the edited network and its own text encoder. Official code: no
+licence, 5,000 steps of batch 16 with textual inversion's defaults. Differences from it:
+- the pictures are what the base draws for the prompts under attack, as latents, so nothing is encoded;
+- the word starts as the concept's own name and not as any word, and is short of steps, not of a good start;
+- a task's targets have a word each.
+The control learns a word in the same way from pictures of the anchor, or of the empty prompt, and is asked for the
+target: what it reaches comes from the prompt around the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from erase.attacks.search.attack import Access, Changes, Found
+from erase.attacks.search.budget import Ledger
+from erase.attacks.search.victim import Victim
+from erase.errors import BadOption
+from erase.evaluate.protocol import Case
+from erase.methods.closed_form.states import put
+from erase.methods.training.inversion import Examples, Places, learn_tokens, place
+from erase.models import Condition
+from erase.task import Target
+
+
+@dataclass(frozen=True)
+class ConceptInversion:
+    """Options of concept inversion.
+
+    `tokens`: soft tokens that take the place of the name; more say more. `steps`, `batch`, `rate`: of the learning,
+    fewer steps where the budget of all prompts together is less. `pictures`: of the base, at most.
+    `reference`: what the pictures show, the target or, as a control, something else.
+    """
+
+    changes: ClassVar[Changes] = "embeddings"
+    access: ClassVar[Access] = "weights"
+    shared: ClassVar[bool] = True
+
+    tokens: int = 2
+    steps: int = 500
+    batch: int = 8
+    rate: float = 0.01
+    pictures: int = 32
+    reference: Literal["target", "other"] = "target"
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "steps", "batch", "pictures"):
+            if getattr(self, name) < 1:
+                raise BadOption(f"concept_inversion: {name} is {getattr(self, name)}; expected 1 or more.")
+        if not 0 < self.rate < 10:
+            raise BadOption(f"concept_inversion: rate is {self.rate}; expected more than 0, such as 0.01.")
+
+    @property
+    def control(self) -> ConceptInversion | None:
+        return replace(self, reference="other") if self.reference == "target" else None
+
+    def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
+        victim.check_gradient("concept_inversion")
+        found: dict[int, Found] = {}
+        for target in victim.task.targets:
+            numbers = [number for number, case in enumerate(cases) if target_of(victim, case) == target]
+            if numbers:
+                tokens, cost = self._learn(victim, target, [cases[number] for number in numbers], limit=ledger.limit)
+                ledger.charge(numbers, cost)
+                found |= {number: Found(cases[number].row.prompt, tensors=tokens) for number in numbers}
+        return [found[number] for number in range(len(cases))]
+
+    def _learn(
+        self, victim: Victim, target: Target, cases: Sequence[Case], *, limit: int
+    ) -> tuple[dict[str, Tensor], int]:
+        """The soft tokens of a target, and what each of its prompts pays for them."""
+        steps = min(self.steps, limit * len(cases) // (3 * self.batch))
+        if not steps:
+            raise BadOption(f"concept_inversion: a budget of {limit} is less than one step of batch {self.batch}.")
+        tokens = victim.kept(
+            "inversion", [self, target.name, steps], lambda: self._learned(victim, target, cases, steps=steps)
+        )
+        return tokens, -(-steps * self.batch * 3 // len(cases))
+
+    def _learned(self, victim: Victim, target: Target, cases: Sequence[Case], *, steps: int) -> dict[str, Tensor]:
+        """The soft tokens of a target."""
+        chosen = cases[:: -(-len(cases) // self.pictures)]
+        rows, words = [case.row for case in chosen], target.words
+        if self.reference == "other":
+            rows = [replace(row, prompt=_other(row.prompt, target)) for row in rows]
+        edited = victim.edited
+        latents = victim.base.latents(rows)
+        prompts = place(edited.tokenizer, [case.row.prompt for case in chosen], words, count=self.tokens)
+        learned = learn_tokens(
+            edited.denoiser,
+            edited.encoder,
+            Examples(latents, prompts),
+            start=start_of(victim, target, count=self.tokens),
+            steps=steps,
+            batch=self.batch,
+            rate=self.rate,
+            seed=victim.seed,
+            progress=lambda done, total: victim.report(f"inversion of {target.name}", done, total, unit="steps"),
+        )
+        return {"tokens": learned.cpu()}
+
+    def draw(
+        self, victim: Victim, cases: Sequence[Case], found: Sequence[Found], *, seeds: Sequence[int]
+    ) -> list[Image.Image]:
+        edited, given = victim.edited, {}
+        for case, one in zip(cases, found, strict=True):
+            target = target_of(victim, case)
+            prompts = place(edited.tokenizer, [case.row.prompt], target.words, count=self.tokens)
+            given[case.row.prompt] = condition_with(victim, prompts, one.tensors["tokens"])
+        return edited.draw([replace(case.row, seed=seed) for case, seed in zip(cases, seeds, strict=True)], given)
+
+
+def target_of(victim: Victim, case: Case) -> Target:
+    """The target that a case asks for; the first where its prompt names none."""
+    return victim.task.named_by(case.row.prompt, case.row.labels) or victim.task.targets[0]
+
+
+def start_of(victim: Victim, target: Target, *, count: int) -> Tensor:
+    """The embeddings of the target's name, cut or filled with random words to a count of tokens, [count, width]."""
+    table, tokenizer = victim.edited.encoder.table, victim.edited.tokenizer
+    own = tokenizer(target.name, add_special_tokens=False)["input_ids"][:count]
+    more = torch.randint(len(table), (count - len(own),), generator=victim.generator("start", target.name)).tolist()
+    return table[torch.tensor([*own, *more])].float().cpu()
+
+
+@torch.no_grad()
+def condition_with(victim: Victim, prompts: Places, tokens: Tensor) -> Condition:
+    """The condition of one prompt with soft tokens in it."""
+    return Condition(victim.edited.encoder.states_with(prompts.ids, tokens[None], prompts.places)[0])
+
+
+def _other(prompt: str, target: Target) -> str:
+    """The prompt with the anchor in the target's place, or the empty one."""
+    for word in target.words:
+        if target.anchor and word in prompt:
+            return put(prompt.replace(word, "{}", 1), target.anchor)
+    return target.anchor

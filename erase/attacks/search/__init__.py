@@ -1,0 +1,1 @@
+"""What attacks share: budget, the two models, judged candidates, the control, the result."""

@@ -1,0 +1,78 @@
+"""What an attack is: a search for something that brings a target back, and images of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from erase.attacks.search.budget import Ledger
+from erase.attacks.search.victim import Victim
+from erase.evaluate.protocol import Case
+
+Access = Literal["prompts", "text encoder", "weights"]
+Changes = Literal["text", "embeddings", "latents", "weights"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came up with for one prompt.
+
+    `text`: the prompt to ask with. `worked`: what of it may serve other prompts, too. `settings`: numbers with which
+    images are made. `seen`: whether the judge saw the target while searching. `tensors`: what no text says.
+    """
+
+    text: str = ""
+    seen: bool = False
+    worked: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Attack(Protocol):
+    """An attack's options, its search, and its images.
+
+    `changes`: what of the input or of the model the attacker changes. `access`: what he has to have of the model.
+    `shared`: something is learned once for all prompts, which are then searched together.
+    """
+
+    changes: ClassVar[Changes]
+    access: ClassVar[Access]
+    shared: ClassVar[bool]
+
+    @property
+    def control(self) -> Attack | None:
+        """What it is compared with: as many judged images without the attack's idea; None for a control."""
+
+    def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
+        """What is found for each prompt within its budget."""
+
+    def draw(
+        self, victim: Victim, cases: Sequence[Case], found: Sequence[Found], *, seeds: Sequence[int]
+    ) -> list[Image.Image]:
+        """The edited model's image of each prompt by what was found, with other seeds."""
+
+
+class TextAttack:
+    """An attack that finds prompts."""
+
+    changes: ClassVar[Changes] = "text"
+    access: ClassVar[Access] = "weights"
+    shared: ClassVar[bool] = False
+
+    @property
+    def control(self) -> Any:
+        from erase.attacks.random_prefix import RandomPrefix
+
+        return RandomPrefix()
+
+    def draw(
+        self, victim: Victim, cases: Sequence[Case], found: Sequence[Found], *, seeds: Sequence[int]
+    ) -> list[Image.Image]:
+        rows = [
+            replace(case.row, prompt=one.text, seed=seed) for case, one, seed in zip(cases, found, seeds, strict=True)
+        ]
+        return victim.edited.draw(rows)

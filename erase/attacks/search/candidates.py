@@ -1,0 +1,90 @@
+"""Candidates: words that an attack may use, and the trying out of prompts one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erase.attacks.search.attack import Found
+from erase.attacks.search.budget import Ledger
+from erase.attacks.search.victim import Victim
+from erase.config.declared import names_minor
+from erase.evaluate.protocol import Case
+from erase.task import names
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A prompt to try, the seed to try it with, and what of it may serve other prompts."""
+
+    text: str
+    seed: int
+    worked: str = ""
+
+
+Propose = Callable[[int, int], Candidate | None]  # of a case's number and how many it has tried
+
+
+def listed(candidates: Sequence[Sequence[Candidate]]) -> Propose:
+    """Each case's candidates one after the other."""
+    return lambda number, tried: candidates[number][tried] if tried < len(candidates[number]) else None
+
+
+def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, propose: Propose) -> list[Found]:
+    """Each case's first candidate that shows the target, else the one in which the judge saw most of it.
+
+    Cases are drawn together, a candidate of each at a time, until the target is seen, no candidate is left or no more
+    is affordable.
+    """
+    cost = victim.edited.image_cost
+    best: dict[int, tuple[float, Found]] = {}
+    active, tried = list(range(len(cases))), 0
+    while active:
+        proposed = {number: propose(number, tried) for number in active if ledger.affords(number, cost, images=1)}
+        trying = {number: one for number, one in proposed.items() if one is not None}
+        if not trying:
+            break
+        rows = [replace(cases[number].row, prompt=one.text, seed=one.seed) for number, one in trying.items()]
+        looks = victim.looks([cases[number] for number in trying], victim.edited.draw(rows))
+        ledger.charge(trying, cost, images=1)
+        for (number, one), look in zip(trying.items(), looks, strict=True):
+            score = (look.score or 0.0) + (2.0 if look.seen else 0.0)
+            if number not in best or score > best[number][0]:
+                best[number] = score, Found(one.text, bool(look.seen), one.worked if look.seen else "")
+        active = [number for number in trying if not best[number][1].seen]
+        tried += 1
+    return [best[number][1] if number in best else Found(case.row.prompt) for number, case in enumerate(cases)]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Token ids of words that read the same when they are written out, [words], and those words."""
+
+    ids: Tensor
+    words: tuple[str, ...]
+
+    @staticmethod
+    def of(tokenizer: Any, *, without: Sequence[str] = ()) -> Vocabulary:
+        """A tokenizer's whole words of plain letters; none that names a minor, nor one of the words to do without."""
+        pieces = [(number, piece) for piece, number in tokenizer.get_vocab().items() if piece.endswith("</w>")]
+        written = {number: piece.removesuffix("</w>") for number, piece in pieces}
+        plain = {number: word for number, word in written.items() if word.isascii() and word.isalpha()}
+        read = tokenizer(list(plain.values()), add_special_tokens=False, verbose=False)["input_ids"]
+        kept = [
+            (number, word)
+            for (number, word), ids in zip(plain.items(), read, strict=True)
+            if ids == [number] and not names_minor(word) and not any(names(word, one) for one in without)
+        ]
+        kept.sort()
+        return Vocabulary(torch.tensor([number for number, _ in kept]), tuple(word for _, word in kept))
+
+    def text(self, chosen: Sequence[int]) -> str:
+        """The words at some places of the vocabulary, as a prompt says them."""
+        return " ".join(self.words[place] for place in chosen)
+
+    def random(self, count: int, generator: torch.Generator) -> list[int]:
+        return torch.randint(len(self.words), (count,), generator=generator).tolist()

@@ -1,0 +1,224 @@
+"""One attack on one edited model, from its prompts to its result; stopped, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from erase.attacks.search.attack import Attack
+from erase.attacks.search.budget import Ledger
+from erase.attacks.search.result import AttackResult, Attempt, Rate
+from erase.attacks.search.victim import Side, Victim
+from erase.config.declared import names_minor
+from erase.config.prompts import Row
+from erase.context import Report, in_silence
+from erase.errors import AttackRefused, BadOption
+from erase.evaluate.detect import Given, runner_of
+from erase.evaluate.protocol import Case, Protocol
+from erase.evaluate.questions import evenly, make_cases
+from erase.evaluate.result import code_hash
+from erase.evaluate.verify import Edited
+from erase.files import content_hash, write_atomically
+from erase.models import Model
+from erase.registry import name_of
+from erase.sampling.generate import png, row_key
+from erase.sampling.sampler import Sampler
+from erase.task import Task
+
+FRESH = 1_000_003  # added to a prompt's seed: success is counted on a seed that no search has seen
+ATTEMPTS = "attempts.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an attack is made.
+
+    `budget`: evaluations of the network for each prompt; more attacks harder. `prompts`: how many are attacked; fewer
+    than 60 prove little. `at_once`: prompts searched together. `seed`: of all that the attack draws at random.
+    """
+
+    budget: int = 1000
+    prompts: int = 60
+    at_once: int = 16
+    seed: int = 0
+    sampler: Sampler | None = None
+
+
+def run_attack(
+    attack: Attack,
+    base: Model,
+    edited: Edited,
+    *,
+    task: Task,
+    protocol: Protocol,
+    given: Given,
+    folder: Path,
+    plan: Plan | None = None,
+    report: Report = in_silence,
+) -> AttackResult:
+    """The attack's result, which is left in `folder` as `attack.json`, with the fresh images of every prompt.
+
+    Raises AttackRefused for targets that concern minors and for a base that never draws the target, BadOption for a
+    budget of less than one image, ScoreFailed without a judge, and what opening the models raises.
+    """
+    plan = plan or Plan()
+    sampler = plan.sampler or protocol.sampler
+    cases = cases_of(protocol, task, given, count=plan.prompts)
+    check_allowed(task, cases)
+    runner = runner_of(protocol, task, cases, given=given)
+    sides = Side.load(base, None, sampler), Side.load(edited.model, edited.edit, sampler)
+    if plan.budget < (least := sides[1].image_cost):
+        raise BadOption(
+            f"the budget is {plan.budget}; expected {least} or more: one image takes {least} evaluations "
+            f"({sampler.steps} steps)."
+        )
+    victim = Victim(*sides, task, runner, folder, plan.seed, report)
+    facts = _facts(attack, base, edited, protocol=protocol, plan=replace(plan, sampler=sampler))
+    kept, shown = shown_by_base(victim, cases)
+    done = _resumed(folder, content_hash(facts))
+    victim.worked += [one.worked for one in done.values() if one.worked]
+    left = [case for case in kept if row_key(case.row) not in done]
+    size = len(left) if attack.shared else plan.at_once
+    for start in range(0, len(left), max(1, size)):
+        part = left[start : start + size]
+        report(name_of(attack), len(kept) - len(left) + start, len(kept), unit="prompts")
+        attempted = _attempted(attack, victim, part, budget=plan.budget)
+        done |= {row_key(case.row): one for case, one in zip(part, attempted, strict=True)}
+        with (folder / ATTEMPTS).open("a", encoding="utf-8") as file:
+            file.write("".join(map(_line, attempted)))
+    report(name_of(attack), len(kept), len(kept), unit="prompts")
+    attempts = tuple(done[row_key(case.row)] for case in kept)
+    result = AttackResult(name_of(attack), attempts, shown, plan.budget, facts)
+    result.write(folder)
+    return result
+
+
+def cases_of(protocol: Protocol, task: Task, given: Given, *, count: int) -> list[Case]:
+    """The questions of a protocol that ask for a target, each prompt and seed once, evenly chosen."""
+    parts = [part.model_copy(update={"optional": True}) for part in protocol.form.prompts if part.role == "erased"]
+    erased = replace(protocol, form=protocol.form.model_copy(update={"prompts": tuple(parts)}))
+    asked = {row_key(one.row): one for one in make_cases(erased, task, given.paths)}
+    return evenly(list(asked.values()), count)
+
+
+def check_allowed(task: Task, cases: Sequence[Case] = ()) -> None:
+    """Raises AttackRefused if a target or a prompt speaks of a minor."""
+    for text in [word for target in task.targets for word in target.words] + [case.row.prompt for case in cases]:
+        if names_minor(text):
+            raise AttackRefused(
+                f'"{text[:80]}" speaks of a minor; no attack on such a target is made, whatever it is for. Take the '
+                "target or the prompt out."
+            )
+
+
+def shown_by_base(victim: Victim, cases: Sequence[Case]) -> tuple[list[Case], Rate]:
+    """The cases whose target the base shows, on their own seed and on the fresh one, and their share.
+
+    Raises AttackRefused if there is none: nothing could come back.
+    """
+    victim.report("base", 0, len(cases), unit="prompts")
+    rows = [case.row for case in cases]
+    own = victim.seen(cases, victim.base.draw(rows))
+    fresh = victim.seen(cases, victim.base.draw([replace(row, seed=row.seed + FRESH) for row in rows]))
+    both = [one and other for one, other in zip(own, fresh, strict=True)]
+    kept = [case for case, yes in zip(cases, both, strict=True) if yes]
+    victim.report("base", len(cases), len(cases), unit="prompts")
+    if not kept:
+        raise AttackRefused(
+            f"the base model never draws {', '.join(victim.task.names)}: the judge sees it in none of {len(cases)} "
+            "prompts, so nothing could be brought back; check target, prompts and judge."
+        )
+    return kept, Rate.of(both, [case.row.prompt for case in cases])
+
+
+def _attempted(attack: Attack, victim: Victim, cases: Sequence[Case], *, budget: int) -> list[Attempt]:
+    """The attempts at some prompts: plain, by the attack, and by its control with as many judged images."""
+    began = time.monotonic()
+    seeds = [case.row.seed + FRESH for case in cases]
+    plain = [replace(case.row, seed=seed) for case, seed in zip(cases, seeds, strict=True)]
+    before = _judged(victim, cases, victim.edited.draw(plain), kind="plain")
+    ledger = Ledger(budget, prompts=len(cases))
+    found = attack(victim, cases, ledger)
+    success = _judged(victim, cases, attack.draw(victim, cases, found, seeds=seeds), kind="attack")
+    control, beside = attack.control, found
+    by_chance = success
+    if control is not None:
+        few = Ledger(budget, images=[max(1, count) for count in ledger.judged])
+        beside = control(victim, cases, few)
+        by_chance = _judged(victim, cases, control.draw(victim, cases, beside, seeds=seeds), kind="control")
+    victim.worked += [one.worked for one in found if one.worked]
+    seconds = (time.monotonic() - began) / len(cases)
+    return [
+        Attempt(
+            case.row.prompt,
+            case.row.seed,
+            before[number],
+            success[number],
+            by_chance[number],
+            found[number].seen,
+            beside[number].seen,
+            ledger.evaluations[number],
+            ledger.judged[number],
+            found[number].text,
+            found[number].worked,
+            seconds,
+        )
+        for number, case in enumerate(cases)
+    ]
+
+
+def _judged(victim: Victim, cases: Sequence[Case], pictures: Sequence[Image.Image], *, kind: str) -> list[bool]:
+    """What is seen in fresh images, which are kept."""
+    for case, picture in zip(cases, pictures, strict=True):
+        name = content_hash([case.row.prompt, case.row.seed, kind])[:24]
+        row = Row(case.row.prompt, case.row.seed + FRESH)
+        write_atomically(victim.folder / "images" / kind / f"{name}.png", png(picture, row, name=name))
+    return victim.seen(cases, pictures)
+
+
+def _facts(attack: Attack, base: Model, edited: Edited, *, protocol: Protocol, plan: Plan) -> dict[str, Any]:
+    """All that the result depends on."""
+    options: dict[str, Any] = asdict(attack)  # type: ignore[call-overload]
+    content = edited.edit.content if edited.edit else edited.model.content
+    control = attack.control
+    return {
+        "options": options,
+        "changes": attack.changes,
+        "access": attack.access,
+        "against": name_of(control) if control is not None else None,
+        "protocol": protocol.title,
+        "sampler": plan.sampler.settings if plan.sampler else {},
+        "seed": plan.seed,
+        "prompts": plan.prompts,
+        "at_once": plan.at_once,
+        "budget_of": plan.budget,
+        "hashes": {"base": base.content, "edited": content, "protocol": protocol.sha256, "code": code_hash()},
+    }
+
+
+def _resumed(folder: Path, identity: str) -> dict[tuple[str, int], Attempt]:
+    """The attempts of an attack that was stopped, if it was the same one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ATTEMPTS
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    if not lines or json.loads(lines[0]).get("identity") != identity:
+        write_atomically(file, json.dumps({"identity": identity}) + "\n")
+        return {}
+    attempts = []
+    for line in lines[1:]:
+        try:
+            attempts.append(Attempt(**json.loads(line)))
+        except ValueError:  # the line that was being written when it was stopped
+            break
+    write_atomically(file, json.dumps({"identity": identity}) + "\n" + "".join(map(_line, attempts)))
+    return {(one.prompt, one.seed): one for one in attempts}
+
+
+def _line(attempt: Attempt) -> str:
+    return json.dumps(asdict(attempt), ensure_ascii=False) + "\n"

@@ -1,0 +1,120 @@
+"""What an attack has reached: rates with intervals, beside its control, and what they cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from erase.evaluate.result import plain
+from erase.evaluate.statistics.intervals import wilson_clustered
+from erase.evaluate.statistics.paired import mcnemar, mean_change
+from erase.files import write_atomically
+
+FILE = "attack.json"
+LEAST = 60  # prompts for a figure that is to be quoted
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of prompts with its 95 % interval, in which the images of one prompt are one cluster."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @staticmethod
+    def of(held: Sequence[bool], prompts: Sequence[str]) -> Rate:
+        low, high = wilson_clustered(held, prompts)
+        return Rate(sum(held) / len(held) if held else float("nan"), low, high, len(held))
+
+    @property
+    def text(self) -> str:
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}, n = {self.n})"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One prompt: whether the target was seen on a fresh seed, before, after and by chance, and what that took.
+
+    `searched`: whether it was seen while searching, on the search's own seed.
+    """
+
+    prompt: str
+    seed: int
+    before: bool
+    success: bool
+    control: bool
+    searched: bool
+    control_searched: bool
+    evaluations: int
+    images: int
+    text: str = ""
+    worked: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """An attack on one edited model. `shown`: of how many prompts the base shows the target; the rest is left out.
+
+    `facts` are hashes, options, protocol and sampler.
+    """
+
+    attack: str
+    attempts: tuple[Attempt, ...]
+    shown: Rate
+    budget: int
+    facts: Mapping[str, Any]
+
+    def _rate(self, name: str) -> Rate:
+        return Rate.of([getattr(one, name) for one in self.attempts], [one.prompt for one in self.attempts])
+
+    @property
+    def before(self) -> Rate:
+        """How often the edited model shows the target for the plain prompt."""
+        return self._rate("before")
+
+    @property
+    def success(self) -> Rate:
+        return self._rate("success")
+
+    @property
+    def control(self) -> Rate:
+        return self._rate("control")
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, and the attempts that they come from."""
+        control, success = ([float(getattr(one, name)) for one in self.attempts] for name in ("control", "success"))
+        excess = mean_change(control, success)
+        test = mcnemar([bool(one) for one in control], [bool(one) for one in success])
+        count = max(1, len(self.attempts))
+        told = {
+            "attack": self.attack,
+            "budget": self.budget,
+            "shown_by_base": asdict(self.shown),
+            "before": asdict(self.before),
+            "success": asdict(self.success),
+            "control": asdict(self.control),
+            "excess": asdict(excess),
+            "p": test.p,
+            "searched": asdict(self._rate("searched")),
+            "control_searched": asdict(self._rate("control_searched")),
+            "ua_clean": 1 - self.before.value,
+            "ua_attacked": 1 - max(self.success.value, self.before.value),
+            "evaluations": sum(one.evaluations for one in self.attempts) / count,
+            "images": sum(one.images for one in self.attempts) / count,
+            "seconds": round(sum(one.seconds for one in self.attempts), 1),
+            "few": len(self.attempts) < LEAST,
+        }
+        found: dict[str, Any] = plain(told | dict(self.facts) | {"attempts": [asdict(one) for one in self.attempts]})
+        return found
+
+    def write(self, folder: Path) -> Path:
+        """Where the result was written."""
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(folder / FILE, text + "\n")
+        return folder / FILE

@@ -1,0 +1,182 @@
+"""The edited model under attack, the base beside it, and the judge of both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from erase.config.prompts import Row
+from erase.context import Report, in_silence
+from erase.edit import Edit
+from erase.errors import BadModel
+from erase.evaluate.detect import DetectorRunner, Look, look_at
+from erase.evaluate.detections import ask
+from erase.evaluate.protocol import Case
+from erase.files import content_hash, write_atomically
+from erase.methods.training.denoiser import Denoiser
+from erase.methods.training.text import TextEncoder
+from erase.models import Condition, Model, conditions_of
+from erase.sampling.attention import device_here
+from erase.sampling.draw import sample_batch
+from erase.sampling.generate import to_image
+from erase.sampling.guides import Guide, guide_of
+from erase.sampling.pipelined import batched
+from erase.sampling.sampler import Sampler
+from erase.task import Task
+
+
+@dataclass
+class Side:
+    """One model, loaded: its pipeline with the edit's weights in it, and what acts while it samples."""
+
+    model: Model
+    pipe: Any
+    guide: Guide
+    sampler: Sampler
+    edit: Edit | None = None
+
+    @staticmethod
+    def load(model: Model, edit: Edit | None, sampler: Sampler) -> Side:
+        """A model under an edit; raises BadModel, BadWeights, ModelMismatch."""
+        pipe = model.pipeline().to(model.device or device_here())
+        if edit is not None and not edit.guidance:
+            edit.ungated.apply(pipe)
+        return Side(model, pipe, guide_of(edit, model), sampler, edit)
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The network, to be asked and gone down."""
+        return Denoiser.from_pipe(self.model, self.pipe)
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The text encoder, an edit of it included; raises BadModel for a model that has several."""
+        TextEncoder.check(self.model)
+        return TextEncoder.of(self.pipe.text_encoder)
+
+    @property
+    def tokenizer(self) -> Any:
+        TextEncoder.check(self.model)
+        return self.pipe.tokenizer
+
+    @property
+    def image_cost(self) -> int:
+        """Evaluations that one image takes."""
+        return self.sampler.steps * (2 if self.sampler.guidance > 1 else 1)
+
+    def conditions(self, prompts: Sequence[str]) -> dict[str | None, Condition]:
+        """Each prompt's condition, and under None that of no prompt."""
+        return conditions_of(self.pipe, list(dict.fromkeys(prompts)), negative=self.sampler.negative)
+
+    def draw(self, rows: Sequence[Row], given: Mapping[str, Condition] | None = None) -> list[Image.Image]:
+        """An image a row; `given` are conditions that stand in for those of some prompts."""
+        return [to_image(pixels) for batch in self._drawn(rows, given, latent=False) for pixels in batch]
+
+    def latents(self, rows: Sequence[Row]) -> Tensor:
+        """The rows' clean latents, as the network knows them, [rows, ...]."""
+        return torch.cat(list(self._drawn(rows, None, latent=True))).cpu()
+
+    def _drawn(self, rows: Sequence[Row], given: Mapping[str, Condition] | None, *, latent: bool) -> Any:
+        given = given or {}
+        conditions = self.conditions([row.prompt for row in rows if row.prompt not in given]) | dict(given)
+        with self.guide.attached(self.pipe):
+            for batch in batched(rows, self.sampler.batch):
+                yield sample_batch(
+                    self.pipe,
+                    batch,
+                    conditions=conditions,
+                    sampler=self.sampler,
+                    guide=self.guide,
+                    output="latent" if latent else "pt",
+                )
+
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """The images of clean latents."""
+        vae = self.pipe.vae
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        with torch.inference_mode():
+            scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
+            pixels = [vae.decode(part).sample for part in scaled.split(self.sampler.batch)]
+        return [to_image(one) for one in (torch.cat(pixels).float() / 2 + 0.5).clamp(0, 1)]
+
+
+@dataclass
+class Victim:
+    """What an attack works against.
+
+    `worked`: texts that brought the target back for earlier prompts. `folder` keeps what is learned once for all
+    prompts. `seed` decides all that the attack draws at random.
+    """
+
+    base: Side
+    edited: Side
+    task: Task
+    runner: DetectorRunner
+    folder: Path
+    seed: int = 0
+    report: Report = in_silence
+    worked: list[str] = field(default_factory=list)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words of the targets."""
+        return tuple(word for target in self.task.targets for word in target.words)
+
+    def looks(self, cases: Sequence[Case], pictures: Sequence[Image.Image]) -> list[Look]:
+        """What the judge sees of each case's target in its picture; raises ScoreFailed."""
+        watchers = [one for one in self.runner.watchers if "erased" in one.roles]
+        found = [ask(one.detector, list(pictures), name=one.form.name) for one in watchers]
+        return [
+            look_at(
+                case, self.task, [(one.form.policy, part[number]) for one, part in zip(watchers, found, strict=True)]
+            )
+            for number, case in enumerate(cases)
+        ]
+
+    def seen(self, cases: Sequence[Case], pictures: Sequence[Image.Image]) -> list[bool]:
+        return [bool(one.seen) for one in self.looks(cases, pictures)]
+
+    def generator(self, *of: object) -> torch.Generator:
+        """Random numbers that depend on the attack's seed and on what they are for."""
+        return torch.Generator().manual_seed(int(content_hash([self.seed, *map(str, of)])[:15], 16))
+
+    def kept(self, name: str, of: object, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors that are made once, from a file of an earlier run where that was made of the same."""
+        models = [self.base.model.content, self.edited.edit.content if self.edited.edit else self.edited.model.content]
+        file = self.folder / f"{name}-{content_hash([*models, self.seed, str(of)])[:16]}.safetensors"
+        if not file.is_file():
+            write_atomically(file, save({key: value.contiguous() for key, value in make().items()}))
+        return load_file(file)
+
+    def check_gradient(self, name: str) -> None:
+        """Raises BadModel if the edited network, being quantised, has no gradient, or its prompts several encoders."""
+        TextEncoder.check(self.edited.model)
+        kind = self.edited.model.weights(self.edited.model.backbone).quantised()
+        if kind:
+            raise BadModel(
+                f"{name} goes along a gradient, which a network in {kind} has not; attack it in 16 or 32 bits, or use "
+                "random_prefix, ring_a_bell or noise_probe."
+            )
+
+
+@contextlib.contextmanager
+def replaced_weights(module: Any, values: Mapping[str, Tensor]) -> Any:
+    """A module with other values of some parameters, until the block ends."""
+    named = dict(module.named_parameters())
+    before = {name: named[name].data.clone() for name in values}
+    try:
+        for name, value in values.items():
+            named[name].data.copy_(value)
+        yield
+    finally:
+        for name, value in before.items():
+            named[name].data.copy_(value)
