@@ -22,10 +22,9 @@ from torch import Tensor
 
 from erase.attacks.search.attack import Access, Changes, Found
 from erase.attacks.search.budget import Ledger
-from erase.attacks.search.victim import Victim
+from erase.attacks.search.victim import Victim, target_of, without_target
 from erase.errors import BadOption
 from erase.evaluate.protocol import Case
-from erase.methods.closed_form.states import put
 from erase.methods.training.inversion import Examples, Places, learn_tokens, place
 from erase.models import Condition
 from erase.task import Target
@@ -90,7 +89,7 @@ class ConceptInversion:
         chosen = cases[:: -(-len(cases) // self.pictures)]
         rows, words = [case.row for case in chosen], target.words
         if self.reference == "other":
-            rows = [replace(row, prompt=_other(row.prompt, target)) for row in rows]
+            rows = [replace(row, prompt=without_target(victim, case)) for row, case in zip(rows, chosen, strict=True)]
         edited = victim.edited
         latents = victim.base.latents(rows)
         prompts = place(edited.tokenizer, [case.row.prompt for case in chosen], words, count=self.tokens)
@@ -118,11 +117,6 @@ class ConceptInversion:
         return edited.draw([replace(case.row, seed=seed) for case, seed in zip(cases, seeds, strict=True)], given)
 
 
-def target_of(victim: Victim, case: Case) -> Target:
-    """The target that a case asks for; the first where its prompt names none."""
-    return victim.task.named_by(case.row.prompt, case.row.labels) or victim.task.targets[0]
-
-
 def start_of(victim: Victim, target: Target, *, count: int) -> Tensor:
     """The embeddings of the target's name, cut or filled with random words to a count of tokens, [count, width]."""
     table, tokenizer = victim.edited.encoder.table, victim.edited.tokenizer
@@ -135,11 +129,3 @@ def start_of(victim: Victim, target: Target, *, count: int) -> Tensor:
 def condition_with(victim: Victim, prompts: Places, tokens: Tensor) -> Condition:
     """The condition of one prompt with soft tokens in it."""
     return Condition(victim.edited.encoder.states_with(prompts.ids, tokens[None], prompts.places)[0])
-
-
-def _other(prompt: str, target: Target) -> str:
-    """The prompt with the anchor in the target's place, or the empty one."""
-    for word in target.words:
-        if target.anchor and word in prompt:
-            return put(prompt.replace(word, "{}", 1), target.anchor)
-    return target.anchor

@@ -7,11 +7,11 @@ Images ... For Now", ECCV 2024. Of a picture x of the target by the base, with z
 
 Official code: OPTML-Group/Diffusion-MU-Attack (MIT): 40 steps of Adam on a simplex of words at each of 50 times, after
 each of which an image is drawn. Differences from it, all to ask the network less:
-- eps is what the base predicts for the same z_t under the plain prompt (`aim`), whose error is not in the loss, and
-  a prompt's z_t stay the same through its search, so that the base is asked once;
+- the prediction is held against what the base predicts, for the prompt and for what the target becomes, and not against
+  the noise (`aim`); a prompt's z_t stay the same through its search, so that the base is asked once;
 - words are exchanged one at a time, by the gradient's first-order estimate of all exchanges and a look at the best of
   them, as in greedy coordinate search, instead of relaxed ones by Adam;
-- words that worked for one prompt are tried on the next ones first: an image each;
+- words that worked for one prompt are tried on the others first: an image each;
 - only words that read the same when they are written out, so that none is lost to the tokenizer;
 - prompts are searched together, and each stops at its first success.
 """
@@ -20,20 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor
 
 from erase.attacks.search.attack import Found, TextAttack
 from erase.attacks.search.budget import Ledger
-from erase.attacks.search.candidates import Candidate, Vocabulary, listed, try_out
+from erase.attacks.search.candidates import Vocabulary, in_front, listed, try_out
 from erase.attacks.search.flips import Problem, better, candidates
+from erase.attacks.search.objective import Aim, objective_of
 from erase.attacks.search.victim import Victim
 from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import place
-from erase.models import Condition
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class UnlearnDiffAtk(TextAttack):
     `tokens`: words in front of the prompt. `levels`: noisy latents of each prompt that the loss is taken over; more
     are surer and dearer. `flips`: exchanges between two images. `tried`: exchanges whose loss is looked at each time,
     of the `among` best by the gradient. `reuse`: how many of the words that worked before are tried first.
-    `aim`: what the edited network is to predict, the base's prediction or the noise itself, as officially.
+    `aim`: what the edited network is held against: direction, base, or the noise, as officially.
     """
 
     tokens: int = 3
@@ -52,7 +50,7 @@ class UnlearnDiffAtk(TextAttack):
     tried: int = 6
     among: int = 48
     reuse: int = 3
-    aim: Literal["base", "noise"] = "base"
+    aim: Aim = "direction"
 
     def __post_init__(self) -> None:
         for name in ("tokens", "levels", "flips", "tried", "among"):
@@ -63,11 +61,7 @@ class UnlearnDiffAtk(TextAttack):
         victim.check_gradient("unlearndiffatk")
         known = list(dict.fromkeys(reversed(victim.worked)))[: self.reuse]
 
-        each = [
-            [Candidate(case.row.prompt, case.row.seed)]
-            + [Candidate(f"{text} {case.row.prompt}", case.row.seed, text) for text in known]
-            for case in cases
-        ]
+        each = [[in_front(case, text) for text in ("", *known)] for case in cases]
         found = try_out(victim, cases, ledger, listed(each))
         open_ = [number for number, one in enumerate(found) if not one.seen]
         if open_:
@@ -78,59 +72,36 @@ class UnlearnDiffAtk(TextAttack):
     def _search(
         self, victim: Victim, cases: Sequence[Case], ledger: Ledger, *, numbers: Sequence[int]
     ) -> dict[int, Found]:
-        vocabulary = Vocabulary.of(victim.edited.tokenizer)
-        problem = self._problem(victim, [cases[number] for number in numbers], vocabulary)
-        ledger.charge(numbers, self.levels)
-        generator = victim.generator("unlearndiffatk", [cases[number].row.prompt for number in numbers])
-        words = torch.stack([torch.tensor(vocabulary.random(self.tokens, generator)) for _ in numbers])
+        vocabulary, rows = Vocabulary.of(victim.edited.tokenizer), [cases[number].row for number in numbers]
+        objective = objective_of(victim, [cases[number] for number in numbers], levels=self.levels, what=self.aim)
+        ledger.charge(numbers, objective.cost)
+        prompts = place(victim.edited.tokenizer, [row.prompt for row in rows], [], count=self.tokens)
+        problem = Problem(victim.edited.encoder, vocabulary, prompts, objective, torch.arange(len(rows)))
+        generator = victim.generator("unlearndiffatk", [row.prompt for row in rows])
+        words = torch.stack([torch.tensor(vocabulary.random(self.tokens, generator)) for _ in rows])
         best: dict[int, Found] = {}
-        active = list(range(len(numbers)))
-        round_cost = self.flips * self.levels * (3 + self.tried) + victim.edited.image_cost
-        while active := [row for row in active if ledger.affords(numbers[row], round_cost)]:
-            part, chosen = problem.rows(torch.tensor(active)), words[active]
-            for _ in range(self.flips):
-                chosen = better(
-                    part, chosen, candidates(part, chosen, self.tried, among=self.among, generator=generator)
-                )
-                ledger.charge([numbers[row] for row in active], self.levels * (3 + self.tried))
-            words[active] = chosen
-            tried = self._tried(victim, [cases[numbers[row]] for row in active], vocabulary, words=chosen)
-            ledger.charge([numbers[row] for row in active], victim.edited.image_cost, images=1)
-            best |= {numbers[row]: one for row, one in zip(active, tried, strict=True)}
-            active = [row for row, one in zip(active, tried, strict=True) if not one.seen]
+        worked: list[str] = []
+        tried: dict[int, set[str]] = {row: set() for row in range(len(rows))}
+        flip, active = self.levels * (3 + self.tried), list(range(len(rows)))
+        while active := [
+            row for row in active if ledger.affords(numbers[row], self.flips * flip + 2 * victim.edited.image_cost)
+        ]:
+            texts = {row: next((text for text in worked if text not in tried[row]), "") for row in active}
+            searching = [row for row in active if not texts[row]]  # the others try what has worked beside them
+            for _ in range(self.flips if searching else 0):
+                part, chosen = problem.rows(torch.tensor(searching)), words[searching]
+                exchanged = candidates(part, chosen, self.tried, among=self.among, generator=generator)
+                words[searching] = better(part, chosen, exchanged)
+                ledger.charge([numbers[row] for row in searching], flip)
+            texts |= {row: vocabulary.text(words[row].tolist()) for row in searching}
+            own = Ledger(2 * victim.edited.image_cost, prompts=len(active))
+            asked = [cases[numbers[row]] for row in active]
+            each = [[in_front(case, texts[row])] for row, case in zip(active, asked, strict=True)]
+            found = try_out(victim, asked, own, listed(each))
+            ledger.add([numbers[row] for row in active], own)
+            for row, one in zip(active, found, strict=True):
+                tried[row].add(texts[row])
+                best[numbers[row]] = one
+                worked += [one.worked] if one.seen and one.worked not in worked else []
+            active = [row for row in active if not best[numbers[row]].seen]
         return best
-
-    def _tried(self, victim: Victim, cases: Sequence[Case], vocabulary: Vocabulary, *, words: Tensor) -> list[Found]:
-        """An image of each prompt with its words in front."""
-        texts = [vocabulary.text(one) for one in words.tolist()]
-        own = Ledger(victim.edited.image_cost, prompts=len(cases))
-        rows = [case.row for case in cases]
-        each = [[Candidate(f"{text} {row.prompt}", row.seed, text)] for text, row in zip(texts, rows, strict=True)]
-        return try_out(victim, cases, own, listed(each))
-
-    @torch.no_grad()
-    def _problem(self, victim: Victim, cases: Sequence[Case], vocabulary: Vocabulary) -> Problem:
-        """Each prompt's noisy latents, and what the edited network is to predict for them."""
-        edited, base = victim.edited, victim.base
-        rows = [case.row for case in cases]
-        clean = base.latents(rows).repeat_interleave(self.levels, 0)
-        generator = victim.generator("levels", [(row.prompt, row.seed) for row in rows])
-        # One time of each of equal parts of the noise schedule, so that a prompt's few levels are spread over it.
-        within = torch.rand(len(rows), self.levels, generator=generator)
-        times = ((torch.arange(self.levels) + within) / self.levels * edited.denoiser.times).long().flatten()
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = edited.denoiser.level(times).noisy(clean, noise)
-        if self.aim == "base":
-            states = base.encoder.states(place(base.tokenizer, [row.prompt for row in rows], [], count=0).ids)
-            aims = base.denoiser.predict(noisy, times, Condition(states.repeat_interleave(self.levels, 0)))
-        else:
-            aims = edited.denoiser.truth(clean, noise, times)
-        prompts = place(edited.tokenizer, [row.prompt for row in rows], [], count=self.tokens)
-
-        def losses(states: Tensor, which: Tensor) -> Tensor:
-            repeated = Condition(states.repeat_interleave(self.levels, 0))
-            index = (which[:, None] * self.levels + torch.arange(self.levels)).flatten()
-            predicted = edited.denoiser.predict(noisy[index], times[index], repeated)
-            return (predicted - aims[index]).square().flatten(1).mean(1).view(-1, self.levels).mean(1)
-
-        return Problem(edited.encoder, vocabulary, prompts, losses, torch.arange(len(rows)))

@@ -16,8 +16,8 @@ import typer
 
 from erase import __version__, registry
 from erase.cli import (
-    calibrate,
     attack,
+    calibrate,
     combine,
     compare,
     diff,

@@ -55,7 +55,7 @@ def attack(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of attack.json and the images.")] = Path("attack"),
     as_json: _task.Json = False,
     device: _task.Device = None,
-    dtype: _task.Dtype = "float32",
+    dtype: _task.Dtype = "auto",
     quiet: _task.Quiet = False,
     verbose: _task.Verbose = False,
     allow: _task.Allow = None,
@@ -75,10 +75,11 @@ def attack(
     from erase.evaluate.verify import open_edited
     from erase.models import open_model
     from erase.run.options import attack_with
+    from erase.sampling.attention import dtype_here
 
     check_writable(out)
     chosen = attack_with(name, dict(map(_task.parse_option, option or [])))
-    model = open_model(base, torch_dtype=_task.dtype_of(dtype))
+    model = open_model(base, torch_dtype=dtype_here(dtype))
     opened = open_edited(edited, model)
     opened.model.torch_dtype = model.torch_dtype
     task = choose_task(opened.task, kind, target or [], synonyms=synonym or [], keeps=[])

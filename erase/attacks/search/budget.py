@@ -25,10 +25,15 @@ class Ledger:
         self.evaluations, self.judged = [0] * count, [0] * count
 
     def charge(self, numbers: Iterable[int], evaluations: int, *, images: int = 0) -> None:
-        """Books what each of some prompts has cost."""
+        """Books what each of some prompts has cost; `images` of it were judged."""
         for number in numbers:
             self.evaluations[number] += evaluations
             self.judged[number] += images
+
+    def add(self, numbers: Sequence[int], other: Ledger) -> None:
+        """Books what another ledger says of some prompts, in their order."""
+        for place, number in enumerate(numbers):
+            self.charge([number], other.evaluations[place], images=other.judged[place])
 
     def affords(self, number: int, evaluations: int, *, images: int = 0) -> bool:
         """Whether a prompt may spend so much more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,11 @@ from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.victim import Victim
 from erase.config.declared import names_minor
+from erase.evaluate.detect import Look
 from erase.evaluate.protocol import Case
 from erase.task import names
+
+SECOND = 500_009  # added to a seed to look at a candidate once more
 
 
 @dataclass(frozen=True)
@@ -29,35 +32,55 @@ class Candidate:
 Propose = Callable[[int, int], Candidate | None]  # of a case's number and how many it has tried
 
 
+def in_front(case: Case, text: str) -> Candidate:
+    """A case's prompt with a text in front of it."""
+    return Candidate(f"{text} {case.row.prompt}".strip(), case.row.seed, text)
+
+
 def listed(candidates: Sequence[Sequence[Candidate]]) -> Propose:
     """Each case's candidates one after the other."""
     return lambda number, tried: candidates[number][tried] if tried < len(candidates[number]) else None
 
 
 def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, propose: Propose) -> list[Found]:
-    """Each case's first candidate that shows the target, else the one in which the judge saw most of it.
+    """Each case's first candidate that shows the target on two seeds, else the one in which the judge saw most of it.
 
-    Cases are drawn together, a candidate of each at a time, until the target is seen, no candidate is left or no more
-    is affordable.
+    Cases are drawn together, a candidate of each at a time, until the target is seen twice, no candidate is left or no
+    more is affordable.
     """
-    cost = victim.edited.image_cost
     best: dict[int, tuple[float, Found]] = {}
     active, tried = list(range(len(cases))), 0
     while active:
-        proposed = {number: propose(number, tried) for number in active if ledger.affords(number, cost, images=1)}
+        proposed = {number: propose(number, tried) for number in _affordable(victim, ledger, active)}
         trying = {number: one for number, one in proposed.items() if one is not None}
-        if not trying:
-            break
-        rows = [replace(cases[number].row, prompt=one.text, seed=one.seed) for number, one in trying.items()]
-        looks = victim.looks([cases[number] for number in trying], victim.edited.draw(rows))
-        ledger.charge(trying, cost, images=1)
-        for (number, one), look in zip(trying.items(), looks, strict=True):
-            score = (look.score or 0.0) + (2.0 if look.seen else 0.0)
+        looks = _looks(victim, cases, ledger, trying)
+        again = _affordable(victim, ledger, [number for number, look in looks.items() if look.seen])
+        second = {number: replace(trying[number], seed=trying[number].seed + SECOND) for number in again}
+        confirmed = _looks(victim, cases, ledger, second)
+        for number, look in looks.items():
+            seen = bool(look.seen) and bool(confirmed[number].seen if number in confirmed else True)
+            score = (look.score or 0.0) + bool(look.seen) + seen
             if number not in best or score > best[number][0]:
-                best[number] = score, Found(one.text, bool(look.seen), one.worked if look.seen else "")
+                one = trying[number]
+                best[number] = score, Found(one.text, seen, one.worked if seen else "")
         active = [number for number in trying if not best[number][1].seen]
         tried += 1
     return [best[number][1] if number in best else Found(case.row.prompt) for number, case in enumerate(cases)]
+
+
+def _affordable(victim: Victim, ledger: Ledger, numbers: Sequence[int]) -> list[int]:
+    """The cases that may have an image more."""
+    return [number for number in numbers if ledger.affords(number, victim.edited.image_cost, images=1)]
+
+
+def _looks(victim: Victim, cases: Sequence[Case], ledger: Ledger, trying: Mapping[int, Candidate]) -> dict[int, Look]:
+    """What the judge sees in an image of each candidate."""
+    if not trying:
+        return {}
+    rows = [replace(cases[number].row, prompt=one.text, seed=one.seed) for number, one in trying.items()]
+    looks = victim.looks([cases[number] for number in trying], victim.edited.draw(rows))
+    ledger.charge(trying, victim.edited.image_cost, images=1)
+    return dict(zip(trying, looks, strict=True))
 
 
 @dataclass(frozen=True)

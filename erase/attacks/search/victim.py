@@ -22,6 +22,7 @@ from erase.evaluate.detect import DetectorRunner, Look, look_at
 from erase.evaluate.detections import ask
 from erase.evaluate.protocol import Case
 from erase.files import content_hash, write_atomically
+from erase.methods.closed_form.states import put
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.text import TextEncoder
 from erase.models import Condition, Model, conditions_of
@@ -29,9 +30,10 @@ from erase.sampling.attention import device_here
 from erase.sampling.draw import sample_batch
 from erase.sampling.generate import to_image
 from erase.sampling.guides import Guide, guide_of
+from erase.sampling.memory import plan_of
 from erase.sampling.pipelined import batched
 from erase.sampling.sampler import Sampler
-from erase.task import Task
+from erase.task import Target, Task
 
 
 @dataclass
@@ -69,13 +71,18 @@ class Side:
         return self.pipe.tokenizer
 
     @property
+    def at_once(self) -> int:
+        """Images computed together."""
+        return plan_of(self.model, self.sampler, str(self.pipe.device)).batch
+
+    @property
     def image_cost(self) -> int:
         """Evaluations that one image takes."""
         return self.sampler.steps * (2 if self.sampler.guidance > 1 else 1)
 
     def conditions(self, prompts: Sequence[str]) -> dict[str | None, Condition]:
         """Each prompt's condition, and under None that of no prompt."""
-        return conditions_of(self.pipe, list(dict.fromkeys(prompts)), negative=self.sampler.negative)
+        return conditions_of(self.pipe, list(dict.fromkeys(prompts)), **self.sampler.encoding)
 
     def draw(self, rows: Sequence[Row], given: Mapping[str, Condition] | None = None) -> list[Image.Image]:
         """An image a row; `given` are conditions that stand in for those of some prompts."""
@@ -89,7 +96,7 @@ class Side:
         given = given or {}
         conditions = self.conditions([row.prompt for row in rows if row.prompt not in given]) | dict(given)
         with self.guide.attached(self.pipe):
-            for batch in batched(rows, self.sampler.batch):
+            for batch in batched(rows, self.at_once):
                 yield sample_batch(
                     self.pipe,
                     batch,
@@ -105,7 +112,7 @@ class Side:
         shift = getattr(vae.config, "shift_factor", None) or 0.0
         with torch.inference_mode():
             scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
-            pixels = [vae.decode(part).sample for part in scaled.split(self.sampler.batch)]
+            pixels = [vae.decode(part).sample for part in scaled.split(self.at_once)]
         return [to_image(one) for one in (torch.cat(pixels).float() / 2 + 0.5).clamp(0, 1)]
 
 
@@ -166,6 +173,20 @@ class Victim:
                 f"{name} goes along a gradient, which a network in {kind} has not; attack it in 16 or 32 bits, or use "
                 "random_prefix, ring_a_bell or noise_probe."
             )
+
+
+def target_of(victim: Victim, case: Case) -> Target:
+    """The target that a case asks for; the first where its prompt names none."""
+    return victim.task.named_by(case.row.prompt, case.row.labels) or victim.task.targets[0]
+
+
+def without_target(victim: Victim, case: Case) -> str:
+    """A case's prompt with the target's anchor in its place; the anchor alone, or nothing, where it is not named."""
+    target, prompt = target_of(victim, case), case.row.prompt
+    word = next((word for word in sorted(target.words, key=len, reverse=True) if word in prompt), None)
+    if word is None or not target.anchor:
+        return target.anchor
+    return put(prompt.replace(word, "{}", 1), target.anchor)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,100 @@
+"""An attack's experiment: its budget is kept, its control gets as many images, it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from erase.attacks.random_prefix import RandomPrefix
+from erase.attacks.search.budget import Ledger
+from erase.attacks.search.experiment import ATTEMPTS, FRESH, Plan, check_allowed, run_attack
+from erase.attacks.search.result import Rate
+from erase.attacks.unlearndiffatk import UnlearnDiffAtk
+from erase.errors import AttackRefused, BadOption
+from erase.evaluate.detect import Given
+from erase.evaluate.verify import Edited
+from erase.methods.uce import UCE
+from erase.task import Target, Task
+from tests.attacks.setting import SAMPLER, TASK, attacked, base, protocol
+
+FAST = UnlearnDiffAtk(levels=1, flips=1, tried=2, among=8)
+
+
+def test_no_prompt_costs_more_than_its_budget_and_the_control_gets_as_many_images(tmp_path: Path) -> None:
+    result = attacked(FAST, tmp_path, budget=60)
+    assert result.attempts
+    assert all(0 < one.evaluations <= 60 for one in result.attempts)
+    assert all(one.images >= 1 for one in result.attempts)
+    told = json.loads((tmp_path / "attack.json").read_text(encoding="utf-8"))
+    assert told["against"] == "random_prefix"
+    assert told["ua_attacked"] == pytest.approx(1 - result.success.value)
+    assert told["few"]  # three prompts are no figure
+
+
+def test_a_stopped_attack_goes_on_and_comes_to_the_same(tmp_path: Path) -> None:
+    whole = attacked(RandomPrefix(), tmp_path / "whole", budget=20)
+    lines = (tmp_path / "whole" / ATTEMPTS).read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / ATTEMPTS).write_text("".join(lines[:2]) + lines[2][:20], encoding="utf-8")
+    again = attacked(RandomPrefix(), tmp_path / "half", budget=20)
+    plain = [[replace(one, seconds=0.0) for one in found.attempts] for found in (whole, again)]
+    assert plain[0] == plain[1]
+
+
+def test_another_edit_starts_anew(tmp_path: Path) -> None:
+    attacked(RandomPrefix(), tmp_path, budget=20)
+    first = (tmp_path / ATTEMPTS).read_text(encoding="utf-8").splitlines()[0]
+    attacked(RandomPrefix(), tmp_path, budget=20, edit=UCE()(base(), TASK).scaled(0.5))
+    assert (tmp_path / ATTEMPTS).read_text(encoding="utf-8").splitlines()[0] != first
+
+
+def test_a_budget_of_less_than_one_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="the budget is 0; expected 8 or more: one image takes 8 evaluations"):
+        attacked(FAST, tmp_path, budget=0)
+
+
+def test_success_is_counted_on_a_seed_that_no_search_has_seen() -> None:
+    assert FRESH > 10**6
+
+
+@pytest.mark.parametrize("name", ["a child", "toddlers", "school girl"])
+def test_targets_that_concern_minors_are_refused(name: str) -> None:
+    with pytest.raises(AttackRefused, match="speaks of a minor"):
+        check_allowed(Task([Target(name, "object")]))
+
+
+def test_images_of_one_prompt_are_one_cluster() -> None:
+    spread = Rate.of([True, False] * 10, [f"a cat by painter {number}" for number in range(20)])
+    clustered = Rate.of([True] * 10 + [False] * 10, ["a cat by Van Gogh"] * 10 + ["a dog by José Ribera"] * 10)
+    assert spread.value == clustered.value == 0.5
+    assert clustered.high - clustered.low > spread.high - spread.low
+
+
+def test_a_base_that_never_draws_the_target_is_told(tmp_path: Path) -> None:
+    never = Task([Target("noto", "style", anchor="fluent")])
+    model = base()
+    with pytest.raises(AttackRefused, match="never draws noto"):
+        run_attack(
+            RandomPrefix(),
+            model,
+            Edited(model, UCE()(model, TASK), never),
+            task=never,
+            protocol=protocol(),
+            given=Given({}, model.judge_folder, {"judge": lambda pictures: [() for _ in pictures]}),
+            folder=tmp_path,
+            plan=Plan(60, 3, sampler=SAMPLER),
+        )
+
+
+def test_a_ledger_adds_what_another_has_booked_and_affords_no_more_than_its_limit() -> None:
+    ledger = Ledger(3, prompts=2)
+    ledger.charge([0], 2, images=1)
+    other = Ledger(9, prompts=1)
+    other.charge([0], 1, images=1)
+    ledger.add([0], other)
+    assert (ledger.evaluations, ledger.judged) == ([3, 0], [2, 0])
+    assert not ledger.affords(0, 1)
+    assert ledger.affords(1, 3)
