@@ -46,4 +46,4 @@ class RandomPrefix(TextAttack):
             prefix = vocabulary.text(vocabulary.random(self.tokens, generator))
             return Candidate(f"{prefix} {row.prompt}", row.seed, prefix)
 
-        return try_out(victim, cases, ledger, propose)
+        return try_out(victim, cases, ledger, propose=propose)

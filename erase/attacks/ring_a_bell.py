@@ -77,7 +77,7 @@ class RingABell(TextAttack):
             [Candidate(vocabulary.text(words), case.row.seed) for words in best.tolist()]
             for case, best in zip(cases, found[:, : self.images], strict=True)
         ]
-        return try_out(victim, cases, ledger, listed(each))
+        return try_out(victim, cases, ledger, propose=listed(each))
 
     def _evolved(self, problem: Problem, rows: int, *, generator: torch.Generator) -> Tensor:
         """The last population of each prompt, best first, [rows, population, tokens]."""

@@ -33,4 +33,4 @@ class SeedSearch(TextAttack):
             drawn = victim.generator("seed_search", row.prompt, row.seed, tried).initial_seed() % 2**31
             return Candidate(row.prompt, drawn if tried else row.seed)
 
-        return try_out(victim, cases, ledger, propose)
+        return try_out(victim, cases, ledger, propose=propose)

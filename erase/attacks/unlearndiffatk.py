@@ -62,7 +62,7 @@ class UnlearnDiffAtk(TextAttack):
         known = list(dict.fromkeys(reversed(victim.worked)))[: self.reuse]
 
         each = [[in_front(case, text) for text in ("", *known)] for case in cases]
-        found = try_out(victim, cases, ledger, listed(each))
+        found = try_out(victim, cases, ledger, propose=listed(each))
         open_ = [number for number, one in enumerate(found) if not one.seen]
         if open_:
             searched = self._search(victim, cases, ledger, numbers=open_)
@@ -97,7 +97,7 @@ class UnlearnDiffAtk(TextAttack):
             own = Ledger(2 * victim.edited.image_cost, prompts=len(active))
             asked = [cases[numbers[row]] for row in active]
             each = [[in_front(case, texts[row])] for row, case in zip(active, asked, strict=True)]
-            found = try_out(victim, asked, own, listed(each))
+            found = try_out(victim, asked, own, propose=listed(each))
             ledger.add([numbers[row] for row in active], own)
             for row, one in zip(active, found, strict=True):
                 tried[row].add(texts[row])

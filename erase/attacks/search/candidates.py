@@ -42,7 +42,7 @@ def listed(candidates: Sequence[Sequence[Candidate]]) -> Propose:
     return lambda number, tried: candidates[number][tried] if tried < len(candidates[number]) else None
 
 
-def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, propose: Propose) -> list[Found]:
+def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, *, propose: Propose) -> list[Found]:
     """Each case's first candidate that shows the target on two seeds, else the one in which the judge saw most of it.
 
     Cases are drawn together, a candidate of each at a time, until the target is seen twice, no candidate is left or no
@@ -53,10 +53,10 @@ def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, propose: Prop
     while active:
         proposed = {number: propose(number, tried) for number in _affordable(victim, ledger, active)}
         trying = {number: one for number, one in proposed.items() if one is not None}
-        looks = _looks(victim, cases, ledger, trying)
+        looks = _looks(victim, cases, ledger, trying=trying)
         again = _affordable(victim, ledger, [number for number, look in looks.items() if look.seen])
         second = {number: replace(trying[number], seed=trying[number].seed + SECOND) for number in again}
-        confirmed = _looks(victim, cases, ledger, second)
+        confirmed = _looks(victim, cases, ledger, trying=second)
         for number, look in looks.items():
             seen = bool(look.seen) and bool(confirmed[number].seen if number in confirmed else True)
             score = (look.score or 0.0) + bool(look.seen) + seen
@@ -73,7 +73,9 @@ def _affordable(victim: Victim, ledger: Ledger, numbers: Sequence[int]) -> list[
     return [number for number in numbers if ledger.affords(number, victim.edited.image_cost, images=1)]
 
 
-def _looks(victim: Victim, cases: Sequence[Case], ledger: Ledger, trying: Mapping[int, Candidate]) -> dict[int, Look]:
+def _looks(
+    victim: Victim, cases: Sequence[Case], ledger: Ledger, *, trying: Mapping[int, Candidate]
+) -> dict[int, Look]:
     """What the judge sees in an image of each candidate."""
     if not trying:
         return {}
