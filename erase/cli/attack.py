@@ -11,8 +11,6 @@ from erase.cli import _task
 from erase.cli.verify import choose_task, parse_given
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from erase.attacks.search.attack import Attack
     from erase.attacks.search.result import AttackResult
     from erase.evaluate.detect import Given as Given_
@@ -95,7 +93,6 @@ def attack(
     chosen = attack_with(name, dict(map(_task.parse_option, option or [])))
     model = open_model(base, torch_dtype=dtype_here(dtype))
     opened = open_edited(edited, model)
-    opened.model.torch_dtype = model.torch_dtype
     task = choose_task(opened.task, kind, target or [], synonyms=synonym or [], keeps=[])
     judged = choose_protocol(protocol, model, task, given=Given(parse_given(given or []), model.judge_folder))
     result = _attacked(
@@ -104,9 +101,7 @@ def attack(
     if as_json:
         typer.echo((out / "attack.json").read_text(encoding="utf-8"))
     else:
-        from rich.console import Console
-
-        show(Console(), result, out)
+        show(result, out)
 
 
 def _attacked(
@@ -127,6 +122,7 @@ def _attacked(
     from erase.registry import name_of
 
     check_allowed(task)
+    models[1].model.torch_dtype = models[0].torch_dtype
     (protocol, given), (budget, prompts, seed, steps) = judged, numbers
     sampler = replace(protocol.sampler, steps=steps) if steps else protocol.sampler
     plan = Plan(budget, prompts, seed=seed, sampler=sampler)
@@ -137,10 +133,13 @@ def _attacked(
         )
 
 
-def show(console: Console, result: AttackResult, out: Path) -> None:
+def show(result: AttackResult, out: Path) -> None:
     """Prints what the attack reached, what trying reaches, and what that took."""
+    from rich.console import Console
+
     from erase.attacks.search.result import LEAST
 
+    console = Console()
     said = result.to_json()
     against = f" ({said['against']})" if said["against"] else ""
     lines = {

@@ -34,11 +34,11 @@ def test_the_gradient_is_the_slope_of_the_loss() -> None:
     tokens, prompts = made.embeddings[WORDS], made.prompts
     with torch.no_grad():
         ends = [
-            made.losses(made.encoder.states_with(prompts.ids, tokens + sign * 1e-2 * step, prompts.places), made.which)
+            made.losses(made.encoder.states_with(prompts.ids, tokens + sign * 3e-4 * step, prompts.places), made.which)
             for sign in (1, -1)
         ]
-    slope = (ends[0] - ends[1])[0] / 2e-2
-    assert torch.allclose(slope, (gradient[0] * step[0]).sum(), rtol=2e-2, atol=1e-5)
+    slope = (ends[0] - ends[1])[0] / 6e-4
+    assert torch.allclose(slope, (gradient[0] * step[0]).sum(), rtol=5e-2)
 
 
 def test_each_candidate_exchanges_one_word_and_the_best_guess_is_among_them() -> None:
@@ -54,12 +54,13 @@ def test_each_candidate_exchanges_one_word_and_the_best_guess_is_among_them() ->
         assert found[row, 0, where] == word
 
 
-def test_a_search_lowers_the_loss() -> None:
+def test_a_search_comes_by_words_of_lower_loss() -> None:
     made, words, generator = problem(), WORDS, torch.Generator().manual_seed(2)
-    before = made.loss(words, torch.arange(2))
-    for _ in range(8):
+    before = least = made.loss(words, torch.arange(2))
+    for _ in range(12):
         words = better(made, words, candidates(made, words, 8, among=32, generator=generator))
-    assert (made.loss(words, torch.arange(2)) < before).all()
+        least = least.minimum(made.loss(words, torch.arange(2)))
+    assert (least < 0.7 * before).all()
 
 
 def test_words_read_the_same_when_written_and_none_names_a_minor_or_the_target() -> None:
