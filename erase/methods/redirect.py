@@ -28,7 +28,7 @@ from erase.methods._options import check_options
 from erase.methods.closed_form.maps import map_both, spaces_of, width_of
 from erase.methods.closed_form.phrasings import Phrasings, tell
 from erase.methods.closed_form.ridge import Factors, gram, smaller
-from erase.methods.closed_form.spectrum import TINY, Moments, best_share, complement, spectrum
+from erase.methods.closed_form.spectrum import Moments, best_share, complement, main_directions, spectrum
 from erase.methods.closed_form.states import AT_ONCE, all_grams, empty_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
@@ -91,15 +91,6 @@ def mean_grams(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
     totals, count = all_grams(model, prompts)
     counts: dict[Reads, int] = {"tokens": count, "pooled": len(prompts)}
     return {reads: total / counts[reads] for reads, total in totals.items()}
-
-
-def main_directions(moment: Tensor, share: float) -> Tensor:
-    """The fewest principal directions that hold this share of a second moment, [width, directions]."""
-    sizes, directions = torch.linalg.eigh(moment)
-    sizes, directions = sizes.flip(0).clamp(min=0), directions.flip(1)
-    count = int((sizes.cumsum(0) < share * sizes.sum() * (1 - TINY)).sum()) + (share > 0)
-    main: Tensor = directions[:, : min(count, int((sizes > TINY * sizes[0]).sum()))]
-    return main
 
 
 def redirect(folds: Sequence[Moments], kept: Sequence[Tensor], *, empty: Tensor, method: Redirect) -> Factors:

@@ -7,8 +7,8 @@ import torch
 
 from erase.errors import BadOption
 from erase.methods.closed_form.ridge import gram, matrix
-from erase.methods.closed_form.spectrum import Moments
-from erase.methods.redirect import Redirect, main_directions, redirect
+from erase.methods.closed_form.spectrum import Moments, main_directions
+from erase.methods.redirect import Redirect, redirect
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, states

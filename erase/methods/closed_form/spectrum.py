@@ -126,3 +126,12 @@ def complement(states: Tensor) -> Tensor:
     basis = span(states.double())
     whole: Tensor = torch.linalg.qr(basis, mode="complete")[0]
     return whole[:, basis.shape[1] :]
+
+
+def main_directions(moment: Tensor, share: float) -> Tensor:
+    """The fewest principal directions that hold this share of a second moment, [width, directions]."""
+    sizes, directions = torch.linalg.eigh(moment)
+    sizes, directions = sizes.flip(0).clamp(min=0), directions.flip(1)
+    count = int((sizes.cumsum(0) < share * sizes.sum() * (1 - TINY)).sum()) + (share > 0)
+    main: Tensor = directions[:, : min(count, int((sizes > TINY * sizes[0]).sum()))]
+    return main
