@@ -1,18 +1,20 @@
 """Compares methods on the embedded model: styles, objects and the unsafe group, one, three, six or all targets at once.
 
-python scripts/compare_methods.py [--quick] [--groups styles-1 unsafe-6 ...] [--steps 25] [--note TEXT] METHOD...
+python scripts/compare_methods.py [--quick] [--model emoji-flow] [--groups styles-1 unsafe-6 ...] [--steps 25] METHOD...
 
 A METHOD is a name, or a name and options as JSON: `uce` or `uce:{"lamb": 0.1}`; `none` is the unedited model, and
-`ideal` the unedited model asked for each target's anchor instead: what an erasure without fault would draw. Every
-closed form is told the same: targets, anchors, synonyms, keeps and the phrasings that all share, unless its options
-say otherwise, as `uce:{"preset": "paper"}` does.
+`ideal` the unedited model asked for each target's anchor instead: what an erasure without fault would draw. `@tokens`
+or `@pooled` behind a name edits only the weights that read these states (`uce@tokens`). Without a METHOD all of them
+are compared; with --quick the trained ones are null. Every closed form is told the same: targets, anchors, synonyms,
+keeps and the phrasings that all share, unless its options say otherwise, as `uce:{"preset": "paper"}` does.
 
 The keeps of every task are the square's cells of one colour of its chessboard, and images are scored on cells of the
 other colour and on those that name a target, in turn in four phrasings of which the tasks name one: what is scored was
-not asked to stay word by word. The last line is one JSON object: by method and group `ua`, `ira`, `cra` and `mean`, the
-harmonic mean of the three, as [value, low, high] (95 %, bootstrap over images), and in `behind` by how much each
-method's mean lies below that of the first one (bootstrap over the same images). Edits and images stay in the folder and
-are not made again for the same options; `--again` makes the edits again.
+not asked to stay word by word. The last line is one JSON object. `methods` has a row for each method and group: `ua`,
+`ira`, `cra`, `h` (their harmonic mean) and `seconds`. `groups` has, by method and group, the same with intervals as
+[value, low, high] (95 %, bootstrap over images), and in `behind` by how much each method's mean lies below that of the
+first one (bootstrap over the same images). Edits and images stay in the folder and are not made again for the same
+options; `--again` makes the edits again.
 """
 
 from __future__ import annotations
@@ -24,18 +26,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measure_erasure import OBJECTS, ROOT, shots_of, single
 from numpy.typing import NDArray
 
+from erase import registry
 from erase.config.prompts import Row, fill, load_prompts
 from erase.context import RunContext
 from erase.edit import Edit
+from erase.errors import EraseError
 from erase.evaluate.score import score
 from erase.files import content_hash, write_atomically
+from erase.methods.training.trainer import Trained
 from erase.models import Model, open_model
-from erase.run.options import make_edit, method_for
+from erase.run.options import check_can_edit, make_edit, method_for
 from erase.run.pipeline import load_pipeline
 from erase.task import Kind, Target, Task
 
@@ -127,9 +133,10 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     method, _, options = name.partition(":")
+    method, _, path = method.partition("@")
     made = method_for(method, json.loads(options or "{}"), model=model, task=task)
     started = time.monotonic()
-    edit = make_edit(made, model, task, work=RunContext(place / "work"))
+    edit = along(make_edit(made, model, task, work=RunContext(place / "work")), model, path)
     cost: dict[str, float] = {"seconds": time.monotonic() - started}
     if (spent := place / "work" / "cost.json").exists():
         cost["evaluations"] = json.loads(spent.read_text(encoding="utf-8"))["evaluations"]
@@ -138,6 +145,15 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
     shutil.rmtree(place / "work", ignore_errors=True)
     write_atomically(costs, json.dumps(cost).encode())
     return edit, cost
+
+
+def along(edit: Edit, model: Model, path: str) -> Edit:
+    """The part of an edit that changes the weights which read `tokens`, or a `pooled` state; all of it without one."""
+    if not path:
+        return edit
+    names = {site.name for site in model.sites() if site.reads == path}
+    kept = [replace(one, sites=tuple(site for site in one.sites if site in names)) for one in edit.text_maps]
+    return replace(edit, text_maps=tuple(one for one in kept if one.sites))
 
 
 def measure(name: str, model: Model, task: Task, *, options: argparse.Namespace) -> tuple[Hits, dict[str, float]]:
@@ -191,28 +207,59 @@ def bounded(values: NDArray[np.float64]) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="*", default=["uce"])
-    parser.add_argument("--quick", action="store_true", help="a dozen images a side and one group")
+    parser.add_argument("methods", nargs="*", help="all, if none is named")
+    parser.add_argument("--quick", action="store_true", help="a dozen images a side of one task, 10 steps")
+    parser.add_argument("--model", default="emoji", choices=("emoji", "emoji-flow"))
     parser.add_argument("--groups", nargs="+", choices=GROUPS + MORE, default=None)
-    parser.add_argument("--steps", type=int, default=25, help="of sampling each image")
+    parser.add_argument("--steps", type=int, default=25, help="of sampling each image, at most 16 on emoji-flow")
     parser.add_argument("--again", action="store_true", help="makes edits again that are there already")
     parser.add_argument("--note", default="", help="tells edits of changed code apart")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "compared")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    model, results, drawn = open_model("emoji"), {}, {}
+    options.steps = min(options.steps, 10) if options.quick else options.steps
+    compare(open_model(options.model), options)
+
+
+def compare(model: Model, options: argparse.Namespace) -> None:
+    """Measures every method on every group and prints what was found."""
+    methods = options.methods or ["none", "ideal", *fitting(model)]
+    skipped = [name for name in methods if options.quick and not options.methods and is_trained(name)]
+    results: dict[str, Any] = {}
+    drawn: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
+    rows = [{"method": name, **dict.fromkeys(("group", "ua", "ira", "cra", "h", "seconds"))} for name in skipped]
     for group in options.groups or (["styles-1"] if options.quick else GROUPS):
-        for name in options.methods:
-            made = [measure(name, model, task, options=options) for task in tasks_of(group)]
+        tasks = tasks_of(group)[: 1 if options.quick else None]
+        for name in [name for name in methods if name not in skipped]:
+            made = [measure(name, model, task, options=options) for task in tasks]
             means = drawn[group, name] = resampled([hits for hits, _ in made])
             found = {key: bounded(value) for key, value in means.items()}
             costs = [spent for _, spent in made]
             cost = {key: round(float(np.mean([one[key] for one in costs])), 2) for key in costs[0]}
-            behind = bounded(drawn[group, options.methods[0]]["mean"] - means["mean"])
+            behind = bounded(drawn[group, methods[0]]["mean"] - means["mean"])
             results.setdefault(name, {})[group] = found | {"cost": cost, "behind": behind}
+            values = {"h" if key == "mean" else key: value[0] for key, value in found.items()}
+            rows.append({"method": name, "group": group, **values, "seconds": cost.get("seconds")})
             shown = "  ".join(f"{key} {100 * value[0]:5.1f}" for key, value in found.items())
             print(f"{group:<10} {shown}  behind {100 * behind[0]:5.1f}  {cost}  {name}", flush=True)
-    print(json.dumps(results))
+    print(json.dumps({"methods": rows, "groups": results}))
+
+
+def is_trained(name: str) -> bool:
+    """Whether a method trains; such a one is measured on request, and without --quick."""
+    return issubclass(registry.load("methods", name), Trained) if name not in UNEDITED else False
+
+
+def fitting(model: Model) -> list[str]:
+    """The methods that a model's family can be edited by."""
+    found = []
+    for name in registry.known("methods"):
+        try:
+            check_can_edit(method_for(name, {}, model=model, task=tasks_of("styles-1")[0]), model)
+        except EraseError:
+            continue
+        found.append(name)
+    return found
 
 
 if __name__ == "__main__":

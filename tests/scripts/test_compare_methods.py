@@ -11,6 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from erase.methods.uce import UCE
+from erase.task import Target, Task
+from tests.families import Opener
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
@@ -61,3 +65,21 @@ def test_two_methods_are_compared_on_the_same_images(compare: ModuleType) -> Non
     difference = compare.resampled([better])["mean"] - compare.resampled([worse])["mean"]
     assert difference.min() >= 0
     assert difference[0] > 0
+
+
+def test_a_path_of_an_edit_changes_only_the_weights_that_read_it(compare: ModuleType, family_model: Opener) -> None:
+    model, task = family_model("stable-diffusion-3"), Task([Target("Van Gogh", anchor="painting")])
+    edit = UCE()(model, task)
+    reads = {site.name: site.reads for site in model.sites()}
+    for path in ("tokens", "pooled"):
+        part = compare.along(edit, model, path)
+        assert part.touches
+        assert {reads[name] for name in part.touches} == {path}
+    assert compare.along(edit, model, "") is edit
+
+
+def test_methods_are_those_that_the_family_takes(compare: ModuleType, family_model: Opener) -> None:
+    found = compare.fitting(family_model("stable-diffusion-3"))
+    assert {"uce", "redirect", "dp", "esd"} <= set(found)
+    assert compare.is_trained("esd")
+    assert not compare.is_trained("uce")
