@@ -29,7 +29,8 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods.training.layers import Layers, check_layers
-from erase.methods.training.session import Session
+from erase.methods.training.pictures import Noised
+from erase.methods.training.session import Session, one_of
 from erase.methods.training.trainer import Trained
 from erase.models import Model
 from erase.sampling.guides import hooked
@@ -73,20 +74,17 @@ class CA(Trained):
         session = Session.start(self, model, task, work=work)
         pairs = session.asked
         bank = session.bank(session.plan((new, ()) for _, new in pairs))
-        denoiser = session.denoiser
         parameters = session.chosen(self.layers)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             clean, anchors = bank.draw_clean(self.batch, generator)
-            times = torch.randint(denoiser.times, (self.batch,), generator=generator)
-            noise = torch.randn(clean.shape, generator=generator)
-            noisy, truth = denoiser.level(times).noisy(clean, noise), denoiser.truth(clean, noise, times)
-            targets = [_one_of([old for old, new in pairs if new == anchor], generator) for anchor in anchors]
-            predicted = denoiser.predict(noisy, times, session.given(targets))
+            noised = Noised.of(session.denoiser, clean, generator)
+            targets = [one_of([old for old, new in pairs if new == anchor], generator) for anchor in anchors]
+            predicted, truth = noised.predicted(session, targets), noised.truth
             if self.loss == "noise" and not self.prior_weight:
                 return ca_loss(predicted, truth)
             with contextlib.nullcontext() if self.prior_weight else torch.no_grad():
-                anchored = denoiser.predict(noisy, times, session.given(anchors))
+                anchored = noised.predicted(session, anchors)
             aim = truth if self.loss == "noise" else anchored
             return ca_loss(predicted, aim) + self.prior_weight * _mse(anchored, truth)
 
@@ -109,7 +107,3 @@ def start_token_detached(session: Session) -> contextlib.AbstractContextManager[
 
 def _detach_first(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return torch.cat([output[:, :1].detach(), output[:, 1:]], 1)
-
-
-def _one_of(texts: list[str], generator: torch.Generator) -> str:
-    return texts[int(torch.randint(len(texts), (1,), generator=generator))]

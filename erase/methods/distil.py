@@ -15,7 +15,6 @@ It takes from each of the others what holds its side best:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -30,7 +29,7 @@ from erase.methods.redirect import Redirect
 from erase.methods.training.adapters import Adapters
 from erase.methods.training.bank import PROMPTED
 from erase.methods.training.layers import chosen_modules
-from erase.methods.training.session import Session
+from erase.methods.training.session import Session, askers, one_of
 from erase.methods.training.trainer import Trained
 from erase.models import Model
 from erase.task import Task
@@ -84,18 +83,6 @@ class Distil(Trained):
         with adapters.attached():
             session.train(adapters.parameters, loss)
         return session.edit(text_maps=started, low_rank=session.low_rank(adapters))
-
-
-def askers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
-    """Each anchor's prompt with the targets' prompts that become it."""
-    found: dict[str, list[str]] = {}
-    for target, anchor in pairs:
-        found.setdefault(anchor, []).append(target)
-    return found
-
-
-def one_of(texts: list[str], generator: torch.Generator) -> str:
-    return texts[int(torch.randint(len(texts), (1,), generator=generator))]
 
 
 def distil_loss(predicted: Tensor, aim: Tensor, held: Tensor, *, keep_weight: float) -> Tensor:

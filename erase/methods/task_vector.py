@@ -23,6 +23,7 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.pictures import picture_loss
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Model
@@ -54,24 +55,15 @@ class TaskVector(Trained):
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, ()) for text, _ in session.asked))
-        denoiser = session.denoiser
         parameters = session.chosen(self.layers)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             clean, texts = bank.draw_clean(self.batch, generator)
-            times = torch.randint(denoiser.times, (self.batch,), generator=generator)
-            noise = torch.randn(clean.shape, generator=generator)
-            predicted = denoiser.predict(denoiser.level(times).noisy(clean, noise), times, session.given(texts))
-            return diffusion_loss(predicted, denoiser.truth(clean, noise, times))
+            return picture_loss(session, clean, texts, generator=generator)
 
         session.train(parameters, loss)
         learnt = session.deltas(parameters)
         return session.edit(deltas={name: subtracted(delta, self.scale) for name, delta in learnt.items()})
-
-
-def diffusion_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared distance of a prediction to what was mixed in."""
-    return torch.nn.functional.mse_loss(predicted, truth)
 
 
 def subtracted(learnt: Tensor, scale: float) -> Tensor:

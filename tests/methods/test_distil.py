@@ -15,8 +15,9 @@ from erase.context import RunContext
 from erase.errors import BadOption
 from erase.export.lora import LOSS_KEY, lora
 from erase.methods.closed_form.states import prompt_pairs
-from erase.methods.distil import Distil, askers, distil_loss
+from erase.methods.distil import Distil, distil_loss
 from erase.methods.redirect import Redirect
+from erase.methods.training.session import askers
 from erase.models import Model
 from erase.task import Target, Task
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square

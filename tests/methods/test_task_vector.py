@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods.task_vector import TaskVector, diffusion_loss, subtracted
+from erase.methods.task_vector import TaskVector, subtracted
+from erase.methods.training.pictures import diffusion_loss
 from erase.methods.training.session import Session
 from erase.models import Model
 from tests.methods.trained import FEW, MANY, OLD, STYLE, seen, square

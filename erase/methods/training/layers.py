@@ -11,7 +11,7 @@ from torch import nn
 
 from erase.errors import BadModel, BadOption
 
-Layers = Literal["x", "x-strict", "u", "selfattn", "all"]
+Layers = Literal["x", "x-strict", "qk", "u", "selfattn", "all"]
 LAYERS: tuple[Layers, ...] = get_args(Layers)
 BLOCKS = "Transformer2DModel"  # diffusers' class of the blocks that read the prompt
 _JOINT_BLOCK = re.compile(r"(single_)?transformer_blocks\.\d+\..*")
@@ -19,6 +19,7 @@ _PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
     {
         "x": re.compile(r".*\battn2\b.*"),
         "x-strict": re.compile(r".*\battn2\.to_[kv]"),
+        "qk": re.compile(r".*\battn2\.to_[qk]"),
         "u": re.compile(r"(?!.*\battn2\b).*"),
         "selfattn": re.compile(r".*\battn1\b.*"),
         "all": re.compile(r".*"),
@@ -30,6 +31,7 @@ _JOINT_PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
     {
         "x": re.compile(r".*\battn\.(add_[qkv]_proj|to_add_out)"),
         "x-strict": re.compile(r".*\battn\.add_[kv]_proj"),
+        "qk": re.compile(r"transformer_blocks\.\d+\.attn\.(to_[qk]|add_[qk]_proj)"),
         "u": re.compile(r"(?!.*\battn\.(add_[qkv]_proj|to_add_out)).*"),
         "selfattn": re.compile(r".*\battn2?\.to_(q|k|v|out\.0)"),
         "all": re.compile(r".*"),

@@ -18,7 +18,7 @@ from erase.edit import Edit, EditInfo, LowRank, describe
 from erase.effect import Effect
 from erase.errors import TrainingFailed
 from erase.files import content_hash
-from erase.methods.closed_form.phrasings import Told, tell
+from erase.methods.closed_form.phrasings import Phrasings, Told, tell
 from erase.methods.closed_form.states import prompt_pairs
 from erase.methods.training.adapters import Adapters
 from erase.methods.training.bank import Bank, Plan, Trajectory, sample_bank
@@ -83,11 +83,7 @@ class Session:
     @cached_property
     def asked(self) -> list[tuple[str, str]]:
         """Every prompt that names a target and what it becomes, in the task's own phrasings or in the shared ones."""
-        if self.options.phrasings == "own":
-            return target_pairs(self.task)
-        told = tell(self.model, self.task)
-        each = [Told((one,), ()).pairs for one in told.asked]
-        return _in_turn(each)
+        return asked_pairs(self.model, self.task, phrasings=self.options.phrasings)
 
     def plan(self, pairs: Iterable[tuple[str, tuple[str, ...]]], *, every_one: bool = True) -> Plan:
         """The plan of a bank: `options.trajectories` for each target, over and over the prompts with further ones.
@@ -200,11 +196,7 @@ class Session:
 
     def edit(self, **changes: Any) -> Edit:
         """The edit of some changes, which knows the weights that it changes beyond those of the model's fingerprint."""
-        edit, backbone = Edit(self.info, **changes), self.model.backbone
-        outside = [name for name in edit.touches if name.startswith(f"{backbone}.")]
-        outside = [name for name in outside if not self.model.is_site(name.removeprefix(f"{backbone}."))]
-        beyond = {name: content_digest([(name, self.model.weight(name))]) for name in outside}
-        return replace(edit, info=replace(self.info, beyond=beyond))
+        return with_beyond(Edit(self.info, **changes), self.model)
 
     def deltas(self, values: Mapping[str, Tensor], *, component: str = "") -> dict[str, Tensor]:
         """What each of a component's weights, the network's if none is named, differs by from the model's own.
@@ -272,9 +264,37 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[int(number * stride) % len(items)] for number in range(count)]
 
 
+def with_beyond(edit: Edit, model: Model) -> Edit:
+    """The edit with hashes of the weights that it changes beyond those of the model's fingerprint."""
+    backbone = f"{model.backbone}."
+    outside = [name for name in edit.touches if name.startswith(backbone)]
+    outside = [name for name in outside if not model.is_site(name.removeprefix(backbone))]
+    beyond = {name: content_digest([(name, model.weight(name))]) for name in outside}
+    return replace(edit, info=replace(edit.info, beyond=beyond))
+
+
+def asked_pairs(model: Model, task: Task, *, phrasings: Phrasings) -> list[tuple[str, str]]:
+    """Every prompt that names a target and what it becomes, targets in turn, in the task's or in shared phrasings."""
+    if phrasings == "own":
+        return target_pairs(task)
+    return _in_turn([Told((one,), ()).pairs for one in tell(model, task).asked])
+
+
 def target_pairs(task: Task) -> list[tuple[str, str]]:
     """Every prompt that names a target and what it becomes, the anchor's or the empty prompt; targets in turn."""
     return _in_turn([list(prompt_pairs([target])) for target in task.targets])
+
+
+def askers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
+    """Each anchor's prompt with the targets' prompts that become it."""
+    found: dict[str, list[str]] = {}
+    for target, anchor in pairs:
+        found.setdefault(anchor, []).append(target)
+    return found
+
+
+def one_of(texts: Sequence[_Item], generator: torch.Generator) -> _Item:
+    return texts[int(torch.randint(len(texts), (1,), generator=generator))]
 
 
 def target_texts(task: Task) -> list[str]:
