@@ -33,6 +33,7 @@ _CODE = {
     "attacks": "attacks",
 }
 _OPEN = ("methods", "detectors", "attacks", "protocols")  # to entry points; all but the last to paths, too
+_DEEPER = ("pipelines", "protocols")  # whose names may be of a folder: sd/van-gogh
 _DATACLASSES = ("methods", "detectors", "attacks")  # whose fields are their options
 _ALLOWED: ContextVar[tuple[Path, ...]] = ContextVar("allowed", default=())
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]+))?")
@@ -62,7 +63,7 @@ def own(kind: str) -> list[str]:
     if kind == "models":
         return sorted(index.parent.name for index in (PACKAGE / "models").glob("*/model_index.json"))
     folder = data_folder(kind)
-    if kind == "protocols":  # may lie deeper: clip/b32-logit
+    if kind in _DEEPER:
         return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
@@ -141,6 +142,11 @@ def allow(path: str | Path) -> None:
     if not found.is_file():
         raise UnknownName(f"{path} is no file; expected a Python file with a plug-in, such as ./mine.py.")
     _ALLOWED.set((*_ALLOWED.get(), found.resolve()))
+
+
+def names_file(kind: str, name: str) -> bool:
+    """Whether a word of a kind is a path: a slash is part of a name where names may be of a folder."""
+    return kind not in _DEEPER and is_path(name)
 
 
 def is_path(name: str) -> bool:

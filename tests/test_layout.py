@@ -124,15 +124,17 @@ def test_every_name_has_its_test_file(kind: str) -> None:
 
 def test_every_method_is_used_by_a_pipeline() -> None:
     pipelines = [
-        yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "pipelines").glob("*.yaml"))
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "pipelines").rglob("*.yaml"))
     ]
     assert set(registry.known("methods")) <= {pipeline["edit"]["method"] for pipeline in pipelines}
 
 
-def test_every_pipeline_and_prompt_set_is_called_as_its_file() -> None:
-    paths = sorted((ROOT / "pipelines").glob("*.yaml"))
-    assert paths
-    assert [path.stem for path in paths] == [yaml.safe_load(path.read_text(encoding="utf-8"))["name"] for path in paths]
+def test_every_pipeline_is_called_as_its_file_and_its_folder() -> None:
+    folder = ROOT / "pipelines"
+    paths = sorted(folder.rglob("*.yaml"))
+    assert {path.parent.name for path in paths} == {"pipelines", "sd", "sdxl", "flux"}
+    called = ["-".join(path.relative_to(folder).with_suffix("").parts) for path in paths]
+    assert called == [yaml.safe_load(path.read_text(encoding="utf-8"))["name"] for path in paths]
 
 
 def test_no_file_has_more_than_350_lines() -> None:

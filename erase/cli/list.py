@@ -89,13 +89,13 @@ def _show_one(kind: str, name: str, *, as_json: bool) -> None:
     from erase import registry
 
     place = "declared" if kind == "prompts" and name in registry.known("declared") else kind
-    if not registry.is_path(name) or place == "protocols":
+    if not (by_path := registry.names_file(place, name)):
         if name not in registry.known(place):
             raise registry.unknown(place, name)
     else:
         registry.allow(name)
     facts: dict[str, Any] = {"kind": place, "name": name}
-    facts["description"] = "" if registry.is_path(name) and place != "protocols" else describe(place, name)
+    facts["description"] = "" if by_path else describe(place, name)
     facts |= _facts(place, name)
     if as_json:
         typer.echo(json.dumps(facts, indent=1, ensure_ascii=False))

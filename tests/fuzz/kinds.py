@@ -137,7 +137,7 @@ def place() -> Iterator[Path]:
 def shipped() -> tuple[dict[str, Any], ...]:
     """The pipelines of this project."""
     return tuple(
-        yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "pipelines").glob("*.yaml"))
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "pipelines").rglob("*.yaml"))
     )
 
 

@@ -89,8 +89,10 @@ class Loaded:
         return getattr(self.pipe, text.tokenizer)
 
     def text_encoder(self, text: Text) -> Any:
-        config, where = self._modules[text.encoder].config, str(self.path / text.encoder)
-        return build_encoder(text, config, self.weights(text.encoder), where=where)
+        """A float32 copy of a text encoder, where the pipeline's own is."""
+        own, where = self._modules[text.encoder], str(self.path / text.encoder)
+        copied = build_encoder(text, own.config, self.weights(text.encoder), where=where)
+        return copied.to(next(own.parameters()).device)
 
     @contextmanager
     def settings(self) -> Iterator[Path]:
