@@ -104,6 +104,10 @@ Templates = Annotated[
 Keeps = Annotated[
     Several | None, typer.Option("--keep", "-k", help="What must stay, such as cat or object:cat; repeatable.")
 ]
+After = Annotated[
+    list[Path] | None,
+    typer.Option("--after", help="An earlier edit of the same model, which this one is to leave as it is; repeatable."),
+]
 Options = Annotated[Several | None, typer.Option("--option", help="A method option as key=value; repeatable.")]
 Settings = Annotated[
     Several | None,

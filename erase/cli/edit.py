@@ -31,6 +31,7 @@ def edit(
     synonym: _task.Synonyms = None,
     prompt: _task.Templates = None,
     keep: _task.Keeps = None,
+    after: _task.After = None,
     option: _task.Options = None,
     strength: Annotated[float, typer.Option(help="How strong the edit is; 0 changes nothing.")] = 1.0,
     settings: _task.Settings = None,
@@ -53,7 +54,7 @@ def edit(
     from erase.errors import BadTask
 
     if pipeline is not None:
-        if target or targets or anchor or synonym or prompt or keep or option or lora:
+        if target or targets or anchor or synonym or prompt or keep or option or lora or after:
             raise BadTask("give a pipeline, whose keys --set changes, or --target and what goes with it, not both.")
         _edit_of_pipeline(pipeline, out, settings or [], dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
@@ -61,12 +62,21 @@ def edit(
         raise BadTask("--set changes a pipeline and none is given; a method's own options are given by --option.")
     words = {"anchors": anchor or [], "keeps": keep or [], "synonyms": synonym or [], "prompts": prompt or []}
     task = make_task(kind, target or [], **words, file=targets)
-    options = dict(map(parse_option, option or []))
-    file, base = out or Path("edit.safetensors"), (model, lora or [])
-    made = _made(file, base, task, method=(method, options), strength=strength, dry_run=dry_run, quiet=quiet)
-    if made is not None:
+    told = (method, dict(map(parse_option, option or [])), strength)
+    file, base = out or Path("edit.safetensors"), (model, lora or [], after or [])
+    if made := _made(file, base, task, told=told, dry_run=dry_run, quiet=quiet):
         made.save(file)
         _tell(made, file, as_json=as_json)
+
+
+def _after(model: Model, task: Task, files: list[Path]) -> Task:
+    """The task beside those of earlier edits; raises BadEdit."""
+    from dataclasses import asdict
+
+    from erase.edit import Edit
+    from erase.methods.closed_form.phrasings import after
+
+    return after(model, task, [asdict(Edit.load(file).info) for file in files]) if files else task
 
 
 def _edit_of_pipeline(
@@ -91,11 +101,10 @@ def _edit_of_pipeline(
 
 def _made(
     file: Path,
-    model: tuple[str, list[str]],
+    model: tuple[str, list[str], list[Path]],
     task: Task,
     *,
-    method: tuple[str, dict[str, Any]],
-    strength: float,
+    told: tuple[str, dict[str, Any], float],
     dry_run: bool,
     quiet: bool,
 ) -> Edit | None:
@@ -111,6 +120,7 @@ def _made(
     from erase.run.options import check_can_edit, join_training, make_edit, method_for
     from erase.sampling.ranks import this_rank
 
+    method, strength = told[:2], told[2]
     if registry.is_path(method[0]):  # whoever writes it here has named it
         registry.allow(method[0])
     check_writable(file)
@@ -118,6 +128,7 @@ def _made(
         raise RunConflict(f"{file} exists already; give another file by --out.")
     check_strength(strength)
     opened = with_loras(open_model(model[0]), model[1])
+    task = _after(opened, task, model[2])
     chosen = method_for(method[0], method[1], model=opened, task=task)
     check_can_edit(chosen, opened)
     if dry_run:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from erase.methods.closed_form.contextual_templates import Phrasing, beside, evenly
 from erase.methods.closed_form.prior import Prior, load_prior
@@ -65,6 +65,27 @@ def tell(model: Model, task: Task, *, phrasings: Phrasings = "shared", prior: st
     each = MOST // sum(len(target.words) for target in task.targets)
     asked = tuple((target, tuple(shared(model, task, target, most=each))) for target in task.targets)
     return Told(asked, tuple(dict.fromkeys([*task.kept, *phrased(model, task)])), general)
+
+
+def after(model: Model, task: Task, earlier: Iterable[Mapping[str, Any]]) -> Task:
+    """The task with what earlier edits of the same base speak of among the prompts that must stay.
+
+    Each of `earlier` is what an edit says of itself (`asdict(edit.info)`). How its targets are asked for, and what they
+    became, are not moved by this edit, so that the sum of both still does what the earlier one did. Prompts that name
+    a target of this task, or that the model would cut, are left out.
+    """
+    found: list[str] = []
+    for info in earlier:
+        parts = info.get("parts") or ()
+        if not info["task"].get("targets"):
+            found += after(model, Task(task.targets), parts).prompts
+            continue
+        for target in Task.from_dict(info["task"]).targets:
+            for template in dict.fromkeys(["{}", *target.prompts, *common_of(target)]):
+                found += [asked_for(target, template, word) for word in target.words]
+                found += [put(template, target.anchor)] if target.anchor else []
+    kept = [text for text in dict.fromkeys(found) if task.named_by(text) is None and fits(model, text)]
+    return Task(task.targets, task.keeps, [*task.prompts, *kept])
 
 
 def own(target: Target) -> list[Phrasing]:
