@@ -84,6 +84,7 @@ def pipeline(
     """A whole diffusers pipeline of a family with random weights, made on the device in the precision."""
     with _made_on(device, dtype, seed):
         pipe = _flux(tiny) if family == "flux" else _unet_pipeline(family, tiny)
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)  # whose tables stay on the CPU
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
