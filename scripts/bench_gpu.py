@@ -165,7 +165,7 @@ def measure_images(bench: Bench, name: str, pipe: Any) -> None:
         pipe.to("cpu")
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    rate = second_batch(model, pipe, sampler, setting.batch)
+    rate = second_batch(model, pipe, sampler, batch=setting.batch)
     batch = min(setting.batch, model.fits or setting.batch)
     peak = next((peak for card, peak in PEAKS.items() if bench.on_card and card in torch.cuda.get_device_name()), None)
     bench.tell(
@@ -182,7 +182,7 @@ def measure_images(bench: Bench, name: str, pipe: Any) -> None:
     pipe.to(bench.device)
 
 
-def second_batch(model: Model, pipe: Any, sampler: Sampler, batch: int) -> float:
+def second_batch(model: Model, pipe: Any, sampler: Sampler, *, batch: int) -> float:
     """Images a second of the second of two batches: from the last image of the first to its own last."""
     times = [time.perf_counter() for _ in generate.sample(model, rows(2 * batch), sampler, pipe=pipe)]
     first = min(batch, model.fits or batch)
