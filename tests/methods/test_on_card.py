@@ -34,7 +34,7 @@ HALF = torch.bfloat16 if TINY else torch.float16
 ROW = Row("a cat in Van Gogh style", 1)
 TASK = Task([Target("Van Gogh", "style", "art", prompts=("a cat in {} style",))], ["Claude Monet"])
 QUICK: dict[str, Any] = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2}
-QUICK |= {"learning_rate": 1e-3 if TINY else 1e-4}
+QUICK |= {"learning_rate": 2e-4 if TINY else 1e-4}
 QUICK |= {"warm_up": 1, "attack_steps": 1, "keep_trajectories": 1, "text": "Van Gogh", "size": 64 if TINY else 512}
 SAMPLER = Sampler(steps=4, guidance=7.5, size=64 if TINY else 512, batch=1)
 
