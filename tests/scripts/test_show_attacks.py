@@ -1,0 +1,45 @@
+"""What the attacks' figures are summed up to: a control that is missing is null, never passed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def show() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(SCRIPTS))
+    yield import_module("show_attacks")
+    sys.path.remove(str(SCRIPTS))
+
+
+def side(success: float, control: float = 0.0) -> dict[str, Any]:
+    return {"success": success, "control": control, "before": 0.0, "n": 8}
+
+
+def test_without_a_retrained_model_the_controls_are_not_called_good(show: ModuleType) -> None:
+    said = show.summed_up({"tina": {"hidden": side(1.0), "redirect": side(1.0)}})
+    assert said["controls_ok"] is None
+    assert said["negative_rate"] is None
+    assert said["broken_by_positive"] == ["tina"]
+    assert said["defended_excess"] is None  # no attack by text was made
+
+
+def test_controls_are_good_only_if_the_first_is_broken_and_the_second_is_not(show: ModuleType) -> None:
+    good = {"tina": {"hidden": side(1.0), "retrained": side(0.1)}}
+    assert show.summed_up(good)["controls_ok"] is True
+    assert show.summed_up({"tina": {"hidden": side(0.2), "retrained": side(0.1)}})["controls_ok"] is False
+    assert show.summed_up({"tina": {"hidden": side(1.0), "retrained": side(0.9)}})["controls_ok"] is False
+
+
+def test_the_excess_is_the_largest_over_attacks_by_text(show: ModuleType) -> None:
+    found = {"gcg": {"redirect": side(0.3, 0.2)}, "p4d": {"redirect": side(0.4, 0.1)}, "tina": {"redirect": side(1.0)}}
+    assert show.summed_up(found)["defended_excess"] == pytest.approx(0.3)
