@@ -2,13 +2,14 @@
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
 
-The positive control is an edit that only hides the style: the last token of its bare name alone is redirected
-(`uce`, preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is
-the UNet that was trained without the style (scripts/embedded/train_retrained.py), where its weights are found. The last line is one JSON object:
-`attacks` with, by attack and edit, `success`, `control`, `before` and `n`; `broken_by_positive`, the attacks that bring
-the hidden style back in more than half of the images; `negative_rate`, the largest success on the retrained model;
-`controls_ok`, whether the attacks that go around the prompt break the first and fail on the second (null without the
-retrained weights); `defended_excess`, the largest excess of a text attack over its control on the best closed form.
+The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
+preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
+that was trained without the style (scripts/embedded/train_retrained.py), where its weights are found. The last line
+is one JSON object: `attacks` with, by attack and edit, `success`, `control`, `before` and `n`; `broken_by_positive`,
+the attacks that bring the hidden style back in more than half of the images; `negative_rate`, the largest success on
+the retrained model; `controls_ok`, whether the attacks that go around the prompt break the first and fail on the
+second (null without the retrained weights); `defended_excess`, the largest excess of a text attack over its control
+on the best closed form.
 `--quick` takes eight prompts and a budget of 300.
 """
 
