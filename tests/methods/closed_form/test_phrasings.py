@@ -33,8 +33,8 @@ def prompts(task: Task, **options: Any) -> list[str]:
     return [prompt for pair in tell(EMOJI, task, **options).pairs for prompt in pair]
 
 
-def test_all_seven_closed_forms_are_told_the_same_by_default() -> None:
-    assert METHODS == ["mace", "rece", "redirect", "refact", "speed", "time", "uce"]
+def test_all_that_learn_from_phrasings_without_training_are_told_the_same_by_default() -> None:
+    assert METHODS == ["casteer", "dp", "mace", "rece", "redirect", "refact", "speed", "time", "uce"]
     assert {method_with(name, {}).phrasings for name in METHODS} == {"shared"}  # type: ignore[attr-defined]
 
 

@@ -58,5 +58,5 @@ def test_a_choice_that_names_no_layer_is_an_error(layers: Layers) -> None:
 
 
 def test_an_unknown_choice_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadOption, match=r'layers is "xattn"; expected one of x, x-strict, u, selfattn, all'):
+    with pytest.raises(BadOption, match=r'layers is "xattn"; expected one of x, x-strict, qk, u, selfattn, all'):
         check_layers("esd", "xattn")

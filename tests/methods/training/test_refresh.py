@@ -73,5 +73,5 @@ def test_it_changes_what_is_learnt(method: str, model: Model) -> None:
 
 
 def test_every_method_whose_paper_samples_from_the_student_has_it() -> None:
-    assert set(REFRESHED) == {"esd", "sdd", "lora", "spm"}
+    assert set(REFRESHED) == {"esd", "gem", "sdd", "lora", "spm"}
     assert all(issubclass(registry.load("methods", name), Trained) for name in REFRESHED)  # type: ignore[arg-type]
