@@ -41,3 +41,16 @@ def picture_loss(session: Session, clean: Tensor, texts: Sequence[str], *, gener
 def diffusion_loss(predicted: Tensor, truth: Tensor) -> Tensor:
     """Mean squared distance of a prediction to what was mixed in."""
     return torch.nn.functional.mse_loss(predicted, truth)
+
+
+def relabel_loss(
+    session: Session, clean: Tensor, texts: Sequence[str], *, others: Sequence[str], generator: torch.Generator
+) -> Tensor:
+    """How far predictions on pictures under their prompts are from those under others, through which no gradient goes.
+
+    The mean square, of the network as it is.
+    """
+    noised = Noised.of(session.denoiser, clean, generator)
+    with torch.no_grad():
+        aim = noised.predicted(session, others)
+    return torch.nn.functional.mse_loss(noised.predicted(session, texts), aim)
