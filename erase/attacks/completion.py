@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
@@ -34,12 +35,10 @@ class Completion(LatentAttack):
             raise BadOption(f"completion: shares is {list(self.shares)}; expected numbers between 0 and 1.")
 
     @property
-    def settings(self) -> Sequence[dict[str, float]]:
+    def settings(self) -> Sequence[Setting]:
         return [{"share": share} for share in self.shares]
 
-    def latents(
-        self, victim: Victim, cases: Sequence[Case], setting: dict[str, float], *, seeds: Sequence[int]
-    ) -> Tensor:
+    def latents(self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]) -> Tensor:
         base, edited = victim.base, victim.edited
         first = max(1, round(setting["share"] * edited.sampler.steps))
         begun = walk(base, noise_of(base, seeds), Walk(self.asked(victim, cases)), last=first)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
@@ -36,9 +37,7 @@ class Inpaint(LatentAttack):
         if not 0 < self.hidden < 1:
             raise BadOption(f"inpaint: hidden is {self.hidden}; expected a share between 0 and 1.")
 
-    def latents(
-        self, victim: Victim, cases: Sequence[Case], setting: dict[str, float], *, seeds: Sequence[int]
-    ) -> Tensor:
+    def latents(self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]) -> Tensor:
         edited = victim.edited
         picture = victim.base.latents([case.row for case in cases])
         noise, hidden = noise_of(edited, seeds), _middle(picture, self.hidden)

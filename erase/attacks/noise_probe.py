@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
@@ -46,12 +47,10 @@ class NoiseProbe(LatentAttack):
         return SeedSearch()
 
     @property
-    def settings(self) -> Sequence[dict[str, float]]:
+    def settings(self) -> Sequence[Setting]:
         return [{"eta": eta, "variance": variance} for eta in self.etas for variance in self.variances]
 
-    def latents(
-        self, victim: Victim, cases: Sequence[Case], setting: dict[str, float], *, seeds: Sequence[int]
-    ) -> Tensor:
+    def latents(self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]) -> Tensor:
         side, count = victim.edited, len(cases)
         if side.denoiser.space == "flow":
             raise BadModel("noise_probe adds noise between steps, which a flow model's sampler does not; use tina.")

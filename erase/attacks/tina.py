@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, inverted, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
@@ -42,12 +43,10 @@ class Tina(LatentAttack):
         if not 0 <= self.jitter <= 1:
             raise BadOption(f"tina: jitter is {self.jitter}; expected 0 to 1.")
 
-    def cost(self, victim: Victim, setting: dict[str, float]) -> int:
+    def cost(self, victim: Victim, setting: Setting) -> int:
         return victim.edited.sampler.steps * (self.rounds + 1)
 
-    def latents(
-        self, victim: Victim, cases: Sequence[Case], setting: dict[str, float], *, seeds: Sequence[int]
-    ) -> Tensor:
+    def latents(self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]) -> Tensor:
         picture = self.pictures(victim, cases, seeds=[case.row.seed for case in cases])
         noise = inverted(victim.edited, picture, rounds=self.rounds)
         mixed = (1 - self.jitter**2) ** 0.5 * noise + self.jitter * noise_of(victim.edited, seeds)

@@ -15,20 +15,21 @@ from erase.evaluate.protocol import Case
 
 Access = Literal["prompts", "text encoder", "weights"]
 Changes = Literal["text", "embeddings", "latents", "weights"]
+Setting = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Found:
     """What a search came up with for one prompt.
 
-    `text`: the prompt to ask with. `worked`: what of it may serve other prompts, too. `settings`: numbers with which
-    images are made. `seen`: whether the judge saw the target while searching. `tensors`: what no text says.
+    `text`: the prompt to ask with. `worked`: what of it may serve other prompts, too. `settings`: with which images
+    are made. `seen`: whether the judge saw the target while searching. `tensors`: what no text says.
     """
 
     text: str = ""
     seen: bool = False
     worked: str = ""
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Setting = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 

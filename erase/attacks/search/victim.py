@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,17 +186,3 @@ def without_target(victim: Victim, case: Case) -> str:
     if word is None or not target.anchor:
         return target.anchor
     return put(prompt.replace(word, "{}", 1), target.anchor)
-
-
-@contextlib.contextmanager
-def replaced_weights(module: Any, values: Mapping[str, Tensor]) -> Any:
-    """A module with other values of some parameters, until the block ends."""
-    named = dict(module.named_parameters())
-    before = {name: named[name].data.clone() for name in values}
-    try:
-        for name, value in values.items():
-            named[name].data.copy_(value)
-        yield
-    finally:
-        for name, value in before.items():
-            named[name].data.copy_(value)
