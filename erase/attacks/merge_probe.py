@@ -61,7 +61,7 @@ class MergeProbe(WeightAttack):
 
     def _tuned(self, victim: Victim, cases: Sequence[Case]) -> dict[str, Tensor]:
         how = Relearn(rank=8, steps=self.steps, rate=self.rate)
-        return fine_tuned(victim, victim.base, benign_prompts(victim, cases), how)
+        return fine_tuned(victim, victim.base, benign_prompts(victim, cases), how=how)
 
     def _opened(self, victim: Victim) -> dict[str, Tensor]:
         from erase.models import open_model

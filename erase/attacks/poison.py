@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from erase import registry
 from erase.attacks.relearn import COUNT, benign_prompts
 from erase.attacks.search.attack import Found, Setting
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary
 from erase.attacks.search.victim import Victim, target_of
 from erase.attacks.search.weights import Tuning, WeightAttack, replaced_weights
-from erase.context import RunContext
 from erase.errors import BadEdit, BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.layers import Layers
@@ -107,18 +107,14 @@ class Poison(WeightAttack):
                 "poison makes the erasure once more on a poisoned base, and needs the edit that one method made (an "
                 ".safetensors of `erase edit`); give that instead of an edited model."
             )
-        from erase.run.options import make_edit, method_with
-
         pipe = victim.base.model.pipeline()
         poison = self._trained(victim, cases)
         for name, value in poison.items():
             component, _, key = name.partition(".")
             getattr(pipe, component).get_parameter(key).data.copy_(value)
         model = open_model(pipe)
-        method = method_with(edit.info.method, dict(edit.info.options))
-        again = make_edit(
-            method, model, victim.task, work=RunContext(report=victim.report), strength=edit.info.strength
-        )
+        method = registry.load("methods", edit.info.method)(**edit.info.options)
+        again = method(model, victim.task).scaled(edit.info.strength)
         names = {*poison, *edit.touches, *again.touches}
         return {name: again.changed_tensor(name, model.weight(name)).float() for name in sorted(names)}
 

@@ -67,7 +67,7 @@ class Relearn(WeightAttack):
         texts = [case.row.prompt for case in cases]
         if self.pictures == "benign":
             texts = benign_prompts(victim, cases)
-        return fine_tuned(victim, victim.edited, texts, self)
+        return fine_tuned(victim, victim.edited, texts, how=self)
 
 
 def benign_prompts(victim: Victim, cases: Sequence[Case]) -> list[str]:
@@ -75,7 +75,7 @@ def benign_prompts(victim: Victim, cases: Sequence[Case]) -> list[str]:
     return list(victim.task.kept) or list(dict.fromkeys(without_target(victim, case) for case in cases))
 
 
-def fine_tuned(victim: Victim, side: Side, texts: Sequence[str], how: Relearn) -> dict[str, Tensor]:
+def fine_tuned(victim: Victim, side: Side, texts: Sequence[str], *, how: Relearn) -> dict[str, Tensor]:
     """A side's weights after training on the base's pictures of some prompts."""
     prompts = spread(texts, COUNT)
     seeds = victim.generator("pictures").initial_seed() % 2**30
