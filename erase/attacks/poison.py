@@ -113,8 +113,8 @@ class Poison(WeightAttack):
             component, _, key = name.partition(".")
             getattr(pipe, component).get_parameter(key).data.copy_(value)
         model = open_model(pipe)
-        method = registry.load("methods", edit.info.method)(**edit.info.options)
-        again = method(model, victim.task).scaled(edit.info.strength)
+        method: Any = registry.load("methods", edit.info.method)
+        again = method(**edit.info.options)(model, victim.task).scaled(edit.info.strength)
         names = {*poison, *edit.touches, *again.touches}
         return {name: again.changed_tensor(name, model.weight(name)).float() for name in sorted(names)}
 
