@@ -1,6 +1,7 @@
 """Shows what every attack reaches on `emoji`: against an edit that only hides a style, and against closed forms.
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
+    [--methods esd stereo ...]
 
 The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
 preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
@@ -10,7 +11,8 @@ the attacks that bring the hidden style back in more than half of the images; `n
 the retrained model; `controls_ok`, whether the attacks that go around the prompt break the first and fail on the
 second (null without the retrained weights); `defended_excess`, the largest excess of a text attack over its control
 on the best closed form.
-`--quick` takes eight prompts and a budget of 300.
+`--quick` takes eight prompts and a budget of 300. `--methods` attacks edits of these methods instead, with the options
+that the model has for them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from measure_erasure import ROOT
 from erase import registry
 from erase.attacks.search.experiment import Plan, run_attack
 from erase.attacks.search.result import AttackResult
+from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import EraseError
 from erase.evaluate.detect import Given
@@ -33,7 +36,7 @@ from erase.evaluate.protocol import load_protocol
 from erase.methods.redirect import Redirect
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
-from erase.run.options import attack_with
+from erase.run.options import attack_with, make_edit, method_for
 from erase.sampling.sampler import Sampler
 from erase.task import Target, Task
 
@@ -42,7 +45,11 @@ TASK = Task([Target("noto", "style", anchor="fluent", synonyms=("google",))], ["
 AROUND = ("tina", "completion")  # which ask the network and not the words
 
 
-def edits_of(model: Model) -> dict[str, Edit]:
+def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
+    if options.methods:
+        made = {name: method_for(name, {}, model=model, task=TASK) for name in options.methods}
+        work = RunContext(banks=options.folder / "banks")
+        return {name: make_edit(method, model, TASK, work=work) for name, method in made.items()}
     return {"hidden": UCE(**UCE.paper)(model, TASK), "uce": UCE()(model, TASK), "redirect": Redirect()(model, TASK)}
 
 
@@ -95,13 +102,14 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--attacks", nargs="+", default=None)
+    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD")
     parser.add_argument("--retrained", type=Path, default=ROOT / ".build" / "retrained" / "model")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "attacks")
     options = parser.parse_args()
     if options.quick:
         options.prompts, options.budget = 8, 300
     model = open_model("emoji")
-    victims = {name: Edited(model, edit, TASK) for name, edit in edits_of(model).items()}
+    victims = {name: Edited(model, edit, TASK) for name, edit in edits_of(model, options).items()}
     if options.retrained.is_dir():
         victims["retrained"] = Edited(open_model(options.retrained), None, TASK)
     found: dict[str, dict[str, Any]] = {}

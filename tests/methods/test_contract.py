@@ -23,6 +23,7 @@ TASK = Task((Target("noto", "style", anchor="blob", prompts=("a cat in {} style"
 
 # A trained method keeps its promises after a few steps, too.
 QUICK = {"steps": 3, "trajectories": 2, "sampling_steps": 3, "warm_up": 1, "attack_steps": 2}
+QUICK |= {"search_steps": 2, "inversion_steps": 2}
 
 
 def make(method: str, model: Model) -> Edit:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from erase.errors import BadOption
-from erase.methods.task_vector import TaskVector, subtracted
-from erase.methods.training.pictures import diffusion_loss
+from erase.methods import task_vector
+from erase.methods.task_vector import TaskVector, likeness, subtracted, told
+from erase.methods.training.pictures import Noised, diffusion_loss
+from erase.methods.training.search import Inverter, Learning
 from erase.methods.training.session import Session
-from erase.models import Model
+from erase.methods.training.trainer import draws
+from erase.models import Condition, Model
 from tests.methods.trained import FEW, MANY, OLD, STYLE, seen, square
 
 
@@ -68,4 +72,97 @@ def test_adding_it_back_learns_the_concept_and_the_edit_itself_unlearns_it(model
 @pytest.mark.parametrize(("options", "named"), [({"scale": 0.0}, "scale"), ({"layers": "most"}, "layers")])
 def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any], named: str) -> None:
     with pytest.raises(BadOption, match=named):
+        TaskVector(**options)
+
+
+INVERTING: dict[str, Any] = {"strength": "inversion", "inversions": 2, "inversion_steps": 3, "tries": 2}
+
+
+def test_what_soft_tokens_are_kept_apart_by_is_the_mean_square_of_their_cosines() -> None:
+    mine, *others = torch.randn(3, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = 0.0
+    for other in others:
+        one, two = mine.flatten().tolist(), other.flatten().tolist()
+        along = sum(x * y for x, y in zip(one, two, strict=True))
+        expected += along**2 / (sum(x * x for x in one) * sum(y * y for y in two)) / 2
+    assert likeness(mine, others=others, weight=0.3).item() == pytest.approx(0.3 * expected, rel=1e-9)
+    assert likeness(mine, others=[], weight=0.3).item() == 0
+
+
+def test_more_diversity_makes_soft_tokens_less_alike(model: Model) -> None:
+    session = Session.start(TaskVector(**FEW, **INVERTING), model, STYLE, work=None, text_encoder=True)
+    inverter = Inverter(session, session.bank(session.plan([(OLD, ())])), Learning(1, 60, 2, 0.05))
+    known, start = inverter.start("art"), inverter.start("art")
+
+    def alike(weight: float) -> float:
+        apart = partial(likeness, others=[known], weight=weight)
+        made = inverter.learned(STYLE.targets[0], start, seed=0, said="noto", beside=apart)
+        return float(torch.cosine_similarity(made.flatten(), known.flatten(), dim=0).abs())
+
+    assert alike(1.0) < 0.5 * alike(0.0)
+
+
+class Told:
+    """What a network tells of the concept at each try, whatever it is asked."""
+
+    def __init__(self, *gains: list[float]) -> None:
+        self.gains = list(gains)
+
+    def __call__(self, *asked: Any) -> list[float]:
+        return self.gains.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "remains", "scale"),
+    [
+        ([[0.4, 0.2], [0.1, 0.0], [-0.1, 0.0], [0.0, 0.0]], 0.0, 2.0),
+        ([[0.4, 0.2], [0.1, 0.0], [-0.1, 0.0], [0.0, 0.0]], 0.3, 1.0),
+        ([[0.4, -0.2], [0.1, 0.1], [0.3, 0.3], [0.2, 0.2]], 0.0, 3.0),
+    ],
+)
+def test_the_smallest_scale_at_which_nothing_brings_the_concept_back_is_taken(
+    gains: list[list[float]],
+    remains: float,
+    scale: float,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(task_vector, "told", Told(*gains))
+    method = TaskVector(**FEW | INVERTING | {"tries": 3}, scale=3.0, remains=remains)
+    found, once = method(model, STYLE), TaskVector(**FEW)(model, STYLE)
+    assert found.info.record["scale"] == scale
+    for name, delta in found.deltas.items():
+        torch.testing.assert_close(delta, scale * once.deltas[name], rtol=1e-4, atol=1e-7)
+    assert ("still brings the concept back" in caplog.text) is (scale == 3.0)
+
+
+def test_the_scales_that_were_tried_and_what_each_told_are_in_the_edits_record(model: Model) -> None:
+    record = TaskVector(**FEW, **INVERTING, scale=4.0)(model, STYLE).info.record
+    assert [one["scale"] for one in record["told"]][:2] == [0.0, 2.0]
+    assert record["scale"] == record["told"][-1]["scale"]
+    assert {len(one["gains"]) for one in record["told"]} == {3}  # the name, two inversions
+
+
+def test_what_is_told_is_the_gain_over_the_empty_prompt(model: Model) -> None:
+    session = Session.start(TaskVector(**FEW), model, STYLE, work=None)
+    bank = session.bank(session.plan([(OLD, ())]))
+    empty, own = (Condition(session.given([text]).states[0]) for text in ("", OLD))
+    gains = told(session, bank, {OLD: [empty, own]})
+    assert gains[0] == 0
+    total = 0.0
+    generator = draws(0, -100)
+    for clean in bank.clean:
+        noised = Noised.of(session.denoiser, clean[None].repeat(8, 1, 1, 1), generator)
+        with torch.no_grad():
+            errors = [square(noised.predicted(session, [text] * 8), noised.truth) for text in ("", OLD)]
+        total += (errors[0] - errors[1]) / len(bank.clean)
+    assert gains[1] == pytest.approx(total, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"strength": "most"}, {"tries": 0}, {"inversions": 0}, {"remains": 1.5}, {"diversity": -1.0}]
+)
+def test_an_option_of_the_search_out_of_range_is_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(BadOption, match=next(iter(options))):
         TaskVector(**options)

@@ -21,11 +21,13 @@ from tests.models.probes import run
 from tests.tiny_families import FAMILIES, SIDE
 
 TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
-# A method that trains the text encoder knows no model with several, one of cross-attention none without it.
-REFUSED = {("advunlearn", family) for family in ("stable-diffusion-xl", "stable-diffusion-3", "flux")}
+# A method that trains the text encoder, or soft tokens, knows no model with several, one of cross-attention none without it.
+SEVERAL_ENCODERS = ("stable-diffusion-xl", "stable-diffusion-3", "flux")
+REFUSED = {(method, family) for method in ("advunlearn", "stereo") for family in SEVERAL_ENCODERS}
 REFUSED |= {("fmn", family) for family in ("stable-diffusion-3", "flux")}
 QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-3, "warm_up": 1}
 QUICK |= {"attack_steps": 1, "keep_trajectories": 1, "fisher": 1, "mask_batches": 1}
+QUICK |= {"rounds": 1, "search_steps": 1, "inversion_steps": 1}
 
 
 def make(method: str, model: Model, **more: Any) -> Edit:

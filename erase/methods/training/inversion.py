@@ -78,10 +78,13 @@ def learn_tokens(
     rate: float = 5e-3,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    whole: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+    beside: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Soft tokens [count, width] after some steps of Adam from `start` down the loss of a batch of examples each.
 
-    Nothing else gets a gradient, and the same seed gives the same tokens.
+    Nothing else gets a gradient, and the same seed gives the same tokens. `whole` makes a gradient that of all
+    processes. `beside`: a loss of the tokens alone that is added.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens = start.detach().clone().requires_grad_(True)
@@ -96,7 +99,9 @@ def learn_tokens(
         states = encoder.states_with(prompts.ids, tokens.expand(batch, -1, -1), prompts.places)
         predicted = denoiser.predict(noisy, times, Condition(states))
         loss = (predicted - denoiser.truth(clean, noise, times)).square().mean()
-        (tokens.grad,) = torch.autograd.grad(loss, [tokens])
+        loss = loss if beside is None else loss + beside(tokens)
+        (gradient,) = torch.autograd.grad(loss, [tokens])
+        tokens.grad = whole(gradient)
         adam.step()
         progress(step + 1, steps)
     return tokens.detach()
