@@ -21,8 +21,7 @@ from tests.models.probes import run
 from tests.tiny_families import FAMILIES, SIDE
 
 TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
-# A method that trains the text encoder, or soft tokens, knows no model with several; one of cross-attention none without
-# it.
+# What trains the text encoder, or soft tokens, knows no model with several; what is of cross-attention none without it.
 SEVERAL_ENCODERS = ("stable-diffusion-xl", "stable-diffusion-3", "flux")
 REFUSED = {(method, family) for method in ("advunlearn", "stereo") for family in SEVERAL_ENCODERS}
 REFUSED |= {("fmn", family) for family in ("stable-diffusion-3", "flux")}
