@@ -25,6 +25,7 @@ from typing import Any
 from measure_erasure import ROOT
 
 from erase import registry
+from erase.attacks.search.attack import Attack
 from erase.attacks.search.experiment import Plan, run_attack
 from erase.attacks.search.result import AttackResult
 from erase.context import RunContext
@@ -53,9 +54,11 @@ def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
     return {"hidden": UCE(**UCE.paper)(model, TASK), "uce": UCE()(model, TASK), "redirect": Redirect()(model, TASK)}
 
 
-def attacked(name: str, edited: Edited, model: Model, *, folder: Path, options: argparse.Namespace) -> AttackResult:
+def attacked(
+    attack: Attack, edited: Edited, model: Model, *, folder: Path, options: argparse.Namespace
+) -> AttackResult:
     return run_attack(
-        attack_with(name, {}),
+        attack,
         model,
         edited,
         task=TASK,
@@ -117,7 +120,9 @@ def main() -> None:
         found[name] = {}
         for side, edited in victims.items():
             try:
-                result = attacked(name, edited, model, folder=options.folder / side / name, options=options)
+                result = attacked(
+                    attack_with(name, {}), edited, model, folder=options.folder / side / name, options=options
+                )
             except EraseError as problem:
                 print(f"{name:<18} {side:<10} {problem}", flush=True)
                 continue

@@ -253,6 +253,7 @@ def show_plan(run: Run, *, timed: bool = False) -> None:
         "generate": f"{2 * len(rows)} images of {prompts} prompts before and after, {recipe.generate.steps} steps each"
         + (f"; {there} are there" if there else "")
         + (pace(run.model, rows, recipe.make_sampler(), images=2 * len(rows) - there) if timed else ""),
+        "attack": ", ".join(f"{one.name} of {one.budget} evaluations" for one in recipe.attack),
         "export": ", ".join(recipe.export) or "nothing",
     }
     for name, step in steps.STEPS.items():

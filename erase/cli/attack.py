@@ -149,7 +149,7 @@ def show(result: AttackResult, out: Path) -> None:
         f"control{against}": result.control.text,
         "over the control": f"{100 * said['excess']['value']:+.1f} points "
         f"({100 * said['excess']['low']:+.1f} to {100 * said['excess']['high']:+.1f})",
-        "UA under attack": f"{100 * said['ua_attacked']:.1f} %, without one {100 * said['ua_clean']:.1f} %",
+        "UA under attack": f"{result.withstood.text}, without one {100 * said['ua_clean']:.1f} %",
         "cost of a prompt": f"{said['evaluations']:.0f} evaluations of {result.budget}, {said['images']:.1f} images",
     }
     for name, text in lines.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -126,6 +126,8 @@ def _verify(
     dry_run: bool,
 ) -> Result | None:
     """The result; None where only its plan is asked for, or from another process of several."""
+    from functools import partial
+
     from erase.cli._places import check_writable
     from erase.cli._watch import ShownProgress
     from erase.evaluate import verify as verifying
@@ -134,6 +136,7 @@ def _verify(
     from erase.foreign import with_loras
     from erase.models import open_model
     from erase.report.verified import write_pages
+    from erase.run.attacks import attack_all, check_attacks
     from erase.sampling.attention import dtype_here
     from erase.sampling.ranks import this_rank
 
@@ -146,6 +149,7 @@ def _verify(
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
     chosen, judged = choose_protocol(protocol, model, task, given=Given(given, model.judge_folder))
     chosen = chosen.drawn(drawn[2])
+    check_attacks(chosen.form.attack, task, chosen.sampler)
     if dry_run:
         show_plan(model, chosen, task, given=judged, out=out)
         return None
@@ -154,9 +158,9 @@ def _verify(
         return None
     with ShownProgress(quiet=drawn[1]) as watch, place.present():
         watch.begin("verify", chosen.title)
-        result = verifying.verify(
-            model, opened, chosen, task=task, given=judged, folder=out, count=watch.count, place=place
-        )
+        what: dict[str, Any] = {"task": task, "given": judged, "folder": out}
+        attack = partial(attack_all, model, opened, chosen, **what, report=watch.count) if chosen.form.attack else None
+        result = verifying.verify(model, opened, chosen, **what, count=watch.count, place=place, attack=attack)
         write_pages(result)
         return result
 
@@ -179,6 +183,8 @@ def show_plan(model: Model, protocol: Asked, task: Task, *, given: Given, out: P
         typer.echo(f"  {role:<7} {count:>5} questions: {aspect}")
     found = f"; {there} are there" if there else ""
     typer.echo(f"images    {2 * len(rows)} before and after, {steps} steps each{found}{time}")
+    for form in protocol.form.attack:
+        typer.echo(f"attacked  by {form.name}, {form.prompts} prompts of {form.budget} evaluations")
     typer.echo(f"judged    by {', '.join(dict.fromkeys(form.policy.text for form in protocol.form.detector))}")
     typer.echo(f"nothing was written; the verification's folder is {out}")
 

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from erase import registry
 from erase.config import documents
+from erase.config.attacking import Attacks
 from erase.config.documents import Form
 from erase.config.drawing import LATER, DrawingForm
 from erase.config.prompts import Row
@@ -136,6 +137,7 @@ class ProtocolForm(Form):
     keeper: Detectors = ()
     aggregation: Aggregation = "pooled"
     gate: LimitsForm = LimitsForm()
+    attack: Attacks = ()
 
     @model_validator(mode="after")
     def _fits(self) -> ProtocolForm:
@@ -164,7 +166,11 @@ class Protocol:
         if said["sampler"]["batch"] == "auto":  # as it was before there was a choice; no number depends on it
             said["sampler"]["batch"] = 32
         said["sampler"] = {key: value for key, value in drawn if key not in LATER or value != LATER[key]}
-        for one, key in ((said["gate"], "by_aspect"), *((part, "columns") for part in said["prompts"])):
+        for one, key in (
+            (said, "attack"),
+            (said["gate"], "by_aspect"),
+            *((part, "columns") for part in said["prompts"]),
+        ):
             if not one[key]:  # as it was before there was such a key
                 del one[key]
         return content_hash(said)

@@ -111,7 +111,7 @@ def budget_of(protocol: Protocol, cases: Sequence[Case]) -> dict[str, Any]:
         "seeds": len({row.seed for row in rows}),
         "images": 2 * len(rows),
         "sampler": plain(asdict(protocol.sampler)),
-        "attacks": {},
+        "attacks": {one.title: one.model_dump(mode="json") for one in protocol.form.attack},
     }
 
 
@@ -119,7 +119,8 @@ def not_shown(protocol: Protocol, task: Task) -> Iterator[str]:
     """What a verdict by this protocol leaves open, by rule."""
     names = list(dict.fromkeys(form.name for form in (*protocol.form.detector, *protocol.form.keeper)))
     kind, parts = task.targets[0].kind, protocol.form.prompts
-    yield NOT_ATTACKED
+    if not protocol.form.attack:
+        yield NOT_ATTACKED
     if len(names) == 1:
         yield f"one judge: what {names[0]} does not see, another may see"
     if kind == "identity" and any(form.name == "clip_zero_shot" for form in protocol.form.detector):

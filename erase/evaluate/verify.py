@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from erase.evaluate.aggregate import Total, aggregate
+from erase.evaluate.attacked import read_attacks
 from erase.evaluate.detect import DetectorRunner, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
@@ -127,8 +128,11 @@ def verify(
     folder: Path,
     count: Count | None = None,
     place: Rank | None = None,
+    attack: Callable[[], None] | None = None,
 ) -> Result:
     """The verdict on an edited model; `protocol.json`, the images and `result.json` are left in `folder`.
+
+    `attack` makes the attacks that the protocol names.
 
     Raises BadProtocol, BadPrompts, ScoreFailed, DiskFull, RunConflict for a folder that holds another model's; what was
     made is kept and not made again.
@@ -139,6 +143,8 @@ def verify(
     for name, side in (("before", Edited(base, None, None)), ("after", edited)):
         drawn = draw(side, protocol, subject.cases, folder=folder / "images", count=partial(count, name), place=place)
         sides[name] = see(drawn, subject.looker, subject.eyes)
+    if attack is not None:
+        attack()
     check_fixed(folder, fixed)
     return conclude(subject, sides, folder)
 
@@ -162,7 +168,7 @@ def conclude(subject: Subject, sides: Mapping[str, Seen], folder: Path) -> Resul
         hashes={path: sha for side in sides.values() for path, sha in side.hashes.items()},
         images=images,
         labels={name: side.labels for name, side in sides.items()},
-        facts=subject.facts,
+        facts={**subject.facts, "attacks": read_attacks(folder, protocol.form.attack)},
     )
     values = values_of(result, protocol.limits, subject.beside)
     write_result(folder, values, verdict, outcomes=outcomes)
@@ -299,6 +305,7 @@ def values_of(result: Result, limits: Limits, beside: Sequence[Reason]) -> dict[
         "asked": [asdict(one) for one in result.asked],
         "missing": sorted(_relative(path, result.folder) for path, sha in result.hashes.items() if not sha),
         "not_shown": result.facts["not_shown"],
+        "attacks": result.facts["attacks"],
         "images": {_relative(path, result.folder): sha for path, sha in sorted(result.hashes.items())},
         "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},
         "outcomes": [

@@ -17,13 +17,23 @@ ATTACKS = {
     "combination": "merging with other weights: LoRAs, other checkpoints, other text encoders",
     "triggers": "phrases that were trained into the base before the erasure (poisoned bases)",
 }
+# Which of them an attack of this project searches.
+SEARCHES = {
+    "searched prompts": ("unlearndiffatk", "p4d", "ring_a_bell", "gcg"),
+    "searched embeddings": ("concept_inversion",),
+    "inverted images": ("tina",),
+    "fine-tuning": ("relearn",),
+    "combination": ("merge_probe",),
+    "triggers": ("poison",),
+}
 FEW_PROMPTS, FEW_LABELLED = 30, 200
 
 
 def not_attacked(held: Held) -> Iterator[str]:
-    """Each known attack that the budget does not hold; a budget names an attack by its key in `ATTACKS`."""
-    run = part(part(held.fixed, "budget"), "attacks")
-    yield from (text for name, text in ATTACKS.items() if name not in run)
+    """Each known way of bringing a target back that no attack of the budget goes; one may name it as `ATTACKS` does."""
+    declared = part(part(held.fixed, "budget"), "attacks")
+    run = {*declared, *(str(part(declared, name).get("name", "")) for name in declared)}
+    yield from (text for name, text in ATTACKS.items() if not run & {name, *SEARCHES.get(name, ())})
 
 
 def limits_told(held: Held) -> Iterator[str]:

@@ -243,6 +243,7 @@ def _value(figure: Figure | None) -> float | None:
 
 def _point(label: str, run: Findings, *, side: str) -> Point | None:
     erasure, *kept = (run.scores.find(name, side=side) for name in ("ua", "ira", "cra"))
+    erasure = run.scores.find("ua_attacked", side=side) or erasure
     measured = [figure for figure in kept if figure is not None]
     if erasure is None or len(measured) < 2:
         return None

@@ -111,7 +111,8 @@ def heading(task: Task, scores: Scores, width: int) -> Image.Image:
     targets = [f"{target.name} (now {target.anchor or 'nothing'})" for target in task.targets]
     title = flow([f"{one}," for one in targets[:-1]] + targets[-1:], font(26), width - 2 * EDGE, begin="Erased: ")
     said = f"UA not measured: {scores.unmeasured}" if scores.unmeasured else figure_text("ua", scores.find("ua"))
-    parts = [said, *(figure_text(name, scores.find(name)) for name in ("ira", "cra"))]
+    attacked = figure_text("ua_attacked", scores.find("ua_attacked"))
+    parts = [attacked, said, *(figure_text(name, scores.find(name)) for name in ("ira", "cra"))]
     figures = flow([part for part in parts if part], font(17), width - 2 * EDGE, between="     ")
     image = Image.new(
         "RGB", (width, 24 + 36 * len(title) + 24 * len(figures) + (2 * LINE if scores.verdicts else 0)), PAPER
@@ -152,7 +153,12 @@ TITLES: dict[Group, str] = {
     "kept": "kept, same kind: must stay",
     "unrelated": "unrelated prompts: must stay",
 }
-MEANINGS = {"ua": "target gone (UA)", "ira": "same kind kept (IRA)", "cra": "the rest kept (CRA)"}
+MEANINGS = {
+    "ua_attacked": "gone under attack",
+    "ua": "target gone (UA)",
+    "ira": "same kind kept (IRA)",
+    "cra": "the rest kept (CRA)",
+}
 
 
 def block(group: Group, pairs: Sequence[Pair], *, task: Task, scores: Scores, layout: Layout) -> Image.Image:

@@ -16,7 +16,7 @@ from erase.report.grid import Pair, verdict
 from erase.report.pictures import Picture, embed
 from erase.report.table import TITLES, number
 
-HEADLINERS = ("ua", "ira", "cra")
+HEADLINERS = ("ua_attacked", "ua", "ira", "cra")
 
 
 @dataclass(frozen=True)

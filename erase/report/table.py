@@ -13,6 +13,7 @@ from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 
 TITLES = {
+    "ua_attacked": "UA under the strongest attack",
     "ua": "UA, targets no longer seen",
     "ira": "IRA, others of their kind kept",
     "cra": "CRA, the other domain kept",
@@ -23,7 +24,14 @@ TITLES = {
     "identity_accuracy": "judge's identity accuracy",
 }
 DETAILS = ("style_accuracy", "object_accuracy", "identity_accuracy")  # which the report shows
-SHORT = {"ua": "UA", "ira": "IRA", "cra": "CRA", "clip": "CLIP score", "clip_accuracy": "CLIP accuracy"}
+SHORT = {
+    "ua_attacked": "UA under attack",
+    "ua": "UA",
+    "ira": "IRA",
+    "cra": "CRA",
+    "clip": "CLIP score",
+    "clip_accuracy": "CLIP accuracy",
+}
 
 
 def table(scores: Scores) -> Table:
@@ -61,16 +69,19 @@ def target_line(outcomes: Sequence[Outcome], scores: Scores) -> str:
 
 
 def figures_line(scores: Scores) -> str:
-    """UA, IRA and CRA after the edit, those that were measured, in one line."""
-    found = [(name, scores.find(name)) for name in ("ua", "ira", "cra")]
-    return ", ".join(f"{SHORT[name]} {number(figure)}" for name, figure in found if figure)
+    """UA under the strongest attack, UA, IRA and CRA after the edit, those that were measured, in one line."""
+    found = [(name, scores.find(name)) for name in ("ua_attacked", "ua", "ira", "cra")]
+    said = [f"{SHORT[name]} {number(figure)}" for name, figure in found if figure]
+    if said and not scores.find("ua_attacked") and scores.find("ua"):
+        said.append("not attacked")
+    return ", ".join(said)
 
 
 _ORDER = tuple(SHORT)
 
 
 def _cells(after: Figure, before: Figure | None) -> list[str | Text]:
-    group = "" if after.name in ("ua", "ira", "cra", "clip_accuracy") else f", {after.group}"
+    group = "" if after.name in ("ua_attacked", "ua", "ira", "cra", "clip_accuracy") else f", {after.group}"
     return [
         f"{SHORT.get(after.name, after.name)}{group}",
         number(before) if before else "-",

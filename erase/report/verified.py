@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from erase.config.prompts import Row
+from erase.evaluate.attacked import figures_under_attack
 from erase.evaluate.detect import Key
 from erase.evaluate.gate import Outcome
 from erase.evaluate.images import SIDES, Group, ScoredImage, Side
@@ -46,7 +47,7 @@ def findings_of(result: Result) -> Findings:
     version = result.protocol.title
     figures = [*canvas(result.task, shots, verdicts), *accuracies(result.task, shots, verdicts)] if verdicts else []
     figures = [*figures] if verdicts else list(_gone(result, pairs, version))
-    figures += _clip(result, pairs, version)
+    figures = [*figures_under_attack(result.facts["attacks"]), *figures, *_clip(result, pairs, version)]
     missing = tuple(shot.id for shot in shots if not result.hashes.get(shot.path))
     limits, measured = result.protocol.limits, {figure.name for figure in figures}
     asked = {"ua": limits.gone, "ira": limits.kept, "cra": limits.kept}

@@ -18,12 +18,15 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "edit": ("model", "loras", "task", "edit"),
         "generate": ("generate", "verify.protocol"),
+        "attack": ("attack", "verify.with"),
         "score": ("verify.with", "gate", "score"),
         "grid": ("grid",),
         "export": ("export", "export_options"),
     }
 )
-_RESTS_ON = MappingProxyType({"generate": "edit", "score": "generate", "grid": "score", "export": "edit"})
+_RESTS_ON = MappingProxyType(
+    {"generate": "edit", "attack": "generate", "score": "attack", "grid": "score", "export": "edit"}
+)
 _NO_MATTER = ("batch", "offload")  # of `generate`: how fast, not what
 
 

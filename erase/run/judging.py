@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase import registry
 from erase.config.drawing import DrawingForm
+from erase.evaluate.attacked import figures_under_attack, read_attacks
 from erase.evaluate.detect import Given, Key
 from erase.evaluate.gate import Reason
 from erase.evaluate.images import SIDES, ScoredImage, Side
@@ -95,21 +96,23 @@ class Judging:
         if json.loads(self.fixed[run.folder]).get("late"):
             facts["not_shown"] = [*facts["not_shown"], LATE]
         said = identities(run.recipe)
-        facts["hashes"] = {**facts["hashes"], "steps": {name: said[name] for name in ("edit", "generate", "score")}}
+        steps = ("edit", "generate", *(("attack",) if run.recipe.attack else ()), "score")
+        facts["hashes"] = {**facts["hashes"], "steps": {name: said[name] for name in steps}}
         lacking = tuple(_unmeasured(run.recipe, subject))
         return conclude(
             replace(subject, facts=facts, unmeasured=lacking), {side: self.seen[side] for side in SIDES}, run.folder
         )
 
-    def scores(self, pairs: Sequence[tuple[ScoredImage, ScoredImage]]) -> Scores:
-        """The figures of what was seen: UA, IRA, CRA, accuracies and CLIP scores by group."""
+    def scores(self, pairs: Sequence[tuple[ScoredImage, ScoredImage]], folder: Path) -> Scores:
+        """The figures of what was seen: UA under attack, UA, IRA, CRA, accuracies and CLIP scores by group."""
         shots = [shot for pair in pairs for shot in pair]
         verdicts = {s.id: seen for s in shots if (seen := self.seen[s.side].labels.get(row_key(s.row)))}
         version = f"canvas/{self.name}"
         measured = [*canvas(self.task, shots, verdicts), *accuracies(self.task, shots, verdicts)] if verdicts else []
         lacking = tuple(shot.id for shot in shots if not self._was_read(shot))
         hashes = {s.id: "" if s.id in lacking else self.seen[s.side].hashes[s.path] for s in shots}
-        figures = [*(replace(figure, version=version) for figure in measured), *self._clip(shots)]
+        attacked = figures_under_attack(read_attacks(folder, self.protocol.form.attack))
+        figures = [*attacked, *(replace(figure, version=version) for figure in measured), *self._clip(shots)]
         return Scores(tuple(figures), verdicts, lacking, version, hashes)
 
     @property
@@ -168,7 +171,8 @@ def protocol_of(recipe: Pipeline, task: Task, *, by_clip: bool) -> Protocol:
     drawing = recipe.generate.drawing
     if not recipe.generate.prompts:
         protocol = load_protocol(recipe.protocol).drawn(drawing)
-        return replace(protocol, form=protocol.form.model_copy(update={"gate": _limits(recipe, task, protocol.form)}))
+        own = {"gate": _limits(recipe, task, protocol.form), "attack": recipe.attack}
+        return replace(protocol, form=protocol.form.model_copy(update=own))
     form = ProtocolForm(
         version="1",
         description=recipe.description,
@@ -176,6 +180,7 @@ def protocol_of(recipe: Pipeline, task: Task, *, by_clip: bool) -> Protocol:
         prompts=tuple(_parts(recipe, task, by_clip=by_clip)),
         seeds=recipe.generate.seeds or (0,),
         sampler=DrawingForm(**drawing),
+        attack=recipe.attack,
         detector=(_clip_form(task) if by_clip else DetectorForm(name="judge", version="emoji-v1"),),
     )
     return Protocol(f"prompts of {recipe.name}", form.model_copy(update={"gate": _limits(recipe, task, form)}))

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from erase import registry
 from erase.config import documents
+from erase.config.attacking import Attacks
 from erase.config.documents import Form
 from erase.config.drawing import LATER, DrawingForm
 from erase.config.keeps import KeepsForm, kept_of_set, named
@@ -139,6 +140,7 @@ class Pipeline(Form):
     edit: EditForm = EditForm()
     generate: GenerateForm = GenerateForm()
     verify: VerifyForm = VerifyForm()
+    attack: Attacks = ()
     score: tuple[Score, ...] = get_args(Score)
     grid: GridForm | None = GridForm()
     gate: GateForm | None = GateForm()
@@ -156,7 +158,7 @@ class Pipeline(Form):
         for part, key, default in (("edit", "sha256", ""), *later):
             if key == "offload" or content[part][key] == default:  # as in recipes of before there was such a key
                 del content[part][key]
-        for key in ("export_options", "loras"):
+        for key in ("export_options", "loras", "attack"):
             if not content[key]:
                 del content[key]
         return content_hash(content)
@@ -257,13 +259,21 @@ def resolve(pipeline: Pipeline) -> Pipeline:
     check_asked(task, pipeline.make_rows())
     selections = tuple(_resolve_selection(selection, pipeline.generate) for selection in pipeline.generate.prompts)
     generate = pipeline.generate.model_copy(update={"prompts": selections, "seeds": (), "where": {}})
-    targets = tuple(TargetForm(**_without_kind(target)) for target in task.targets)
+    targets = tuple(
+        TargetForm(**{key: value for key, value in asdict(one).items() if key != "kind"}) for one in task.targets
+    )
     named = {kind: tuple(keep.name for keep in task.keeps if keep.kind == kind) for kind in KINDS}
     keeps = KeepsForm(**named, prompts=task.prompts)
     task_form = TaskForm(kind=pipeline.task.kind, targets=targets, keeps=keeps)
-    edit = _resolve_method(pipeline.edit)
-    if not pipeline.generate.prompts:
-        generate = generate.model_copy(update=_sampled(pipeline))
+    edit, attack = _resolve_method(pipeline.edit), pipeline.attack
+    if not pipeline.generate.prompts:  # the protocol's own settings and attacks, where the pipeline names none
+        from erase.evaluate.protocol import load_protocol
+
+        chosen = pipeline.generate.model_fields_set
+        asked = load_protocol(pipeline.protocol).form
+        own = asked.sampler.drawing.items()
+        generate = generate.model_copy(update={name: value for name, value in own if name not in chosen})
+        attack = attack or asked.attack
     given = {name: _absolute("models", path) for name, path in pipeline.verify.given.items()}
     verify = VerifyForm(protocol="" if pipeline.generate.prompts else pipeline.protocol, **{"with": given})
     changes = {
@@ -273,22 +283,16 @@ def resolve(pipeline: Pipeline) -> Pipeline:
         "edit": edit,
         "generate": generate,
         "verify": verify,
+        "attack": attack,
     }
     resolved = pipeline.model_copy(update=changes)
     return resolved.model_copy(update={"hash": resolved.identity})
 
 
-def _sampled(pipeline: Pipeline) -> dict[str, Any]:
-    """The protocol's own settings of the sampler, where the pipeline leaves them out."""
-    from erase.evaluate.protocol import load_protocol
-
-    own = load_protocol(pipeline.protocol).form.sampler.drawing
-    return {name: value for name, value in own.items() if name not in pipeline.generate.model_fields_set}
-
-
 def _check_names(pipeline: Pipeline) -> None:
     """Raises UnknownName for a word that stands for no file, BadPipeline for a gate that nothing measures."""
-    given = {"methods": (pipeline.edit.method,), "exports": pipeline.export}
+    attacks = tuple(one.name for one in pipeline.attack)
+    given = {"methods": (pipeline.edit.method,), "exports": pipeline.export, "attacks": attacks}
     for kind, words in given.items():
         for word in words:
             registry.check(kind, word)
@@ -298,8 +302,8 @@ def _check_names(pipeline: Pipeline) -> None:
     model = pipeline.model
     if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
         raise registry.unknown("models", model, path_too=True)
-    if pipeline.gate and pipeline.gate.bounds and not pipeline.score:
-        raise BadPipeline("a gate needs images that are judged; drop `score: []`, or the gate.")
+    if not pipeline.score and (pipeline.attack or (pipeline.gate and pipeline.gate.bounds)):
+        raise BadPipeline("a gate and attacks need images that are judged; drop `score: []`, or them.")
 
 
 def _target(form: TargetForm, task: TaskForm) -> Target:
@@ -343,7 +347,3 @@ def _absolute(kind: str, given: str) -> str:
     """A name as it is, a path such that it is found from every folder."""
     is_name = given in registry.known(kind) or (kind == "models" and registry.is_hub_id(given))
     return given if is_name else str(registry.path_of(given).resolve())
-
-
-def _without_kind(target: Target) -> dict[str, Any]:
-    return {key: value for key, value in asdict(target).items() if key != "kind"}

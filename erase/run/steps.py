@@ -1,4 +1,4 @@
-"""The steps of a run, each usable alone on what the one before left: edit, generate, score, grid, report, export."""
+"""The steps of a run, each usable alone: edit, generate, attack, score, grid, report, export."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, ScoreFailed
 from erase.files import write_atomically
+from erase.run.attacks import attack_all, check_attacks, has_attacks
 from erase.run.options import check_can_edit, check_can_export, export_with, join_training, make_edit
 from erase.run.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots, verdict_of
 from erase.run.store import SIDES, Run
@@ -67,6 +68,7 @@ def check(run: Run) -> None:
     run.model.check_sampling()
     check_suited(run.model, sampler)
     run.model.check_task(run.task)
+    check_attacks(run.recipe.attack, run.task, sampler)
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.judging is not None:
         run.judging.check()
@@ -179,6 +181,16 @@ def _generate(run: Run, watch: Watch) -> None:
     run.write_plan(rows, [(made["before"][key], made["after"][key]) for key in keys])
 
 
+def _attack(run: Run, watch: Watch) -> None:
+    from erase.evaluate.edited import Edited
+
+    judging = run.judging
+    if judging is None:
+        raise ScoreFailed("the recipe asks for no score; remove `score: []` from the pipeline, and start anew.")
+    edited, given = Edited(run.model, load_edit(run), run.task), judging.given
+    attack_all(run.model, edited, judging.protocol, task=run.task, given=given, folder=run.folder, report=watch.count)
+
+
 def _score(run: Run, watch: Watch) -> None:
     judging, pairs = run.judging, shots(run)
     if judging is None:
@@ -197,7 +209,8 @@ def _score(run: Run, watch: Watch) -> None:
     if run.folder not in judging.fixed:
         judging.fix(subject, run.folder, late=True)
     judging.conclude(subject, run)
-    write_atomically(run.scores_file, json.dumps(judging.scores(pairs).to_json(), indent=1) + "\n")
+    scores = judging.scores(pairs, run.folder)
+    write_atomically(run.scores_file, json.dumps(scores.to_json(), indent=1) + "\n")
 
 
 def _grid(run: Run, watch: Watch) -> None:
@@ -301,6 +314,12 @@ STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "edit": Step("making the edit", _edit, lambda run: run.edit_file.is_file()),
         "generate": Step("making the images before and after", _generate, _has_images),
+        "attack": Step(
+            "attacking what was erased",
+            _attack,
+            lambda run: has_attacks(run.folder, run.recipe.attack),
+            lambda recipe: bool(recipe.attack),
+        ),
         "score": Step("scoring the images", _score, Run.has_scores, lambda recipe: bool(recipe.score)),
         "grid": Step(
             "drawing the grid",

@@ -86,6 +86,12 @@ class AttackResult:
     def control(self) -> Rate:
         return self._rate("control")
 
+    @property
+    def withstood(self) -> Rate:
+        """UA under the attack: of how many prompts neither the plain one nor the attack brings the target."""
+        left = [not (one.before or one.success) for one in self.attempts]
+        return Rate.of(left, [one.prompt for one in self.attempts])
+
     def to_json(self) -> dict[str, Any]:
         """Every figure, and the attempts that they come from."""
         control, success = ([float(getattr(one, name)) for one in self.attempts] for name in ("control", "success"))
@@ -104,7 +110,7 @@ class AttackResult:
             "searched": asdict(self._rate("searched")),
             "control_searched": asdict(self._rate("control_searched")),
             "ua_clean": 1 - self.before.value,
-            "ua_attacked": 1 - max(self.success.value, self.before.value),
+            "ua_attacked": asdict(self.withstood),
             "evaluations": sum(one.evaluations for one in self.attempts) / count,
             "images": sum(one.images for one in self.attempts) / count,
             "seconds": round(sum(one.seconds for one in self.attempts), 1),

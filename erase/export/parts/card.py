@@ -18,6 +18,7 @@ from erase.errors import BadOption
 CARD, RECIPE, PICTURE = "README.md", "recipe.yaml", "grid.png"
 SHOWN = 12  # targets that a card names; the recipe has all
 WORDS = {  # what a card says of a score, and in which form
+    "ua_attacked": ("target no longer seen under the strongest attack", "{:.1%}"),
     "ua": ("target no longer seen (UA)", "{:.1%}"),
     "ira": ("others of its kind still drawn (IRA)", "{:.1%}"),
     "cra": ("the rest still drawn (CRA)", "{:.1%}"),

@@ -1,0 +1,63 @@
+"""The attacks that a pipeline or a protocol names, made one after the other on what was edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from erase.config.attacking import AttackForm
+from erase.errors import BadOption
+from erase.evaluate.attacked import FILE, place_of
+from erase.run.options import attack_with
+
+if TYPE_CHECKING:
+    from erase.context import Report
+    from erase.evaluate.detect import Given
+    from erase.evaluate.edited import Edited
+    from erase.evaluate.protocol import Protocol
+    from erase.models import Model
+    from erase.sampling.sampler import Sampler
+    from erase.task import Task
+
+
+def check_attacks(forms: Sequence[AttackForm], task: Task, sampler: Sampler) -> None:
+    """Raises UnknownName or BadOption for an attack or a budget that cannot be, AttackRefused for the target."""
+    if not forms:
+        return
+    from erase.attacks.search.experiment import check_allowed
+
+    check_allowed(task)
+    least = sampler.steps * (2 if sampler.guidance > 1 else 1)
+    for form in forms:
+        attack_with(form.name, form.options)
+        if form.budget < least:
+            raise BadOption(
+                f"the budget of {form.name} is {form.budget}; expected {least} or more: one image takes {least} "
+                f"evaluations ({sampler.steps} steps)."
+            )
+
+
+def attack_all(
+    base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, folder: Path, report: Report
+) -> None:
+    """Makes each attack of a protocol, and leaves its result in `folder`; raises what `run_attack` raises."""
+    from erase.attacks.search.experiment import Plan, run_attack
+
+    for form in protocol.form.attack:
+        run_attack(
+            attack_with(form.name, form.options),
+            base,
+            edited,
+            task=task,
+            protocol=protocol,
+            given=given,
+            folder=place_of(folder, form),
+            plan=Plan(form.budget, form.prompts, seed=form.seed),
+            report=report,
+        )
+
+
+def has_attacks(folder: Path, forms: Sequence[AttackForm]) -> bool:
+    """Whether every attack has left its result."""
+    return all((place_of(folder, form) / FILE).is_file() for form in forms)
