@@ -303,7 +303,7 @@ def _check_names(pipeline: Pipeline) -> None:
     if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
         raise registry.unknown("models", model, path_too=True)
     if not pipeline.score and (pipeline.attack or (pipeline.gate and pipeline.gate.bounds)):
-        raise BadPipeline("a gate and attacks need images that are judged; drop `score: []`, or them.")
+        raise BadPipeline("a gate needs images that are judged, and so do attacks; drop `score: []`, or these.")
 
 
 def _target(form: TargetForm, task: TaskForm) -> Target:

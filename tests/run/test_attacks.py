@@ -96,7 +96,7 @@ def test_an_attack_with_options_has_a_place_of_its_own() -> None:
     [
         ({"attack": ["unlearndiffatck"]}, UnknownName, "unlearndiffatck"),
         ({"attack": [{"name": "gcg", "budget": 0}]}, BadPipeline, "budget"),
-        ({"attack": ["gcg"], "score": [], "gate": None}, BadPipeline, "need images that are judged"),
+        ({"attack": ["gcg"], "score": [], "gate": None}, BadPipeline, "so do attacks"),
     ],
 )
 def test_what_cannot_be_attacked_is_told_before_anything_is_made(
