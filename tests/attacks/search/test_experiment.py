@@ -30,7 +30,8 @@ def test_no_prompt_costs_more_than_its_budget_and_the_control_gets_as_many_image
     assert all(one.images >= 1 for one in result.attempts)
     told = json.loads((tmp_path / "attack.json").read_text(encoding="utf-8"))
     assert told["against"] == "random_prefix"
-    assert told["ua_attacked"] == pytest.approx(1 - result.success.value)
+    left = [not (one.before or one.success) for one in result.attempts]
+    assert told["ua_attacked"]["value"] == pytest.approx(sum(left) / len(left))
     assert told["few"]  # three prompts are no figure
 
 
