@@ -1,6 +1,7 @@
 """Compares methods on the embedded model: styles, objects and the unsafe group, one, three, six or all targets at once.
 
-python scripts/compare_methods.py [--quick] [--model emoji-flow] [--groups styles-1 unsafe-6 ...] [--steps 25] METHOD...
+python scripts/compare_methods.py [--quick] [--model emoji-flow] [--groups styles-1 unsafe-6 ...] [--steps 25]
+       [--targets 1] [--images 24] METHOD...
 
 A METHOD is a name, or a name and options as JSON: `uce` or `uce:{"lamb": 0.1}`; `none` is the unedited model, and
 `ideal` the unedited model asked for each target's anchor instead: what an erasure without fault would draw. `@tokens`
@@ -101,9 +102,9 @@ def cells(task: Task, *, colour: int) -> list[int]:
     ]
 
 
-def rows_for(task: Task, *, quick: bool) -> tuple[list[Row], list[Row]]:
-    """What names a target, and what does not and is no keep; some fifty or seventy images of each."""
-    square, count = load_prompts("emoji-square"), 12 if quick else 48 if len(task.targets) == 1 else 72
+def rows_for(task: Task, *, quick: bool, images: int | None = None) -> tuple[list[Row], list[Row]]:
+    """What names a target, and what does not and is no keep; some fifty or seventy images of each, if not told."""
+    square, count = load_prompts("emoji-square"), images or (12 if quick else 48 if len(task.targets) == 1 else 72)
     other = "object" if task.domain == "style" else "style"
     words, each = square.words(other), count // len(task.targets)
     erased = [
@@ -158,7 +159,7 @@ def along(edit: Edit, model: Model, path: str) -> Edit:
 
 def measure(name: str, model: Model, task: Task, *, options: argparse.Namespace) -> tuple[Hits, dict[str, float]]:
     """Each image's hits and the edit's cost."""
-    erased, kept = rows_for(task, quick=options.quick)
+    erased, kept = rows_for(task, quick=options.quick, images=options.images)
     place = options.folder / content_hash([name, options.note, repr(task), model.content])[:24]
     edit, cost = edit_of(name, model, task, place=place, again=options.again)
     rows = [*erased, *kept]
@@ -212,6 +213,8 @@ def main() -> None:
     parser.add_argument("--model", default="emoji", choices=("emoji", "emoji-flow"))
     parser.add_argument("--groups", nargs="+", choices=GROUPS + MORE, default=None)
     parser.add_argument("--steps", type=int, default=25, help="of sampling each image, at most 16 on emoji-flow")
+    parser.add_argument("--targets", type=int, help="how many of a group's targets that are erased one at a time")
+    parser.add_argument("--images", type=int, help="a side of each task; 48, of several targets 72, if left out")
     parser.add_argument("--again", action="store_true", help="makes edits again that are there already")
     parser.add_argument("--note", default="", help="tells edits of changed code apart")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "compared")
@@ -229,7 +232,7 @@ def compare(model: Model, options: argparse.Namespace) -> None:
     drawn: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     rows = [{"method": name, **dict.fromkeys(("group", "ua", "ira", "cra", "h", "seconds"))} for name in skipped]
     for group in options.groups or (["styles-1"] if options.quick else GROUPS):
-        tasks = tasks_of(group)[: 1 if options.quick else None]
+        tasks = tasks_of(group)[: 1 if options.quick else options.targets]
         for name in [name for name in methods if name not in skipped]:
             made = [measure(name, model, task, options=options) for task in tasks]
             means = drawn[group, name] = resampled([hits for hits, _ in made])

@@ -1,6 +1,6 @@
-"""Finds a trained method's options for the embedded model: trains with each setting, and scores what is left.
+"""Finds a trained method's options for an embedded model: trains with each setting, and scores what is left.
 
-python scripts/find_presets.py [--quick] [--on noto cat] [--bare] [--kinds style object] METHOD...
+python scripts/find_presets.py [--quick] [--model emoji-flow] [--on noto cat] [--bare] [--kinds style object] METHOD...
 
 A METHOD is a name, which stands for the model's presets, or a name and options as JSON, beside the method's own
 defaults: `esd:{"steps": 300}`. Each setting is tried on two styles and two objects that no other table shows, each
@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from compare_methods import FIGURES, OTHER, rows_for, targets_of, tasks_of, with_keeps
-from measure_erasure import ROOT
+from measure_erasure import ROOT, sampler_for
 
 from erase.config.prompts import Row
 from erase.context import RunContext
@@ -36,7 +36,6 @@ from erase.files import content_hash
 from erase.models import Model, open_model
 from erase.run.options import make_edit, method_for, method_with
 from erase.sampling.generate import generate
-from erase.sampling.sampler import Sampler
 from erase.task import Task
 
 KINDS = {"style": "styles", "object": "objects"}
@@ -59,7 +58,7 @@ def scored(model: Model, edit: Edit, task: Task, *, options: argparse.Namespace)
     sides = [evenly(side, options.images) for side in rows_for(task, quick=False)]
     with TemporaryDirectory() as folder:
         rows = [row for side in sides for row in side]
-        paths = generate(model, rows, Path(folder), edit=edit, sampler=Sampler(steps=options.steps))
+        paths = generate(model, rows, Path(folder), edit=edit, sampler=sampler_for(model, options.steps))
         shots = [
             ScoredImage(path.stem, row, "after", group_of(row, task), path)
             for row, path in zip(rows, paths, strict=True)
@@ -108,6 +107,7 @@ def worst(summary: Result) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="+", metavar="METHOD")
+    parser.add_argument("--model", default="emoji", choices=("emoji", "emoji-flow"))
     parser.add_argument("--quick", action="store_true", help="one target, a dozen images a side")
     parser.add_argument("--targets", type=int, default=2, help="how many of a kind")
     parser.add_argument("--images", type=int, default=48, help="of the target, and as many of what stays; at most 48")
@@ -121,7 +121,7 @@ def main() -> None:
     if options.quick:
         options.targets, options.images = 1, 12
     options.log.parent.mkdir(parents=True, exist_ok=True)
-    model, best = open_model("emoji"), {}
+    model, best = open_model(options.model), {}
     for kind in options.kinds:
         for name in options.methods:
             summary = together([tried(name, model, task, options=options) for task in tasks_for(kind, options)])

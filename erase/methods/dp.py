@@ -11,7 +11,8 @@ tiny. The first projection is P; the second takes C* = S (S^T S)^+ S^T C, the pa
 span. Here S are the states that the anchors have in the target's place.
 
 Differences from it, where an option says so:
-- of keeps that fill the space, the main directions are held (`hold`), not all;
+- of keeps that fill the space, the main directions are held (`hold`), not all; or the last words' states alone
+  (`keep_tokens: last`), of which a hundred fit into CLIP's 768 dimensions, where all 77 of twenty prompts do not;
 - `value: anchor` takes the anchor's state itself for C*;
 - `tokens: all` edits every state from the first token that differs, padding included, of all shared phrasings; then
   C^T P C has no inverse and a ridge is added, `lamb` times its largest eigenvalue;
@@ -34,9 +35,10 @@ from erase.errors import BadOption
 from erase.methods._options import check_options
 from erase.methods.closed_form.maps import map_both
 from erase.methods.closed_form.phrasings import Phrasings, tell
+from erase.methods.closed_form.prior import KeepTokens, held
 from erase.methods.closed_form.ridge import SAME, Factors, gram, smaller, span
 from erase.methods.closed_form.spectrum import complement, main_directions
-from erase.methods.closed_form.states import Pairs, all_grams, empty_states, paired_states
+from erase.methods.closed_form.states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
 from erase.task import Task
 
@@ -53,18 +55,20 @@ class DP:
     `hold`: the share of the keeps' energy that does not move at all; more keeps better and leaves less to erase by.
     `lamb`: a ridge, as a share of the targets' largest direction; more moves less where targets lie close to keeps.
     `tokens`: which token states are edited, as in UCE; more of them erase further and have a higher rank.
+    `keep_tokens`: which states of a keep are held, all of them or its last word's alone.
     `phrasings`: as in UCE.
     """
 
     # The paper's: the words of the targets alone, and their safe part.
     paper: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"value": "safe", "hold": 1.0, "lamb": 0.0, "tokens": "last", "phrasings": "own"}
+        {"value": "safe", "hold": 1.0, "lamb": 0.0, "tokens": "last", "keep_tokens": "last", "phrasings": "own"}
     )
 
     value: Literal["safe", "anchor"] = "anchor"
     hold: float = 0.9
     lamb: float = 1e-3
     tokens: Literal["last", "aligned", "all"] = "all"
+    keep_tokens: KeepTokens = "all"
     phrasings: Phrasings = "shared"
 
     def __post_init__(self) -> None:
@@ -73,12 +77,12 @@ class DP:
     def __call__(self, model: Model, task: Task) -> Edit:
         told = tell(model, task, phrasings=self.phrasings)
         pairs, empty = paired_states(model, told.pairs, self.tokens), empty_states(model)
-        kept, _ = all_grams(model, ["", *told.kept])
+        kept = held(model, ["", *told.kept], preserve_scale=1.0, keep_tokens=self.keep_tokens)
         conditions: dict[str, float] = {}
 
         def solved(reads: Reads) -> Factors:
-            held = torch.cat([empty[reads].double()[:1], main_directions(kept[reads], self.hold).T])
-            factors, conditions[reads] = double_projection(pairs[reads], complement(held), method=self)
+            fixed = torch.cat([empty[reads].double()[:1], main_directions(kept[reads], self.hold).T])
+            factors, conditions[reads] = double_projection(pairs[reads], complement(fixed), method=self)
             return factors
 
         edit = map_both(self, model, task, solve=solved)

@@ -154,16 +154,16 @@ class Model(ABC):
             )
         return found
 
-    def encode(self, prompts: Sequence[str], *, cut: bool = False) -> Encoding:
+    def encode(self, prompts: Sequence[str], *, cut: bool = False, max_sequence_length: int = 0) -> Encoding:
         """The prompts as the sites see them, equal to what the family's pipeline encodes.
 
         Raises PromptTooLong for a prompt that is longer than the model reads. `cut`: reads its beginning instead, as
-        the pipeline does.
+        the pipeline does. `max_sequence_length`: tokens that T5 is given; 0 for the pipeline's own number.
         """
         if not cut:
             self.check_prompts(prompts)
         _ = self._fingerprinting  # starts hashing in the background: callers that encode need it soon
-        return self.join(self._encoders, prompts)
+        return self.join([encoder.reading(max_sequence_length) for encoder in self._encoders], prompts)
 
     @property
     def max_tokens(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, takewhile
 from types import MappingProxyType
@@ -67,6 +68,14 @@ class TextEncoder:
 
     def __init__(self, text: Text, texts: Texts) -> None:
         self.text, self._texts = text, texts
+
+    def reading(self, tokens: int) -> TextEncoder:
+        """The encoder that reads so many tokens where it may, as T5 may; itself for 0, and where it may not."""
+        if self.text.causal or not tokens:
+            return self
+        other = copy.copy(self)
+        other.text = replace(self.text, length=tokens)
+        return other
 
     @property
     def max_tokens(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from erase.errors import BadOption
 from erase.methods.closed_form.ridge import matrix
 from erase.methods.closed_form.spectrum import complement
-from erase.methods.closed_form.states import Pairs
+from erase.methods.closed_form.states import Pairs, last_states
 from erase.methods.dp import DP, double_projection
 from erase.models import Model
 from erase.run.options import method_with
@@ -67,3 +67,15 @@ def test_the_papers_preset_has_a_rank_for_each_word_and_tells_its_condition_numb
     edit = method_with("dp", {"preset": "paper", "hold": 0.9})(model, TASK)
     assert edit.rank == 2
     assert edit.info.record["condition"]["tokens"] >= 1
+
+
+def test_the_papers_preset_holds_the_last_words_of_keeps_to_rounding(model: Model) -> None:
+    edit = method_with("dp", {"preset": "paper", "value": "anchor"})(model, TASK)
+    kept, old = (last_states(model, texts)["tokens"].double() for texts in (TASK.kept, ["Van Gogh", "José Ribera"]))
+    shift = edit.text_maps[0].up.double() @ edit.text_maps[0].down.double()
+    assert float((kept @ shift.T).norm() / kept.norm()) < 1e-5
+    assert float((old @ shift.T).norm() / old.norm()) > 0.1
+    everything = method_with("dp", {"preset": "paper", "value": "anchor", "keep_tokens": "all", "hold": 0.9})(
+        model, TASK
+    )
+    assert everything.content != edit.content

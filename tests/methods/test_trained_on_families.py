@@ -14,7 +14,7 @@ from erase.edit import Edit
 from erase.errors import EraseError
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.trainer import Trained
-from erase.models import Condition, Model
+from erase.models import Condition, Model, conditions_of
 from tests.families import Opener
 from tests.methods.test_on_families import PROMPT, TASK, prediction
 from tests.models.probes import run
@@ -77,6 +77,20 @@ def test_it_asks_the_network_as_the_familys_pipeline_does(
         expected = pipe._unpack_latents(expected, SIDE * pixels(model), SIDE * pixels(model), pipe.vae_scale_factor)
     assert denoiser.shape == tuple(noise.shape[1:])
     torch.testing.assert_close(predicted, expected)
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
+def test_it_trains_on_as_many_tokens_of_t5_as_it_is_told(
+    family: str, family_model: Opener, pipe_of: Callable[[str], Any]
+) -> None:
+    model, pipe = family_model(family), pipe_of(family)
+    expected = conditions_of(pipe, [PROMPT], max_sequence_length=7)[PROMPT]
+    found = model.encode([PROMPT], max_sequence_length=7).conditions()[0]
+    assert found.states.shape == expected.states.shape
+    assert found.states.shape[0] < model.encode([PROMPT]).conditions()[0].states.shape[0]
+    torch.testing.assert_close(found.states, expected.states)
+    whole, short = (make("esd", model, **more) for more in ({}, {"max_sequence_length": 7}))
+    assert whole.content != short.content
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -76,7 +76,7 @@ class Session:
     def _encode(self, texts: Sequence[str]) -> None:
         missing = [text for text in dict.fromkeys(texts) if text not in self._given]
         if missing:
-            encoding = self.model.encode(missing)
+            encoding = self.model.encode(missing, max_sequence_length=self.options.max_sequence_length)
             self._given.update(zip(missing, encoding.conditions(), strict=True))
             self._ids.update(zip(missing, encoding.ids, strict=True))
 

@@ -43,7 +43,8 @@ class Trained:
     `phrasings`: `own` asks for targets in the task's prompts alone, `shared` also in those that closed forms are told.
     `trajectories`: of the bank, for each target; `sampling_steps`: of each of them; `sampling_guidance`: with which
     they are sampled; `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the
-    pictures in pixels, 0 for the model's own.
+    pictures in pixels, 0 for the model's own. `max_sequence_length`: tokens that T5 is given, 0 for the pipeline's
+    number; fewer are faster.
     `precision`: bfloat16 halves what frozen weights take and is faster on a card; what is trained stays in float32.
     `gradient_checkpointing` takes less memory and more time; with `offload` frozen weights wait on the CPU, too, and
     come to the card layer by layer.
@@ -62,6 +63,7 @@ class Trained:
     sampling_batch: int = 8
     every: int = 1
     size: int = 0
+    max_sequence_length: int = 0
     precision: Precision = "float32"
     gradient_checkpointing: bool = False
     offload: bool = False
@@ -70,7 +72,7 @@ class Trained:
         for name in ("steps", "batch", "trajectories", "sampling_steps", "sampling_batch", "every"):
             if getattr(self, name) < 1:
                 raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 1 or more.")
-        for name in ("weight_decay", "gradient_clip", "seed", "size"):
+        for name in ("weight_decay", "gradient_clip", "seed", "size", "max_sequence_length"):
             if getattr(self, name) < 0:
                 raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 0 or more.")
         if self.phrasings not in get_args(Phrasings):
