@@ -5,7 +5,9 @@ Code of the idea: p1atdev/LECO (Apache-2.0), after ESD (Gandikota et al. 2023) a
 
     L = | e_s(x_t, c) - (e_n - g (e_p - e_0)) |^2
 
-for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g instead of minus to enhance. Differences:
+for target prompt c, `neutral` n, `positive` p and the empty prompt 0; plus g instead of minus to enhance. A slider
+(`action: both`) learns, in turn, to erase at strength 1 and to enhance from the prompt itself at strength -1, with
+the adapter's addition turned round, so that one edit goes both ways. Differences:
 - LECO's file names a neutral, a positive, a g and an action for each target prompt, the empty prompt where it names no
   neutral; here each prompt's neutral is the same prompt with the target's anchor, the rest is the same for all;
 - x_t and all three predictions come from the frozen network's bank, x_t again with the adapter on every `refresh`
@@ -43,9 +45,10 @@ from erase.task import Task
 class LoRA(Trained):
     """Options of LECO, beside those of all training.
 
-    `action`: `erase` or `enhance`. `guidance`: g; more goes further. `neutral`: where all targets go from; empty for
+    `action`: `erase`, `enhance`, or `both`: erases at strength 1 and enhances at -1. `guidance`: g; more goes further. `neutral`: where all targets go from; empty for
     each prompt's own, which if `anchored` is the prompt with the target's anchor, else (and to enhance) the empty one.
     `positive`: what they go away from; empty for the target itself.
+    `renormalised`: whether what is learnt is brought to the size of where it goes from, which keeps contrast.
     `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
     `refresh`: steps between two samplings of the bank with the adapter on, 0 for none.
     """
@@ -58,7 +61,8 @@ class LoRA(Trained):
 
     steps: int = 500
     learning_rate: float = 1e-4
-    action: Literal["erase", "enhance"] = "erase"
+    action: Literal["erase", "enhance", "both"] = "erase"
+    renormalised: bool = False
     guidance: float = 1.0
     anchored: bool = True
     neutral: str = ""
@@ -72,8 +76,8 @@ class LoRA(Trained):
         super().__post_init__()
         check_layers("lora", self.layers)
         check_refresh("lora", self.refresh)
-        if self.action not in ("erase", "enhance"):
-            raise BadOption(f'lora: action is "{self.action}"; expected one of erase, enhance.')
+        if self.action not in ("erase", "enhance", "both"):
+            raise BadOption(f'lora: action is "{self.action}"; expected one of erase, enhance, both.')
         for name in ("guidance", "alpha", "rank"):
             if not getattr(self, name) > 0:
                 raise BadOption(f"lora: {name} is {getattr(self, name)}; expected more than 0.")
@@ -86,21 +90,31 @@ class LoRA(Trained):
             modules, rank=self.rank, alpha=self.alpha, seed=self.seed, device=session.denoiser.machine.device
         )
         refresh = Refresh.of(session, bank, self.refresh, frozen=adapters.off)
-        away = self.guidance if self.action == "erase" else -self.guidance
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             drawn = refresh.bank.draw(self.batch, generator)
+            enhances = self.action == "enhance" or (self.action == "both" and step % 2 == 1)
+            adapters.strength = -1.0 if enhances and self.action == "both" else 1.0
             predicted = session.denoiser.predict(drawn.inputs, drawn.times, session.given(drawn.prompts))
             neutral, positive = self._chosen(drawn.predictions)
-            return leco_loss(predicted, neutral, positive, empty=drawn.predictions[EMPTY], away=away)
+            if enhances and self.action == "both":
+                neutral = drawn.predictions[PROMPTED]
+            aim = leco_aim(
+                neutral, positive, empty=drawn.predictions[EMPTY], away=-self.guidance if enhances else self.guidance
+            )
+            return torch.nn.functional.mse_loss(predicted, resized(aim, neutral) if self.renormalised else aim)
+
+        def after(step: int) -> None:
+            adapters.strength = 1.0
+            refresh.after(step)
 
         with adapters.attached():
-            session.train(adapters.parameters, loss, state=refresh.state, after=refresh.after)
+            session.train(adapters.parameters, loss, state=refresh.state, after=after)
         return session.edit(low_rank=session.low_rank(adapters))
 
     def _asked(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
         """Each prompt of the targets and what is asked beside it: its neutral unless all are empty, the positive."""
-        is_own = self.anchored and self.action == "erase" and not self.neutral
+        is_own = self.anchored and self.action != "enhance" and not self.neutral
         chosen = [(text, anchor if is_own else self.neutral) for text, anchor in pairs]
         shared = (self.positive,) if self.positive else ()
         return [(text, (neutral, *shared) if any(one for _, one in chosen) else shared) for text, neutral in chosen]
@@ -112,6 +126,12 @@ class LoRA(Trained):
         return neutral, also[-1] if self.positive else predictions[PROMPTED]
 
 
-def leco_loss(predicted: Tensor, neutral: Tensor, positive: Tensor, *, empty: Tensor, away: float) -> Tensor:
-    """Mean squared distance of a prediction to `neutral - away (positive - empty)`."""
-    return torch.nn.functional.mse_loss(predicted, neutral - away * (positive - empty))
+def leco_aim(neutral: Tensor, positive: Tensor, *, empty: Tensor, away: float) -> Tensor:
+    """What is learnt: `neutral - away (positive - empty)`."""
+    return neutral - away * (positive - empty)
+
+
+def resized(aim: Tensor, like: Tensor) -> Tensor:
+    """Each prediction of a batch at the size of another."""
+    sizes = [one.flatten(1).norm(dim=1).view(-1, *[1] * (one.dim() - 1)) for one in (aim, like)]
+    return aim * (sizes[1] / sizes[0].clamp(min=torch.finfo(aim.dtype).tiny))

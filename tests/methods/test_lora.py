@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from erase.errors import BadModel, BadOption
-from erase.methods.lora import LoRA, leco_loss
+from erase.methods.lora import LoRA, leco_aim, resized
 from erase.methods.training.layers import chosen_modules
 from erase.methods.training.session import target_pairs
 from erase.models import Model
@@ -22,7 +22,31 @@ def test_the_loss_is_the_distance_to_neutral_less_the_guided_difference(away: fl
     expected = square(
         predicted, torch.stack([n - away * (p - e) for n, p, e in zip(neutral, positive, empty, strict=True)])
     )
-    assert leco_loss(predicted, neutral, positive, empty=empty, away=away).item() == pytest.approx(expected, rel=1e-12)
+    aim = leco_aim(neutral, positive, empty=empty, away=away)
+    assert torch.nn.functional.mse_loss(predicted, aim).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_renormalised_aim_has_the_size_of_where_it_goes_from_and_the_same_direction() -> None:
+    _, neutral, positive, empty = seen(4)
+    aim = leco_aim(neutral, positive, empty=empty, away=1.0)
+    for found, one, like in zip(resized(aim, neutral), aim, neutral, strict=True):
+        size = sum(value**2 for value in like.flatten().tolist()) ** 0.5
+        assert float(found.norm()) == pytest.approx(size, rel=1e-12)
+        torch.testing.assert_close(found / found.norm(), one / one.norm())
+
+
+@pytest.mark.parametrize("renormalised", [False, True])
+def test_one_slider_removes_at_strength_one_and_strengthens_at_minus_one(model: Model, renormalised: bool) -> None:
+    edit = LoRA(**MANY, action="both", alpha=4.0, layers="x", renormalised=renormalised)(model, STYLE)
+    empty, prompted = predictions(model, ""), predictions(model, OLD)
+    concept = prompted - empty
+    along = {}
+    for strength in (-1.0, 0.0, 1.0):
+        moved = predictions(model, OLD, edit.scaled(strength)) - prompted
+        along[strength] = float((moved * concept).sum() / concept.square().sum())
+    assert along[1.0] < -0.3
+    assert along[0.0] == 0
+    assert along[-1.0] > 0.3
 
 
 @pytest.mark.slow
