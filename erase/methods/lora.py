@@ -45,9 +45,9 @@ from erase.task import Task
 class LoRA(Trained):
     """Options of LECO, beside those of all training.
 
-    `action`: `erase`, `enhance`, or `both`: erases at strength 1 and enhances at -1. `guidance`: g; more goes further. `neutral`: where all targets go from; empty for
-    each prompt's own, which if `anchored` is the prompt with the target's anchor, else (and to enhance) the empty one.
-    `positive`: what they go away from; empty for the target itself.
+    `action`: `erase`, `enhance`, or `both`: erases at strength 1 and enhances at -1. `guidance`: g; more goes further.
+    `neutral`: where all targets go from; empty for each prompt's own, which if `anchored` is the prompt with the
+    target's anchor, else (and to enhance) the empty one. `positive`: what they go away from; empty for the target.
     `renormalised`: whether what is learnt is brought to the size of where it goes from, which keeps contrast.
     `rank`, `alpha`: of the adapter, multiplied by alpha / rank. `layers`: of the transformer blocks, as in ESD.
     `refresh`: steps between two samplings of the bank with the adapter on, 0 for none.
@@ -133,5 +133,6 @@ def leco_aim(neutral: Tensor, positive: Tensor, *, empty: Tensor, away: float) -
 
 def resized(aim: Tensor, like: Tensor) -> Tensor:
     """Each prediction of a batch at the size of another."""
-    sizes = [one.flatten(1).norm(dim=1).view(-1, *[1] * (one.dim() - 1)) for one in (aim, like)]
-    return aim * (sizes[1] / sizes[0].clamp(min=torch.finfo(aim.dtype).tiny))
+    now, wanted = (one.flatten(1).norm(dim=1).view(-1, *[1] * (one.dim() - 1)) for one in (aim, like))
+    found: Tensor = aim * (wanted / now.clamp(min=torch.finfo(aim.dtype).tiny))
+    return found
