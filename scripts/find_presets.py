@@ -29,6 +29,7 @@ from measure_erasure import ROOT, sampler_for
 from erase.config.prompts import Row
 from erase.context import RunContext
 from erase.edit import Edit
+from erase.errors import TrainingFailed
 from erase.evaluate.images import ScoredImage, group_of
 from erase.evaluate.score import score
 from erase.evaluate.statistics.intervals import wilson
@@ -124,7 +125,11 @@ def main() -> None:
     model, best = open_model(options.model), {}
     for kind in options.kinds:
         for name in options.methods:
-            summary = together([tried(name, model, task, options=options) for task in tasks_for(kind, options)])
+            try:
+                summary = together([tried(name, model, task, options=options) for task in tasks_for(kind, options)])
+            except TrainingFailed as error:
+                print(f"{kind:<7} {error}  {name}", flush=True)
+                continue
             method, found = name.partition(":")[0], best.setdefault(kind, {})
             if method not in found or worst(summary) > worst(found[method]):
                 found[method] = summary

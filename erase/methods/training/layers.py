@@ -11,7 +11,7 @@ from torch import nn
 
 from erase.errors import BadModel, BadOption
 
-Layers = Literal["x", "x-strict", "qk", "u", "selfattn", "all"]
+Layers = Literal["x", "x-strict", "text", "qk", "u", "selfattn", "all"]
 LAYERS: tuple[Layers, ...] = get_args(Layers)
 BLOCKS = "Transformer2DModel"  # diffusers' class of the blocks that read the prompt
 _JOINT_BLOCK = re.compile(r"(single_)?transformer_blocks\.\d+\..*")
@@ -19,6 +19,7 @@ _PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
     {
         "x": re.compile(r".*\battn2\b.*"),
         "x-strict": re.compile(r".*\battn2\.to_[kv]"),
+        "text": re.compile(r".*\battn2\.to_[kv]|add_embedding\.linear_[12]"),
         "qk": re.compile(r".*\battn2\.to_[qk]"),
         "u": re.compile(r"(?!.*\battn2\b).*"),
         "selfattn": re.compile(r".*\battn1\b.*"),
@@ -31,6 +32,7 @@ _JOINT_PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
     {
         "x": re.compile(r".*\battn\.(add_[qkv]_proj|to_add_out)"),
         "x-strict": re.compile(r".*\battn\.add_[kv]_proj"),
+        "text": re.compile(r".*\battn\.add_[kv]_proj|context_embedder|time_text_embed\.text_embedder\.linear_[12]"),
         "qk": re.compile(r"transformer_blocks\.\d+\.attn\.(to_[qk]|add_[qk]_proj)"),
         "u": re.compile(r"(?!.*\battn\.(add_[qkv]_proj|to_add_out)).*"),
         "selfattn": re.compile(r".*\battn2?\.to_(q|k|v|out\.0)"),
@@ -46,7 +48,7 @@ def check_layers(method: str, layers: str) -> None:
 
 
 def chosen_modules(network: nn.Module, layers: Layers, *, blocks: bool = False) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The linear and convolutional layers of a choice by name, all in transformer blocks if `blocks`.
+    """The linear and convolutional layers of a choice by name, all in transformer blocks if `blocks`, but for `text`.
 
     Raises BadModel if the network has none of them.
     """
@@ -58,7 +60,12 @@ def chosen_modules(network: nn.Module, layers: Layers, *, blocks: bool = False) 
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
         and pattern.fullmatch(name)
-        and (not blocks or name.startswith(tuple(outer)) or (is_joint and _JOINT_BLOCK.fullmatch(name)))
+        and (
+            not blocks
+            or layers == "text"
+            or name.startswith(tuple(outer))
+            or (is_joint and _JOINT_BLOCK.fullmatch(name))
+        )
     }
     if not found:
         raise BadModel(f'layers "{layers}" names no layer of this {type(network).__name__}; choose other layers.')

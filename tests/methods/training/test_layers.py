@@ -9,6 +9,8 @@ from erase.errors import BadModel, BadOption
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.layers import LAYERS, Layers, check_layers, chosen_modules, chosen_parameters
 from erase.models import Model
+from tests.families import Opener
+from tests.tiny_families import FAMILIES
 
 
 def names(model: Model, layers: Layers) -> set[str]:
@@ -60,3 +62,14 @@ def test_a_choice_that_names_no_layer_is_an_error(layers: Layers) -> None:
 def test_an_unknown_choice_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadOption, match=r'layers is "xattn"; expected one of x, x-strict, qk, u, selfattn, all'):
         check_layers("esd", "xattn")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("blocks", [False, True])
+def test_text_is_every_weight_that_the_prompt_reaches_pooled_states_included(
+    family: str, family_model: Opener, blocks: bool
+) -> None:
+    model = family_model(family)
+    chosen = chosen_modules(Denoiser.of(model).network, "text", blocks=blocks)
+    assert {f"{model.backbone}.{name}.weight" for name in chosen} >= {site.name for site in model.sites()}
+    assert not any("timestep" in name or ".to_q" in name or ".ff" in name for name in chosen)
