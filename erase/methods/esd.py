@@ -48,7 +48,8 @@ class ESD(Trained):
 
     `eta`: the paper's; more steps further away from the concept, 0 goes to the empty prompt.
     `layers`: `x` cross-attention (styles, faces), `x-strict` its keys and values alone, `text` these and whatever reads
-    the prompt before them, its pooled state included, `qk` queries and keys where prompt and picture meet, `u` all but cross-attention (objects, nudity), `selfattn`, `all`.
+    the prompt before them, its pooled state included, `qk` queries and keys where prompt and picture meet, `u` all but
+    cross-attention (objects, nudity), `selfattn`, `all`.
     `erase_from`: the wider concept that the targets are taken out of; empty for none. `anchored`: whether each prompt
     goes from its target's anchor instead of the empty prompt. `refresh`: steps between two samplings of the bank by the
     network that learns, 0 for none.
