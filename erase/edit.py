@@ -79,6 +79,7 @@ class Edit:
     """Changes to a model's weights: text maps for what is one matrix, `deltas` and `low_rank` for what is not.
 
     `guidance`: no weight is changed; the method acts while sampling, as `info` says, and no export can hold it.
+    `modules`: what such a method puts between the layers then, by name.
     `deltas` maps a tensor's name, component in front, to what is added to it. All tensors are float32; sums are
     formed in float64 and cast to the weight's own dtype.
     """
@@ -88,6 +89,7 @@ class Edit:
     deltas: Mapping[str, Tensor] = field(default_factory=dict)
     low_rank: tuple[LowRank, ...] = ()
     guidance: bool = False
+    modules: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         targets = ", ".join(str(one.get("name")) for one in self.info.task.get("targets", ()))
@@ -151,7 +153,7 @@ class Edit:
         low_rank = tuple(replace(one, up=one.up * strength) for one in self.low_rank)
         effect = self.info.effect.scaled(strength) if self.info.effect else None
         info = replace(self.info, strength=self.info.strength * strength, effect=effect)
-        scaled = Edit(info, maps, deltas, low_rank, self.guidance)
+        scaled = Edit(info, maps, deltas, low_rank, self.guidance, self.modules)
         if not math.isfinite(info.strength) or not all(is_finite(value) for _, value in scaled._named()):
             raise BadOption(f"at strength {strength} the edit is NaN or infinite; give a smaller one.")
         return scaled
@@ -284,9 +286,7 @@ class Edit:
             self.check_beyond(lambda name: named[name].data)
         elif not force:
             self._rounding(own, identity_of(pipe), lambda name: named[name].data)
-        changed = {}
-        for name in self.touches:
-            changed[name] = self.changed_tensor(name, named[name].data.cpu())
+        changed = {name: self.changed_tensor(name, named[name].data.cpu()) for name in self.touches}
         before = {name: named[name].data.clone() for name in changed}
         for name, value in changed.items():
             named[name].data.copy_(value)
@@ -309,14 +309,15 @@ class Edit:
         effect = contents.info.get("effect")
         several = {name: tuple(contents.info.get(name, ())) for name in ("parts", "loras")}
         info = EditInfo(**{**contents.info, **several, "effect": Effect(**effect) if effect else None})
-        return Edit(info, contents.text_maps, contents.deltas, contents.low_rank, contents.guidance)
+        return Edit(info, contents.text_maps, contents.deltas, contents.low_rank, contents.guidance, contents.modules)
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for number, text_map in enumerate(self.text_maps):
             yield f"text_map.{number}.up", text_map.up.contiguous()
             yield f"text_map.{number}.down", text_map.down.contiguous()
-        for name in sorted(self.deltas):
-            yield f"delta.{name}", self.deltas[name].contiguous()
+        for kind, held in (("delta", self.deltas), ("module", self.modules)):
+            for name in sorted(held):
+                yield f"{kind}.{name}", held[name].contiguous()
         for number, one in enumerate(self.low_rank):
             yield f"low_rank.{number}.up.{one.site}", one.up.contiguous()
             yield f"low_rank.{number}.down.{one.site}", one.down.contiguous()

@@ -111,6 +111,7 @@ class Contents:
     deltas: Mapping[str, Tensor]
     low_rank: tuple[LowRank, ...]
     guidance: bool
+    modules: Mapping[str, Tensor]
 
 
 def read_contents(path: Path) -> Contents:
@@ -157,12 +158,17 @@ def _sorted(path: Path, said: dict[str, Any], tensors: dict[str, Tensor]) -> Con
         LowRank(*left.factors(f"low_rank.{number}", f".{site}", square=False), site, gates.get(number))
         for number, site in places
     )
-    deltas = {key.removeprefix("delta."): left.take(key) for key in tensors if key.startswith("delta.")}
+    deltas, modules = (
+        {key.removeprefix(kind): left.take(key) for key in tensors if key.startswith(kind)}
+        for kind in ("delta.", "module.")
+    )
+    if modules and not guidance:
+        raise left.damaged("it holds modules, and is not said to act while sampling")
     if left.tensors:
         raise left.damaged(f"it holds {min(left.tensors)}, which is no tensor of an edit")
     if gates and not gates.keys() <= {number for number, _ in places}:
         raise left.damaged(f"it has a gate for low_rank.{max(gates)}, which is not there")
-    return Contents(said, maps, deltas, low_rank, guidance)
+    return Contents(said, maps, deltas, low_rank, guidance, modules)
 
 
 def _gates(said: dict[str, Any], count: int) -> dict[int, Gate]:

@@ -1,7 +1,7 @@
 """Shows what every attack reaches on `emoji`: against an edit that only hides a style, and against closed forms.
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
-    [--methods esd stereo ...]
+    [--methods esd stereo ...] [--task noto]
 
 The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
 preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
@@ -12,7 +12,7 @@ the retrained model; `controls_ok`, whether the attacks that go around the promp
 second (null without the retrained weights); `defended_excess`, the largest excess of a text attack over its control
 on the best closed form.
 `--quick` takes eight prompts and a budget of 300. `--methods` attacks edits of these methods instead, with the options
-that the model has for them.
+that the model has for them, or with those given as JSON: `esd:{"steps": 300}`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,33 @@ from erase.evaluate.protocol import load_protocol
 from erase.methods.redirect import Redirect
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
-from erase.run.options import attack_with, make_edit, method_for
+from erase.run.options import attack_with, make_edit, method_for, method_with
 from erase.sampling.sampler import Sampler
 from erase.task import Target, Task
 
 CONTROLS = ("random_prefix", "seed_search")
-TASK = Task([Target("noto", "style", anchor="fluent", synonyms=("google",))], ["blob", "twemoji", "mono", "contrast"])
+TASKS = {
+    "noto": Task(
+        [Target("noto", "style", anchor="fluent", synonyms=("google",))], ["blob", "twemoji", "mono", "contrast"]
+    ),
+    "cat": Task(
+        [Target("cat", "object", anchor="dog", synonyms=("kitty", "feline"))], ["dog", "apple", "car", "house"]
+    ),
+}
 AROUND = ("tina", "completion")  # which ask the network and not the words
 
 
 def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
+    task = TASKS[options.task]
     if options.methods:
-        made = {name: method_for(name, {}, model=model, task=TASK) for name in options.methods}
+        made = {}
+        for name in options.methods:
+            method, _, given = name.partition(":")
+            found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
+            made[method] = found
         work = RunContext(banks=options.folder / "banks")
-        return {name: make_edit(method, model, TASK, work=work) for name, method in made.items()}
-    return {"hidden": UCE(**UCE.paper)(model, TASK), "uce": UCE()(model, TASK), "redirect": Redirect()(model, TASK)}
+        return {name: make_edit(method, model, task, work=work) for name, method in made.items()}
+    return {"hidden": UCE(**UCE.paper)(model, task), "uce": UCE()(model, task), "redirect": Redirect()(model, task)}
 
 
 def attacked(
@@ -61,7 +73,7 @@ def attacked(
         attack,
         model,
         edited,
-        task=TASK,
+        task=TASKS[options.task],
         protocol=load_protocol("gate"),
         given=Given({}, model.judge_folder),
         folder=folder,
@@ -105,6 +117,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--attacks", nargs="+", default=None)
+    parser.add_argument("--task", choices=list(TASKS), default="noto")
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD")
     parser.add_argument("--retrained", type=Path, default=ROOT / ".build" / "retrained" / "model")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "attacks")
@@ -112,16 +125,20 @@ def main() -> None:
     if options.quick:
         options.prompts, options.budget = 8, 300
     model = open_model("emoji")
-    victims = {name: Edited(model, edit, TASK) for name, edit in edits_of(model, options).items()}
+    victims = {name: Edited(model, edit, TASKS[options.task]) for name, edit in edits_of(model, options).items()}
     if options.retrained.is_dir():
-        victims["retrained"] = Edited(open_model(options.retrained), None, TASK)
+        victims["retrained"] = Edited(open_model(options.retrained), None, TASKS[options.task])
     found: dict[str, dict[str, Any]] = {}
     for name in options.attacks or registry.known("attacks"):
         found[name] = {}
         for side, edited in victims.items():
             try:
                 result = attacked(
-                    attack_with(name, {}), edited, model, folder=options.folder / side / name, options=options
+                    attack_with(name, {}),
+                    edited,
+                    model,
+                    folder=options.folder / options.task / side / name,
+                    options=options,
                 )
             except EraseError as problem:
                 print(f"{name:<18} {side:<10} {problem}", flush=True)

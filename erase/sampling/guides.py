@@ -104,7 +104,8 @@ def guide_of(edit: Edit | None, model: Model) -> Guide:
         edit.check(model)
         return _gated(edit, model)
     method: Any = registry.load("methods", edit.info.method)
-    guide: Guide = _made(method, edit).guide(model, (Task.from_dict(edit.info.task)), strength=edit.info.strength)
+    more = {"modules": edit.modules} if edit.modules else {}
+    guide: Guide = _made(method, edit).guide(model, Task.from_dict(edit.info.task), strength=edit.info.strength, **more)
     return guide
 
 

@@ -15,16 +15,17 @@ from erase.errors import EraseError
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model, conditions_of
+from erase.sampling.guides import guide_of
 from tests.families import Opener
 from tests.methods.test_on_families import PROMPT, TASK, prediction
 from tests.models.probes import run
 from tests.tiny_families import FAMILIES, SIDE
 
 TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
-# What trains the text encoder, or soft tokens, knows no model with several; what is of cross-attention none without it.
+# What trains the text encoder, or soft tokens, knows no model with several; what is of UNets no transformer.
 SEVERAL_ENCODERS = ("stable-diffusion-xl", "stable-diffusion-3", "flux")
 REFUSED = {(method, family) for method in ("advunlearn", "stereo") for family in SEVERAL_ENCODERS}
-REFUSED |= {("fmn", family) for family in ("stable-diffusion-3", "flux")}
+REFUSED |= {(method, family) for method in ("fmn", "receler") for family in ("stable-diffusion-3", "flux")}
 QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-3, "warm_up": 1}
 QUICK |= {"attack_steps": 1, "keep_trajectories": 1, "fisher": 1, "mask_batches": 1}
 QUICK |= {"rounds": 1, "search_steps": 1, "inversion_steps": 1}
@@ -57,7 +58,7 @@ def test_it_trains_the_family_or_refuses_it_in_one_line(
         return
     edit = make(method, model)
     before = prediction(pipe)
-    with edit.apply(pipe):
+    with guide_of(edit, model).attached(pipe) if edit.guidance else edit.apply(pipe):
         assert (prediction(pipe) - before).abs().max() > 1e-6
     assert torch.equal(prediction(pipe), before)
 

@@ -206,13 +206,13 @@ class Session:
         part = component or self.denoiser.component
         named = {f"{part}.{name}": value.detach().cpu() for name, value in values.items()}
         deltas = {name: value - self.model.weight(name).float() for name, value in named.items()}
-        self._check_changed(deltas.values())
+        self.check_changed(deltas.values())
         return deltas
 
     def low_rank(self, adapters: Adapters) -> tuple[LowRank, ...]:
         """The trained additions; raises TrainingFailed."""
         made = adapters.low_rank(self.denoiser.component)
-        self._check_changed(one.up for one in made)
+        self.check_changed(one.up for one in made)
         return made
 
     def _check_effect(self) -> None:
@@ -250,7 +250,8 @@ class Session:
             return f", or leave these options out: {self.model.path.name} has presets of {self.options.name}"
         return f"; {self.model.path.name} has no presets of {self.options.name} (docs/train.md)"
 
-    def _check_changed(self, changes: Iterable[Tensor]) -> None:
+    def check_changed(self, changes: Iterable[Tensor]) -> None:
+        """Raises TrainingFailed if all that was trained is zero."""
         if not any(bool(change.any()) for change in changes):
             raise TrainingFailed(
                 f"{self.options.name} has changed no weight in {self.options.steps} steps; "
