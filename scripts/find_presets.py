@@ -59,7 +59,7 @@ def scored(model: Model, edit: Edit, task: Task, *, options: argparse.Namespace)
     sides = [evenly(side, options.images) for side in rows_for(task, quick=False)]
     with TemporaryDirectory() as folder:
         rows = [row for side in sides for row in side]
-        paths = generate(model, rows, Path(folder), edit=edit, sampler=sampler_for(model, options.steps))
+        paths = generate(model, rows, Path(folder), edit=edit, sampler=sampler_for(model, options.steps, edit))
         shots = [
             ScoredImage(path.stem, row, "after", group_of(row, task), path)
             for row, path in zip(rows, paths, strict=True)

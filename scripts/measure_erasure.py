@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from erase.config.prompts import Row, load_prompts
+from erase.edit import Edit
 from erase.evaluate.images import ScoredImage, Side, group_of
 from erase.evaluate.score import Scores, score
 from erase.evaluate.statistics.intervals import wilson
@@ -83,16 +84,17 @@ def rows_for(task: Task, *, quick: bool) -> list[Row]:
     return [*square.rows(seeds=seeds, where={task.domain: task.names})[: 24 if quick else None], *chosen]
 
 
-def sampler_for(model: Model, steps: int) -> Sampler:
-    """The sampler that suits an embedded model; one without T5 needs no zeros in its place."""
+def sampler_for(model: Model, steps: int, edit: Edit | None = None) -> Sampler:
+    """The sampler that suits an embedded model; one without T5 needs no zeros in its place, but for what guides."""
     if model.family == "stable-diffusion-3":
-        return Sampler(steps=min(steps, 16), guidance=3.0, max_sequence_length=1)
+        guides = edit is not None and (edit.guidance or edit.gated)
+        return Sampler(steps=min(steps, 16), guidance=3.0, max_sequence_length=0 if guides else 1)
     return Sampler(steps=steps)
 
 
 def shots_of(model: Model, rows: Sequence[Row], task: Task, *, steps: int = 25, **made: Any) -> list[ScoredImage]:
     side: Side = "after" if made.get("edit") else "before"
-    paths = generate(model, rows, sampler=sampler_for(model, steps), **made)
+    paths = generate(model, rows, sampler=sampler_for(model, steps, made.get("edit")), **made)
     return [ScoredImage(path.stem, row, side, group_of(row, task), path) for row, path in zip(rows, paths, strict=True)]
 
 

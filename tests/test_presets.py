@@ -45,6 +45,16 @@ def test_its_presets_name_methods_alone() -> None:
     assert sorted(EMOJI.presets) == sorted(METHODS)
 
 
+def test_the_small_stable_diffusion_3_has_presets_of_methods_that_train_what_reads_its_pooled_state() -> None:
+    flow = open_model("emoji-flow")
+    assert {"esd", "ca", "lora", "distil", "gem", "sa", "erasediff"} <= set(flow.presets) <= set(METHODS)
+    for method, kinds in flow.presets.items():
+        for kind in ("style", "object"):
+            chosen = made(method, kind, flow)
+            assert chosen == method_with(method, kinds[kind]) != made(method, kind)
+            assert method == "distil" or chosen.layers == "text"
+
+
 def test_unsafe_targets_have_the_presets_of_objects_where_there_are_no_others() -> None:
     assert "unsafe" not in EMOJI.presets["esd"]
     assert made("esd", "unsafe") == made("esd", "object")
