@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from torch import Tensor
 from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._options import check_options
+from erase.methods._presets import Presets
 from erase.methods.closed_form.maps import map_both, spaces_of, width_of
 from erase.methods.closed_form.phrasings import Phrasings, tell
 from erase.methods.closed_form.ridge import Factors, gram, smaller
@@ -45,8 +48,12 @@ class Redirect:
     `hold`: the share of the keeps' energy that does not move at all; more keeps better and leaves less to erase by.
     `floor`: how much of the average direction every direction counts as kept; more changes less of what no keep names.
     `phrasings`: as in UCE.
+    `contexts`: of targets' phrasings and of keeps that are told with random words in front, too, which holds against
+    attacks by words; 0 for none, and 200 by `preset: hardened`.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment.
     """
+
+    presets: ClassVar[Presets] = MappingProxyType({"hardened": MappingProxyType({"contexts": 200})})
 
     balance: float = 0.3
     hold: float = 0.5
@@ -54,12 +61,15 @@ class Redirect:
     phrasings: Phrasings = "shared"
     prior: str = ""
     prior_scale: float = 1.0
+    contexts: int = 0
 
     def __post_init__(self) -> None:
-        check_options(self, positive=("balance", "floor"), not_negative=("prior_scale",), shares=("hold",))
+        positive, not_negative = ("balance", "floor"), ("prior_scale", "contexts")
+        check_options(self, positive=positive, not_negative=not_negative, shares=("hold",))
 
     def __call__(self, model: Model, task: Task) -> Edit:
-        told, empty = tell(model, task, phrasings=self.phrasings, prior=self.prior), empty_states(model)
+        told = tell(model, task, phrasings=self.phrasings, prior=self.prior, contexts=self.contexts)
+        empty = empty_states(model)
         folds = [moments_of(model, list(told.pairs_of(slice(fold, None, 2)))) for fold in (0, 1)]
         kept = [mean_grams(model, ["", *told.kept[fold::2]]) for fold in (0, 1)]
         if told.prior:

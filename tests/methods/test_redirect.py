@@ -10,6 +10,7 @@ from erase.methods.closed_form.ridge import gram, matrix
 from erase.methods.closed_form.spectrum import Moments, main_directions
 from erase.methods.redirect import Redirect, redirect
 from erase.models import Model
+from erase.run.options import method_with
 from erase.task import Target, Task
 from tests.methods.formulas import WIDTH, states
 
@@ -63,3 +64,16 @@ def test_an_option_out_of_range_is_refused_by_name() -> None:
     for options in ({"balance": 0.0}, {"hold": 1.1}, {"floor": 0.0}):
         with pytest.raises(BadOption, match=next(iter(options))):
             Redirect(**options)  # type: ignore[arg-type]
+
+
+def test_hardened_holds_a_target_behind_words_that_it_was_not_told_better_than_not(model: Model) -> None:
+    assert method_with("redirect", {"preset": "hardened"}) == Redirect(contexts=200)
+    asked = [f"{words} noto" for words in ("blue tall car", "an old red", "two big dogs")]
+    become = [text.replace("noto", "blob") for text in asked]
+    old, new = (model.encode(texts).states.double() for texts in (asked, become))
+
+    def left(method: Redirect) -> float:
+        moved = method(model, TASK).text_maps[0].matrix()
+        return float((old @ moved.T - new).norm() / (old - new).norm())
+
+    assert left(Redirect(contexts=60)) < left(Redirect())

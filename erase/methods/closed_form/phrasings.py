@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from erase.config.declared import names_minor
 from erase.methods.closed_form.contextual_templates import Phrasing, beside, evenly
 from erase.methods.closed_form.prior import Prior, load_prior
 from erase.methods.closed_form.states import fits, put
@@ -14,6 +16,7 @@ from erase.models import Model
 from erase.task import Keep, Kind, Target, Task
 
 Phrasings = Literal["shared", "own"]
+_Item = TypeVar("_Item")
 
 # Phrasings around a concept that the official code of UCE adds when asked to expand.
 _OF_A_THING = ("image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}")
@@ -23,6 +26,7 @@ COMMON: Mapping[Kind, tuple[str, ...]] = {
     "unsafe": _OF_A_THING,
     "identity": _OF_A_THING,
 }
+PREFIX = 3  # random words in front of a phrasing that is told in a context
 BESIDE = 24  # prompts of the keeps, and keeps, among which each target is asked for too
 MOST = 600  # prompts beyond the task's own over all targets, and as many over all keeps
 
@@ -52,19 +56,61 @@ class Told:
                     yield asked_for(target, template, word), becomes
 
 
-def tell(model: Model, task: Task, *, phrasings: Phrasings = "shared", prior: str = "") -> Told:
+def tell(model: Model, task: Task, *, phrasings: Phrasings = "shared", prior: str = "", contexts: int = 0) -> Told:
     """What every closed form is told of a task; `own` phrasings are the task's alone, as in the official codes.
 
     Those that are shared are the task's own, the common ones of the target's kind, and those among the keeps
     (`beside`); keeps come in phrasings of their kind, too. Of many targets or keeps each has fewer, of more than `MOST`
-    none, so that the cost of encoding prompts grows no faster than they do. Raises what `load_prior` raises.
+    none, so that the cost of encoding prompts grows no faster than they do. `contexts`: of these phrasings, over all
+    targets, and of the keeps so many are told once more with random words in front. Raises what `load_prior` raises.
     """
+    if contexts:
+        return _in_contexts(model, tell(model, task, phrasings=phrasings, prior=prior), contexts)
     general = load_prior(Path(prior), model) if prior else None
     if phrasings == "own":
         return Told(tuple((target, tuple(own(target))) for target in task.targets), task.kept, general)
     each = MOST // sum(len(target.words) for target in task.targets)
     asked = tuple((target, tuple(shared(model, task, target, most=each))) for target in task.targets)
     return Told(asked, tuple(dict.fromkeys([*task.kept, *phrased(model, task)])), general)
+
+
+def _in_contexts(model: Model, told: Told, count: int) -> Told:
+    """Evenly chosen phrasings and keeps once more, with random words of the text encoder's in front of both sides."""
+    task = Task([target for target, _ in told.asked])
+    words = [word for word in _words_of(model) if task.named_by(word) is None]
+    generator = random.Random(0)
+
+    def in_context(text: str) -> str:
+        return " ".join([*generator.choices(words, k=PREFIX), text]).strip()
+
+    asked = []
+    for target, phrasings in told.asked:
+        each, longest = -(-count // len(told.asked) // len(target.words)), max(target.words, key=model.count_tokens)
+        made = []
+        for template, becomes in _over_and_over(phrasings, each):
+            prefix = in_context("")
+            made.append((f"{prefix} {template}", f"{prefix} {becomes}".strip()))
+        made = [one for one in made if fits(model, asked_for(target, one[0], longest), one[1])]
+        asked.append((target, (*phrasings, *made)))
+    kept = [in_context(text) for text in _over_and_over(told.kept, count)]
+    return replace(told, asked=tuple(asked), kept=(*told.kept, *(text for text in kept if fits(model, text))))
+
+
+def _over_and_over(items: Sequence[_Item], count: int) -> list[_Item]:
+    """So many of the items, evenly chosen, or again from the first where there are fewer."""
+    chosen = evenly(items, count)
+    return [chosen[number % len(chosen)] for number in range(count)] if chosen else []
+
+
+def _words_of(model: Model) -> list[str]:
+    """Whole words of the model's first text encoder, of plain letters, but those that name a minor."""
+    pieces = model.source.tokenizer(model.texts[0]).get_vocab()
+    found = {
+        piece.removesuffix("</w>").removeprefix("▁") for piece in pieces if piece.endswith("</w>") or piece[0] == "▁"
+    }
+    return sorted(
+        word for word in found if len(word) > 2 and word.isascii() and word.isalpha() and not names_minor(word)
+    )
 
 
 def after(model: Model, task: Task, earlier: Iterable[Mapping[str, Any]]) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -169,3 +169,19 @@ def test_a_bank_of_shared_phrasings_has_as_many_trajectories_as_asked_and_no_mor
 def test_phrasings_of_another_name_are_refused() -> None:
     with pytest.raises(BadOption, match=r'phrasings is "common"; expected one of shared, own'):
         ESD(phrasings="common")  # type: ignore[arg-type]
+
+
+def test_in_contexts_both_sides_and_keeps_have_the_same_random_words_in_front() -> None:
+    task = Task((replace(MONET, prompts=("a cat in {} style",)),), ("Claude Monet",))
+    plain, told = tell(EMOJI, task), tell(EMOJI, task, contexts=20)
+    more = [pair for pair in told.pairs if pair not in plain.pairs]
+    assert len(more) == 20
+    for old, new in more:
+        prefix = " ".join(old.split()[:3])
+        assert new.startswith(prefix)
+        assert (old.removeprefix(f"{prefix} "), new.removeprefix(f"{prefix} ")) in plain.pairs
+        assert task.named_by(prefix) is None
+    kept = [text for text in told.kept if text not in plain.kept]
+    assert len(kept) == 20
+    assert {" ".join(text.split()[3:]) for text in kept} <= set(plain.kept)
+    assert told == tell(EMOJI, task, contexts=20)
