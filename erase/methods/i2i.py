@@ -17,8 +17,8 @@ Differences from the official code (jpmorganchase/i2l-generator-unlearning), who
 - each part of E weighs the same: its square distance is divided by the frozen one's mean square;
 - with `aim: anchor`, ours, the aim is E_0(T(x_f)) under the same prompt with the anchor, so that what is completed is
   the anchor and not what noise is taken for.
-UNets alone: a transformer has no encoder side, and is refused. The decoder side reads the prompt, too, which the paper's
-does not: on the embedded model it still draws and completes what it is asked for by name (docs/train.md has figures).
+UNets alone: a transformer has no encoder side, and is refused. The decoder side reads the prompt, too, where the
+paper's reads none: on the embedded model it still draws and completes what it is asked for (docs/train.md has figures).
 """
 
 from __future__ import annotations
