@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import torch
 from measure_erasure import ROOT
-from show_attacks import TASK, attacked
+from show_attacks import TASKS, attacked
 from torch import Tensor
 
 from erase.attacks.search.attack import Found, TextAttack
@@ -40,6 +40,8 @@ from erase.methods.training.inversion import place
 from erase.methods.uce import UCE
 from erase.models import Condition, Model, open_model
 from erase.run.options import method_for
+
+TASK = TASKS["noto"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def main() -> None:
         edited = Edited(model, edit, TASK)
         sides = {}
         for side, attack, budget in (("ours", UnlearnDiffAtk(), options.budget), ("literal", literal, 10**6)):
-            plan = argparse.Namespace(budget=budget, prompts=options.prompts, steps=options.steps)
+            plan = argparse.Namespace(budget=budget, prompts=options.prompts, steps=options.steps, task="noto")
             result = attacked(attack, edited, model, folder=options.folder / name / side, options=plan)
             sides[side] = told(result)
             print(name, side, sides[side], flush=True)

@@ -1,7 +1,7 @@
-"""Shows what every attack reaches on `emoji`: against an edit that only hides a style, and against closed forms.
+"""Shows what every attack reaches on `emoji`: against an edit that only hides a concept, closed forms, trained ones.
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
-    [--methods esd stereo ...] [--task noto]
+    [--methods esd stereo ...] [--task noto] [--picture FILE.svg]
 
 The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
 preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
@@ -10,15 +10,17 @@ is one JSON object: `attacks` with, by attack and edit, `success`, `control`, `b
 the attacks that bring the hidden style back in more than half of the images; `negative_rate`, the largest success on
 the retrained model; `controls_ok`, whether the attacks that go around the prompt break the first and fail on the
 second (null without the retrained weights); `defended_excess`, the largest excess of a text attack over its control
-on the best closed form.
-`--quick` takes eight prompts and a budget of 300. `--methods` attacks edits of these methods instead, with the options
-that the model has for them, or with those given as JSON: `esd:{"steps": 300}`.
+on `hardened`, redirect with its preset of that name.
+`--quick` takes eight prompts, a budget of 300, three edits, and leaves out the attacks that learn for minutes.
+`--methods` attacks edits of these methods instead, with the options that the model has for them, or with those given as
+JSON: `esd:{"steps": 300}`. `--picture` draws a heat map.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,6 @@ from erase.errors import EraseError
 from erase.evaluate.detect import Given
 from erase.evaluate.edited import Edited
 from erase.evaluate.protocol import load_protocol
-from erase.methods.redirect import Redirect
-from erase.methods.uce import UCE
 from erase.models import Model, open_model
 from erase.run.options import attack_with, make_edit, method_for, method_with
 from erase.sampling.sampler import Sampler
@@ -50,20 +50,51 @@ TASKS = {
         [Target("cat", "object", anchor="dog", synonyms=("kitty", "feline"))], ["dog", "apple", "car", "house"]
     ),
 }
+NAMED = {"hidden": 'uce:{"preset": "paper"}', "hardened": 'redirect:{"preset": "hardened"}'}
+QUICK = ("hidden", "uce", "hardened")
+EVERY = (*QUICK, "redirect", "mace", "esd", "ca", "advunlearn", "stereo")
+SLOW = ("concept_inversion", "poison")  # which learn for minutes
+SMALL = {"relearn": {"rate": 1e-3, "steps": 40}, "merge_probe": {"rate": 1e-3}, "poison": {"rate": 1e-3}}  # for `emoji`
 AROUND = ("tina", "completion")  # which ask the network and not the words
 
 
 def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
-    task = TASKS[options.task]
-    if options.methods:
-        made = {}
-        for name in options.methods:
-            method, _, given = name.partition(":")
-            found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
-            made[method] = found
-        work = RunContext(banks=options.folder / "banks")
-        return {name: make_edit(method, model, task, work=work) for name, method in made.items()}
-    return {"hidden": UCE(**UCE.paper)(model, task), "uce": UCE()(model, task), "redirect": Redirect()(model, task)}
+    """The edits by name: with the options that the model has for a method, or with those that are given as JSON."""
+    task, made = TASKS[options.task], {}
+    for name in options.methods or (QUICK if options.quick else EVERY):
+        method, _, given = NAMED.get(name, name).partition(":")
+        found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
+        made[name.partition(":")[0]] = found
+    work = RunContext(banks=options.folder / "banks")
+    return {name: make_edit(method, model, task, work=work) for name, method in made.items()}
+
+
+def heat_map(found: dict[str, dict[str, Any]], victims: Sequence[str]) -> str:
+    """An SVG of the success of each attack on each edit, and below it that of its control."""
+    cell, left, top = 72, 130, 30
+    parts = [
+        f'<text x="{left + cell * (number + 0.5)}" y="20" text-anchor="middle">{name}</text>'
+        for number, name in enumerate(victims)
+    ]
+    for row, (attack, sides) in enumerate(found.items()):
+        y = top + row * 36
+        parts.append(f'<text x="{left - 8}" y="{y + 22}" text-anchor="end">{attack}</text>')
+        for number, name in enumerate(victims):
+            if name in sides:
+                light, x = 97 - 55 * sides[name]["success"], left + cell * number
+                said = f'text-anchor="middle" fill="{"#fff" if light < 60 else "#222"}"'
+                parts += [
+                    f'<rect x="{x}" y="{y}" width="{cell - 2}" height="34" fill="hsl(8, 75%, {light:.0f}%)"/>',
+                    f'<text x="{x + cell / 2}" y="{y + 16}" {said}>{100 * sides[name]["success"]:.0f} %</text>',
+                    f'<text x="{x + cell / 2}" y="{y + 28}" {said} font-size="9">'
+                    f"control {100 * sides[name]['control']:.0f}</text>",
+                ]
+    width, height = left + cell * len(victims) + 10, top + 36 * len(found) + 10
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        'font-size="12" role="img" aria-label="success of attacks on edits">'
+        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
 
 
 def attacked(
@@ -96,13 +127,14 @@ def summed_up(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     broken = [name for name, sides in found.items() if sides.get("hidden", {}).get("success", 0) > 0.5]
     negative = [sides["retrained"]["success"] for sides in found.values() if "retrained" in sides]
     text = [
-        sides["redirect"]["success"] - sides["redirect"]["control"]
+        sides["hardened"]["success"] - sides["hardened"]["control"]
         for name, sides in found.items()
-        if "redirect" in sides and name not in CONTROLS and attack_with(name, {}).changes == "text"
+        if "hardened" in sides and name not in CONTROLS and attack_with(name, {}).changes == "text"
     ]
-    asked = [name for name in AROUND if name in found]
+    around = [sides for name, sides in found.items() if name in AROUND and {"hidden", "retrained"} <= sides.keys()]
+    good = [sides["hidden"]["success"] > 0.5 > sides["retrained"]["success"] for sides in around]
     return {
-        "controls_ok": (all(name in broken for name in asked) and max(negative) < 0.5) if negative else None,
+        "controls_ok": all(good) if good else None,
         "attacks": found,
         "broken_by_positive": broken,
         "negative_rate": max(negative) if negative else None,
@@ -119,6 +151,7 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", default=None)
     parser.add_argument("--task", choices=list(TASKS), default="noto")
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD")
+    parser.add_argument("--picture", type=Path, help="an SVG of all successes")
     parser.add_argument("--retrained", type=Path, default=ROOT / ".build" / "retrained" / "model")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "attacks")
     options = parser.parse_args()
@@ -129,12 +162,12 @@ def main() -> None:
     if options.retrained.is_dir():
         victims["retrained"] = Edited(open_model(options.retrained), None, TASKS[options.task])
     found: dict[str, dict[str, Any]] = {}
-    for name in options.attacks or registry.known("attacks"):
+    for name in options.attacks or [one for one in registry.known("attacks") if not (options.quick and one in SLOW)]:
         found[name] = {}
         for side, edited in victims.items():
             try:
                 result = attacked(
-                    attack_with(name, {}),
+                    attack_with(name, SMALL.get(name, {})),
                     edited,
                     model,
                     folder=options.folder / options.task / side / name,
@@ -145,6 +178,8 @@ def main() -> None:
                 continue
             found[name][side] = figures_of(result)
             print(f"{name:<18} {side:<10} {found[name][side]}", flush=True)
+    if options.picture:
+        options.picture.write_text(heat_map(found, list(victims)), encoding="utf-8")
     print(json.dumps(summed_up(found)))
 
 

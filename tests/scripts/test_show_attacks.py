@@ -26,7 +26,7 @@ def side(success: float, control: float = 0.0) -> dict[str, Any]:
 
 
 def test_without_a_retrained_model_the_controls_are_not_called_good(show: ModuleType) -> None:
-    said = show.summed_up({"tina": {"hidden": side(1.0), "redirect": side(1.0)}})
+    said = show.summed_up({"tina": {"hidden": side(1.0), "uce": side(1.0)}})
     assert said["controls_ok"] is None
     assert said["negative_rate"] is None
     assert said["broken_by_positive"] == ["tina"]
@@ -41,5 +41,14 @@ def test_controls_are_good_only_if_the_first_is_broken_and_the_second_is_not(sho
 
 
 def test_the_excess_is_the_largest_over_attacks_by_text(show: ModuleType) -> None:
-    found = {"gcg": {"redirect": side(0.3, 0.2)}, "p4d": {"redirect": side(0.4, 0.1)}, "tina": {"redirect": side(1.0)}}
+    found = {"gcg": {"hardened": side(0.3, 0.2)}, "p4d": {"hardened": side(0.4, 0.1)}, "tina": {"hardened": side(1.0)}}
     assert show.summed_up(found)["defended_excess"] == pytest.approx(0.3)
+
+
+def test_the_heat_map_has_a_cell_for_each_attack_on_each_edit(show: ModuleType) -> None:
+    drawn = show.heat_map(
+        {"gcg": {"uce": side(0.25, 0.1)}, "tina": {"uce": side(1.0), "esd": side(0.5)}}, ["uce", "esd"]
+    )
+    assert drawn.count("<rect") == 1 + 3
+    assert ">25 %<" in drawn
+    assert ">control 10<" in drawn
