@@ -149,12 +149,18 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, again: bool) ->
 
 
 def along(edit: Edit, model: Model, path: str) -> Edit:
-    """The part of an edit that changes the weights which read `tokens`, or a `pooled` state; all of it without one."""
+    """The part of an edit that changes the weights which read `tokens`, or a `pooled` state; all of it without one.
+
+    What a trained edit changes in the embedder of the pooled state is of that path, whatever else it changes of tokens.
+    """
     if not path:
         return edit
     names = {site.name for site in model.sites() if site.reads == path}
     kept = [replace(one, sites=tuple(site for site in one.sites if site in names)) for one in edit.text_maps]
-    return replace(edit, text_maps=tuple(one for one in kept if one.sites))
+    embedders = tuple(site.name.rpartition("linear")[0] for site in model.sites() if site.reads == "pooled")
+    deltas = {name: value for name, value in edit.deltas.items() if name.startswith(embedders) == (path == "pooled")}
+    low_rank = tuple(one for one in edit.low_rank if one.site.startswith(embedders) == (path == "pooled"))
+    return replace(edit, text_maps=tuple(one for one in kept if one.sites), deltas=deltas, low_rank=low_rank)
 
 
 def measure(name: str, model: Model, task: Task, *, options: argparse.Namespace) -> tuple[Hits, dict[str, float]]:
