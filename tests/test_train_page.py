@@ -17,7 +17,9 @@ from tests.recipes import command
 from tests.tiny import tiny_stable_diffusion
 
 PAGE = (Path(__file__).parent.parent / "docs/train.md").read_text(encoding="utf-8")
-METHODS = [name for name in registry.known("methods") if hasattr(registry.load("methods", name), "presets")]
+METHODS = [
+    name for name in registry.known("methods") if "style" in getattr(registry.load("methods", name), "presets", {})
+]
 
 
 def cells(method: str) -> str:
