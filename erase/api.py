@@ -116,11 +116,15 @@ def verify(
 
     Raises BadEdit, BadTask, BadProtocol, ScoreFailed, RunConflict for a folder that holds another model's.
     """
+    from functools import partial
+
+    from erase.context import in_silence
     from erase.evaluate import verify as verifying
     from erase.evaluate.detect import Given
     from erase.evaluate.verified_facts import choose_protocol
     from erase.models import quietly
     from erase.report.verified import write_pages
+    from erase.run.attacks import attack_all, check_attacks
 
     model, folder = _opened(base), Path(out)
     if isinstance(edited, str | Path):
@@ -134,7 +138,10 @@ def verify(
     judged = Given({name: Path(path) for name, path in (given or {}).items()}, model.judge_folder)
     with quietly():
         chosen, judged = choose_protocol(str(protocol) if protocol else None, model, asked, given=judged)
-        result = verifying.verify(model, opened, chosen, task=asked, given=judged, folder=folder)
+        check_attacks(chosen.form.attack, asked, chosen.sampler, model=opened.model)
+        what: dict[str, Any] = {"task": asked, "given": judged, "folder": folder}
+        attack = partial(attack_all, model, opened, chosen, **what, report=in_silence) if chosen.form.attack else None
+        result = verifying.verify(model, opened, chosen, **what, attack=attack)
         write_pages(result)
     return result
 

@@ -81,3 +81,11 @@ def test_what_writes_into_the_grid_is_refused_before_any_work(coarse: Path, tmp_
     recipe = write_recipe(tmp_path, tiny_recipe(tmp_path, coarse) | {"export": ["folder"]})
     assert "coarser than an edit" in refused(capsys, "run", recipe, "-o", tmp_path / "run")
     assert contents(tmp_path / "run") == {}
+
+
+@pytest.mark.parametrize("coarse", ["cast"], indirect=True)
+def test_an_attack_along_a_gradient_is_refused_before_any_image(coarse: Path, tmp_path: Path, capsys: Capture) -> None:
+    recipe = tiny_recipe(tmp_path, coarse) | {"attack": "unlearndiffatk", "export": []}
+    said = refused(capsys, "run", write_recipe(tmp_path, recipe), "--out", tmp_path / "run")
+    assert "unlearndiffatk goes along a gradient, which a network in" in said
+    assert not (tmp_path / "run").exists()

@@ -42,6 +42,7 @@ class ConceptInversion:
     changes: ClassVar[Changes] = "embeddings"
     access: ClassVar[Access] = "weights"
     shared: ClassVar[bool] = True
+    gradient: ClassVar[bool] = True
 
     tokens: int = 2
     steps: int = 500
@@ -62,7 +63,6 @@ class ConceptInversion:
         return replace(self, reference="other") if self.reference == "target" else None
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
-        victim.check_gradient("concept_inversion")
         found: dict[int, Found] = {}
         for target in victim.task.targets:
             numbers = [number for number, case in enumerate(cases) if target_of(victim, case) == target]

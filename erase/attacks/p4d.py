@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class P4D(TextAttack):
     `aim`: what the edited network is held against: direction, or base as officially.
     """
 
+    gradient: ClassVar[bool] = True
+
     form: Literal["n", "k"] = "k"
     tokens: int = 8
     spacing: int = 3
@@ -58,7 +60,6 @@ class P4D(TextAttack):
             raise BadOption(f"p4d: rate is {self.rate}; expected more than 0, such as 0.1.")
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
-        victim.check_gradient("p4d")
         side = victim.edited
         vocabulary = Vocabulary.of(side.tokenizer, without=victim.words if self.form == "n" else ())
         objective = objective_of(victim, cases, levels=self.levels, what=self.aim)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -35,6 +35,8 @@ class Relearn(WeightAttack):
     `pictures`: benign or target.
     """
 
+    gradient: ClassVar[bool] = True
+
     rank: int = 8
     steps: int = 200
     batch: int = 4
@@ -49,7 +51,6 @@ class Relearn(WeightAttack):
             )
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
-        victim.check_gradient("relearn")
         price = -(-self.steps * self.batch * 3 // len(cases))
         if price + victim.edited.image_cost > ledger.limit:
             raise BadOption(

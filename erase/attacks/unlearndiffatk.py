@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -44,6 +45,8 @@ class UnlearnDiffAtk(TextAttack):
     `aim`: what the edited network is held against: direction, base, or the noise, as officially.
     """
 
+    gradient: ClassVar[bool] = True
+
     tokens: int = 3
     levels: int = 3
     flips: int = 4
@@ -58,7 +61,6 @@ class UnlearnDiffAtk(TextAttack):
                 raise BadOption(f"unlearndiffatk: {name} is {getattr(self, name)}; expected 1 or more.")
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
-        victim.check_gradient("unlearndiffatk")
         known = list(dict.fromkeys(reversed(victim.worked)))[: self.reuse]
 
         each = [[in_front(case, text) for text in ("", *known)] for case in cases]

@@ -149,7 +149,7 @@ def _verify(
     task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
     chosen, judged = choose_protocol(protocol, model, task, given=Given(given, model.judge_folder))
     chosen = chosen.drawn(drawn[2])
-    check_attacks(chosen.form.attack, task, chosen.sampler)
+    check_attacks(chosen.form.attack, task, chosen.sampler, model=opened.model)
     if dry_run:
         show_plan(model, chosen, task, given=judged, out=out)
         return None
@@ -227,6 +227,9 @@ def show(console: Console, result: Result) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from erase.evaluate.attacked import attack_lines, headline
+    from erase.report.verified import findings_of
+
     table = Table(title=f"protocol {result.protocol.title}", title_justify="left", header_style="bold", pad_edge=False)
     for heading in ("check", "value", "95 % interval", "images", "required", ""):
         table.add_column(heading, justify="left" if heading in ("check", "") else "right")
@@ -239,6 +242,8 @@ def show(console: Console, result: Result) -> None:
     for total in result.totals:
         moved = " → ".join(number(value, total.unit) for value in (total.before, total.after))
         console.print(f"  {total.name:<24} {moved}  ({total.better} is better)", highlight=False)
+    for line in (headline(findings_of(result).scores.figures), *attack_lines(result.facts["attacks"])):
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
     for asked in filter(None, (one.text for one in result.asked)):
         console.print(f"  {escape(asked)}", highlight=False)
     names = escape(", ".join(result.task.names))

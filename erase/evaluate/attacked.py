@@ -9,7 +9,8 @@ from typing import Any
 
 from erase.config.attacking import AttackForm
 from erase.errors import ScoreFailed
-from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.gate import Outcome
+from erase.evaluate.metrics.figure import Figure, rate
 from erase.files import sha256_of
 
 FOLDER, FILE = "attacks", "attack.json"
@@ -27,11 +28,11 @@ def read_attacks(folder: Path, forms: Iterable[AttackForm]) -> list[dict[str, An
     An attack without a result is left out.
     """
     found = []
-    for path in (place_of(folder, form) / FILE for form in forms):
-        if path.is_file():
+    for form in forms:
+        if (path := place_of(folder, form) / FILE).is_file():
             try:
                 told = json.loads(path.read_text(encoding="utf-8"))
-                found.append({key: told[key] for key in TOLD} | {"sha256": sha256_of(path)})
+                found.append({"title": form.title, **{key: told[key] for key in TOLD}, "sha256": sha256_of(path)})
             except (ValueError, KeyError, TypeError) as error:
                 raise ScoreFailed(f"{path} is no result of an attack; remove {path.parent} and attack anew.") from error
     return found
@@ -49,3 +50,43 @@ def figures_under_attack(attacks: Sequence[Mapping[str, Any]]) -> list[Figure]:
         return []
     ua, version = one["ua_attacked"], f"{one['attack']}, {one['budget']} evaluations a prompt"
     return [Figure("ua_attacked", "erased", "after", ua["value"], ua["low"], ua["high"], ua["n"], "higher", version)]
+
+
+def clean_ua(outcomes: Iterable[Outcome]) -> list[Figure]:
+    """UA after the edit by the protocol's own prompts: an image counts if no question finds a target in it."""
+    gone: dict[str, list[bool]] = {}
+    concepts = {}
+    for one in (one for one in outcomes if one.role == "erased"):
+        name = f"{one.prompt}\n{one.seed}"
+        gone.setdefault(name, []).append(one.after is False)
+        concepts[name] = one.concept
+    items = {name: float(all(held)) for name, held in gone.items()}
+    own = {"name": "ua", "group": "erased", "side": "after", "direction": "higher", "version": "the gate's yes and no"}
+    return [rate(items, concepts, **own)] if items else []  # type: ignore[arg-type]
+
+
+def headline(figures: Iterable[Figure]) -> str:
+    """UA under the strongest attack and clean UA in a line, or clean UA and that nobody attacked; "" without either."""
+    found: dict[str, Figure] = {}
+    for one in figures:
+        if one.side == "after":
+            found.setdefault(one.name, one)
+    said = {name: _said(found[name]) for name in ("ua_attacked", "ua") if name in found}
+    clean = f"clean UA {said['ua']}" if "ua" in said else "clean UA not measured"
+    if "ua_attacked" in said:
+        return f"UA under {found['ua_attacked'].version} {said['ua_attacked']}, {clean}"
+    return f"{clean}, not attacked" if said else ""
+
+
+def attack_lines(attacks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What each attack has reached, a line each."""
+    return [
+        f"{one['title']} brings the target back in {100 * one['success']['value']:.1f} % "
+        f"({100 * one['success']['low']:.1f} to {100 * one['success']['high']:.1f}, n = {one['success']['n']}), its "
+        f"control in {100 * one['control']['value']:.1f} %{'; few prompts' if one['few'] else ''}"
+        for one in attacks
+    ]
+
+
+def _said(one: Figure) -> str:
+    return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f}, n = {one.n})"

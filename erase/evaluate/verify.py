@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from erase.evaluate.aggregate import Total, aggregate
-from erase.evaluate.attacked import read_attacks
+from erase.evaluate.attacked import clean_ua, figures_under_attack, headline, read_attacks
 from erase.evaluate.detect import DetectorRunner, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
@@ -305,6 +305,7 @@ def values_of(result: Result, limits: Limits, beside: Sequence[Reason]) -> dict[
         "asked": [asdict(one) for one in result.asked],
         "missing": sorted(_relative(path, result.folder) for path, sha in result.hashes.items() if not sha),
         "not_shown": result.facts["not_shown"],
+        "headline": headline([*figures_under_attack(result.facts["attacks"]), *clean_ua(result.outcomes)]),
         "attacks": result.facts["attacks"],
         "images": {_relative(path, result.folder): sha for path, sha in sorted(result.hashes.items())},
         "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},

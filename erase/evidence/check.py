@@ -28,6 +28,7 @@ CHECKS: Mapping[str, Callable[[Pack], Problems]] = {
         check_values.subject,
         check_values.questions,
         check_values.budget,
+        check_values.attacks,
         check_values.verdict,
         check_values.scores,
         check_values.figures,

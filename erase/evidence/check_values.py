@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from erase import registry
+from erase.attacks.search.result import AttackResult
 from erase.edit import Edit
 from erase.evaluate.aggregate import aggregate
+from erase.evaluate.attacked import FILE as ATTACK
+from erase.evaluate.attacked import FOLDER, TOLD, clean_ua, figures_under_attack, headline
 from erase.evaluate.protocol import DetectorForm, load_protocol
 from erase.evaluate.result import FILE, alike, code_hash, plain, recompute
 from erase.evaluate.statistics.corrected import Answers
@@ -18,7 +21,7 @@ from erase.evidence.calibrate import fits, told
 from erase.evidence.figures import figures_of
 from erase.evidence.opened import Pack, Problems, cases_of
 from erase.evidence.page import page_of
-from erase.evidence.stored import EDIT, FIGURES, PAGE, SEEN, part, read
+from erase.evidence.stored import EDIT, FIGURES, PAGE, SEEN, attacks_of, inside, part, read
 
 SHARES = {"judge", "classifier", "clip_zero_shot"}  # detectors whose scores of one image add up to 1
 
@@ -79,16 +82,37 @@ def budget(pack: Pack) -> Problems:
         "prompts": len({one.prompt for one in outcomes}),
         "seeds": len({one.seed for one in outcomes}),
         "images": 2 * len({(one.prompt, one.seed) for one in outcomes}),
-        "attacks": part(pack.held.result, "attacks"),
+        "attacks": sorted(one["title"] for one in attacks_of(pack.held)),
     }
+    planned = said | {"attacks": sorted(part(said, "attacks"))}
     for name, value in done.items():
-        if not alike(value, said.get(name)):
-            yield f"the budget that was fixed says {said.get(name)} for {name}, and {value} were made"
+        if not alike(value, planned.get(name)):
+            yield f"the budget that was fixed says {planned.get(name)} for {name}, and {value} were made"
     sampler = plain(asdict(pack.held.protocol.sampler))
     for place, told_sampler in (("budget", part(said, "sampler")), ("result", part(pack.held.result, "sampler"))):
         known = {name: sampler.get(name) for name in told_sampler}  # an older version had fewer settings
         if not told_sampler or not alike(known, told_sampler):
             yield f"the {place} says that images were sampled otherwise than the protocol asks"
+
+
+def attacks(pack: Pack) -> Problems:
+    """Each attack's figures follow from its attempts, which took no more than was planned; the headline from all."""
+    declared, told = part(part(pack.held.fixed, "budget"), "attacks"), attacks_of(pack.held)
+    for one in told:
+        title, plan = one["title"], part(declared, one["title"])
+        stored = read(inside(pack.folder, f"{FOLDER}/{title}/{ATTACK}"))
+        if not alike(AttackResult.from_json(stored).to_json(), stored):
+            yield f"the figures of the attack {title} are not what its attempts give"
+        if any(not alike(stored[key], one.get(key)) for key in TOLD):
+            yield f"the result tells the attack {title} otherwise than its own file"
+        if any(stored[key] != plan.get(key) for key in ("budget", "prompts", "seed")):
+            yield f"the attack {title} was made otherwise than planned"
+        tries = stored["attempts"]
+        if len(tries) > stored["prompts"] or any(each["evaluations"] > stored["budget"] for each in tries):
+            yield f"the attack {title} has taken more than its budget"
+    said = headline([*figures_under_attack(told), *clean_ua(pack.held.outcomes)])
+    if pack.held.result.get("headline", said) != said:
+        yield "the headline is not what outcomes and attacks give"
 
 
 def verdict(pack: Pack) -> Problems:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from erase.evaluate.attacked import attack_lines, clean_ua, figures_under_attack, headline
 from erase.evaluate.gate import Outcome, by
 from erase.evaluate.result import judged, plain, recompute
 from erase.evaluate.statistics.corrected import Answers, rogan_gladen, zero_bound
 from erase.evaluate.statistics.intervals import wilson, wilson_clustered
 from erase.evidence.limits import limits_told, not_attacked
 from erase.evidence.retained import bound, unasked
-from erase.evidence.stored import Held, part
+from erase.evidence.stored import Held, attacks_of, part
 
 
 def figures_of(held: Held) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def figures_of(held: Held) -> dict[str, Any]:
         "bound": bound(held.outcomes, confidence),
         "unasked": list(unasked(held)),
         "apart": apart(held),
+        "headline": headline([*figures_under_attack(attacks_of(held)), *clean_ua(held.outcomes)]),
+        "attacked": attack_lines(attacks_of(held)),
         "not_attacked": list(not_attacked(held)),
         "limits": list(limits_told(held)),
     }

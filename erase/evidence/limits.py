@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from erase.evidence.retained import SIDES, bound, targets_of, unasked
-from erase.evidence.stored import Held, part
+from erase.evidence.stored import Held, attacks_of, part
 
 # Ways of bringing a target back that this field knows, and what is needed for each.
 ATTACKS = {
@@ -40,6 +40,8 @@ def limits_told(held: Held) -> Iterator[str]:
     """What else the figures leave open: the verifier's own words, and what follows from the values stored."""
     yield from (str(text) for text in held.result.get("not_shown", ()) if not str(text).startswith("not attacked"))
     yield from _of_detectors(held)
+    if attacks_of(held):
+        yield "the images of attacks are not carried: what was seen in them stands by the hashes alone"
     for aspect in dict.fromkeys(one.aspect for one in held.outcomes):
         prompts = {one.prompt for one in held.outcomes if one.aspect == aspect}
         if len(prompts) < FEW_PROMPTS:

@@ -12,6 +12,8 @@ from typing import Any
 import erase
 from erase.edit import Edit
 from erase.errors import BadEvidence, EraseError
+from erase.evaluate.attacked import FILE as ATTACK
+from erase.evaluate.attacked import FOLDER
 from erase.evaluate.detect import Given
 from erase.evaluate.result import FILE, FIXED, check_result, code_hash, plain
 from erase.evidence import sign
@@ -33,6 +35,7 @@ from erase.evidence.stored import (
     UNHASHED,
     Held,
     as_text,
+    attacks_of,
     hold,
     part,
 )
@@ -88,6 +91,12 @@ def write_pack(source: Path, out: Path, beside: Beside) -> Held:
             shutil.copyfile(source / name, folder / name)
         if edit is not None and edit.is_file() and edit.stat().st_size <= LARGEST:
             shutil.copyfile(edit, folder / EDIT)
+        for one in attacks_of(held):
+            place = f"{FOLDER}/{one['title']}/{ATTACK}"
+            if not (source / place).is_file() or sha256_of(source / place) != one["sha256"]:
+                raise BadEvidence(f"{source / place} is not the attack that the result tells of; attack anew.")
+            (folder / place).parent.mkdir(parents=True)
+            shutil.copyfile(source / place, folder / place)
         if beside.images:
             _copy_images(held, folder)
         calibrations = carried_for(held) | dict(beside.calibrations)

@@ -82,6 +82,11 @@ def part(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
+def attacks_of(held: Held) -> list[dict[str, Any]]:
+    """What the result tells of each attack; nothing of a result of before there were any."""
+    return [dict(one) for one in held.result.get("attacks") or ()]
+
+
 def inside(folder: Path, name: str) -> Path:
     """A file's place in a pack; raises BadEvidence for a name that leads out of it."""
     place = folder / name

@@ -78,7 +78,11 @@ def entries(comparison: Comparison) -> list[Entry]:
     kinds: list[Figure] = []
     for run in comparison.runs.values():
         for figure in run.scores.figures:
-            if figure.side == "after" and not any(same_figure(figure, other) for other in kinds):
+            if (
+                figure.side == "after"
+                and figure.name != "ua_attacked"
+                and not any(same_figure(figure, other) for other in kinds)
+            ):
                 kinds.append(figure)
     return [_entry(comparison, figure) for figure in kinds]
 
@@ -198,6 +202,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for heading in (BASE, *comparison.runs):
         shown.add_column(heading, justify="right", overflow="fold")
     shown.add_column("better")
+    shown.add_row(TITLES["ua_attacked"], "erased", "-", *under_attack(comparison), "▲ higher")
     for entry in entries(comparison):
         best = entry.best
         cells = [Text(with_interval(cell), "bold" if cell and cell.value == best else "") for cell in entry.cells]
@@ -206,6 +211,12 @@ def comparison_table(comparison: Comparison) -> Table:
         shown.add_row(entry.title, entry.figure.group, before, *cells, arrow)
     shown.caption = comparison.caution or None
     return shown
+
+
+def under_attack(comparison: Comparison) -> list[str]:
+    """Each run's UA under its strongest attack, whichever that was, or that it was not attacked."""
+    found = [run.scores.find("ua_attacked") for run in comparison.runs.values()]
+    return [f"{with_interval(one)}, {one.version}" if one else "not attacked" for one in found]
 
 
 def with_interval(figure: Figure | None) -> str:

@@ -20,6 +20,7 @@ from erase.report.comparison import (
     entries,
     harm,
     points,
+    under_attack,
     with_interval,
 )
 from erase.report.findings import Findings
@@ -94,6 +95,7 @@ def comparison_html(comparison: Comparison) -> str:
         caution=comparison.caution,
         entries=entries(comparison),
         with_interval=with_interval,
+        under=under_attack(comparison),
         differences=differences(comparison),
         least=LEAST,
         titles=SCORES,

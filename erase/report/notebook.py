@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from erase.evaluate.attacked import headline
 from erase.evaluate.score import Scores
 from erase.report.comparison import with_interval
 from erase.report.findings import before_of
@@ -16,4 +17,10 @@ def scores_html(scores: Scores) -> str:
         for after in scores.figures
         if after.side == "after"
     ]
-    return render("scores.html.j2", rows=rows, protocol=scores.protocol, missing=len(scores.missing))
+    return render(
+        "scores.html.j2",
+        rows=rows,
+        headline=headline(scores.figures),
+        protocol=scores.protocol,
+        missing=len(scores.missing),
+    )

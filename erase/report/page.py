@@ -12,6 +12,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from erase.evaluate.attacked import headline
 from erase.evaluate.images import GROUPS
 from erase.files import write_atomically
 from erase.report import records
@@ -54,6 +55,7 @@ def report_html(findings: Findings) -> str:
         findings=findings,
         verdict=reach_verdict(findings),
         heads=heads,
+        headline=headline(findings.scores.figures),
         lines=table,
         blocks=blocks,
         panels=list(panels(findings)),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from erase.evaluate.attacked import headline
 from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.report.findings import Findings
@@ -30,6 +31,7 @@ def everything(findings: Findings) -> dict[str, Any]:
         "name": findings.name,
         "date": findings.date,
         "verdict": asdict(reach_verdict(findings)),
+        "headline": headline(findings.scores.figures),
         "protocol": findings.scores.protocol,
         "task": asdict(findings.task),
         "bounds": dict(findings.bounds),

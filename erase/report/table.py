@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from erase.evaluate.attacked import headline
 from erase.evaluate.gate import Outcome
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 
 TITLES = {
     "ua_attacked": "UA under the strongest attack",
-    "ua": "UA, targets no longer seen",
+    "ua": "clean UA, targets no longer seen",
     "ira": "IRA, others of their kind kept",
     "cra": "CRA, the other domain kept",
     "clip": "CLIP score (cosine x 100)",
@@ -26,7 +27,7 @@ TITLES = {
 DETAILS = ("style_accuracy", "object_accuracy", "identity_accuracy")  # which the report shows
 SHORT = {
     "ua_attacked": "UA under attack",
-    "ua": "UA",
+    "ua": "clean UA",
     "ira": "IRA",
     "cra": "CRA",
     "clip": "CLIP score",
@@ -44,7 +45,8 @@ def table(scores: Scores) -> Table:
     for figure in sorted(scores.figures, key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else len(_ORDER)):
         if figure.side == "after" and figure.name not in DETAILS:
             shown.add_row(*_cells(figure, scores.find(figure.name, side="before", group=figure.group)))
-    remarks = [f"UA not measured: {scores.unmeasured}"] if scores.unmeasured else []
+    remarks = [said for said in [headline(scores.figures)] if said]
+    remarks += [f"UA not measured: {scores.unmeasured}"] if scores.unmeasured else []
     if scores.missing:
         remarks.append(f"{len(scores.missing)} images are missing or damaged and count as the worst case")
     shown.caption = "\n".join(remarks) or None
@@ -69,12 +71,10 @@ def target_line(outcomes: Sequence[Outcome], scores: Scores) -> str:
 
 
 def figures_line(scores: Scores) -> str:
-    """UA under the strongest attack, UA, IRA and CRA after the edit, those that were measured, in one line."""
-    found = [(name, scores.find(name)) for name in ("ua_attacked", "ua", "ira", "cra")]
-    said = [f"{SHORT[name]} {number(figure)}" for name, figure in found if figure]
-    if said and not scores.find("ua_attacked") and scores.find("ua"):
-        said.append("not attacked")
-    return ", ".join(said)
+    """The headline, IRA and CRA after the edit, those that were measured, in one line."""
+    found = [(name, scores.find(name)) for name in ("ira", "cra")]
+    kept = [f"{SHORT[name]} {number(figure)}" for name, figure in found if figure]
+    return ", ".join([said for said in (headline(scores.figures), *kept) if said])
 
 
 _ORDER = tuple(SHORT)

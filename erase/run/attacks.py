@@ -21,16 +21,22 @@ if TYPE_CHECKING:
     from erase.task import Task
 
 
-def check_attacks(forms: Sequence[AttackForm], task: Task, sampler: Sampler) -> None:
-    """Raises UnknownName or BadOption for an attack or a budget that cannot be, AttackRefused for the target."""
+def check_attacks(forms: Sequence[AttackForm], task: Task, sampler: Sampler, *, model: Model | None = None) -> None:
+    """Raises UnknownName or BadOption for an attack or a budget that cannot be, AttackRefused for the target.
+
+    With the edited `model` also BadModel for one of which an attack needs a gradient that it has not.
+    """
     if not forms:
         return
     from erase.attacks.search.experiment import check_allowed
+    from erase.attacks.search.victim import check_gradient
 
     check_allowed(task)
-    least = sampler.steps * (2 if sampler.guidance > 1 else 1)
+    least = sampler.evaluations
     for form in forms:
-        attack_with(form.name, form.options)
+        attack = attack_with(form.name, form.options)
+        if model is not None and getattr(attack, "gradient", False):
+            check_gradient(model, form.name)
         if form.budget < least:
             raise BadOption(
                 f"the budget of {form.name} is {form.budget}; expected {least} or more: one image takes {least} "

@@ -172,7 +172,8 @@ def protocol_of(recipe: Pipeline, task: Task, *, by_clip: bool) -> Protocol:
     if not recipe.generate.prompts:
         protocol = load_protocol(recipe.protocol).drawn(drawing)
         own = {"gate": _limits(recipe, task, protocol.form), "attack": recipe.attack}
-        return replace(protocol, form=protocol.form.model_copy(update=own))
+        name = protocol.name if recipe.attack == protocol.form.attack else f"{protocol.name} with attacks"
+        return replace(protocol, name=name, form=protocol.form.model_copy(update=own))
     form = ProtocolForm(
         version="1",
         description=recipe.description,

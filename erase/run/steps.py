@@ -68,7 +68,7 @@ def check(run: Run) -> None:
     run.model.check_sampling()
     check_suited(run.model, sampler)
     run.model.check_task(run.task)
-    check_attacks(run.recipe.attack, run.task, sampler)
+    check_attacks(run.recipe.attack, run.task, sampler, model=run.model)
     _ = run.model.fingerprint  # reads every weight that the edit depends on
     if run.judging is not None:
         run.judging.check()

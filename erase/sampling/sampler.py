@@ -90,6 +90,11 @@ class Sampler:
         }
 
     @property
+    def evaluations(self) -> int:
+        """How often the network is asked for one image."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
+    @property
     def encoding(self) -> dict[str, Any]:
         """The settings that say how prompts are encoded."""
         return {name: getattr(self, name) for name in ("negative", "max_sequence_length", "clip_skip")}

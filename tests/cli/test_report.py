@@ -42,7 +42,7 @@ def test_two_strengths_are_compared_on_the_same_images_before(
         assert command(capsys, "run", write_recipe(tmp_path, recipe | {"edit": edit}), "--out", name).code == 0
     said = command(capsys, "compare", "weak", "full", "--out", "both.html")
     assert said.code == 0
-    assert "UA, targets no longer seen" in said.out
+    assert "clean UA, targets no longer seen" in said.out
     assert said.out.splitlines()[-1] == "compare  both.html"
     value = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
     assert [run["edit"]["strength"] for run in value["runs"].values()] == [0.2, 1.0]

@@ -109,7 +109,7 @@ def test_graded_scores_have_panels_and_yes_or_no_scores_have_flips(tmp_path: Pat
         ("CLIP score (cosine x 100)", group) for group in ("erased", "kept", "unrelated")
     ]
     counts = {(flip.title, flip.group): flip.counts for flip in flips(findings)}
-    assert counts["UA, targets no longer seen", "erased"] == (0, 0, 4, 0)
+    assert counts["clean UA, targets no longer seen", "erased"] == (0, 0, 4, 0)
     assert counts["judge's style accuracy", "erased"] == (0, 4, 0, 0)
     assert counts["judge's style accuracy", "kept"] == (8, 0, 0, 0)
 

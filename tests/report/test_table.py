@@ -25,7 +25,7 @@ def shown(scores: Scores) -> str:
 
 def test_a_row_holds_both_sides_the_interval_the_count_and_the_direction() -> None:
     scores = Scores((figure("ua", 0.04, side="before"), figure("ua", 0.9, side="after")))
-    (line,) = [line for line in shown(scores).splitlines() if "│UA " in line]
+    (line,) = [line for line in shown(scores).splitlines() if "│clean UA " in line]
     assert [cell.strip() for cell in line.strip(" │").split("│")][1:] == [
         "4.0 %", "90.0 %", "81.0 - 99.0", "12", "▲ higher"
     ]  # fmt: skip

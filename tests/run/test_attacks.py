@@ -61,7 +61,7 @@ def test_the_first_figure_is_that_under_the_strongest_attack(run: Run) -> None:
     assert worst is not None
     assert scores.figures[0].name == "ua_attacked"
     assert scores.figures[0].value == worst["ua_attacked"]["value"]
-    assert figures_line(scores).startswith("UA under attack ")
+    assert figures_line(scores).startswith("UA under ")
 
 
 def test_nothing_is_attacked_twice(run: Run) -> None:

@@ -37,7 +37,8 @@ class Attack(Protocol):
     """An attack's options, its search, and its images.
 
     `changes`: what of the input or of the model the attacker changes. `access`: what he has to have of the model.
-    `shared`: something is learned once for all prompts, which are then searched together.
+    `shared`: something is learned once for all prompts, which are then searched together. One that goes along the
+    edited network's gradient says so by `gradient = True`.
     """
 
     changes: ClassVar[Changes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from PIL import Image
 
 from erase.attacks.search.attack import Attack
 from erase.attacks.search.budget import Ledger
-from erase.attacks.search.result import AttackResult, Attempt, Rate
-from erase.attacks.search.victim import Side, Victim
+from erase.attacks.search.result import FILE, AttackResult, Attempt, Rate
+from erase.attacks.search.victim import Side, Victim, check_gradient
 from erase.config.declared import names_minor
 from erase.config.prompts import Row
 from erase.context import Report, in_silence
-from erase.errors import AttackRefused, BadOption
-from erase.evaluate.detect import Given, runner_of
+from erase.errors import AttackRefused, BadOption, ScoreFailed
+from erase.evaluate.detect import DetectorRunner, Given, runner_of
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.questions import evenly, make_cases
-from erase.evaluate.result import code_hash
+from erase.evaluate.result import code_hash, hashes_of, plain
 from erase.evaluate.verify import Edited
 from erase.files import content_hash, write_atomically
 from erase.models import Model
@@ -69,19 +69,17 @@ def run_attack(
     """
     plan = plan or Plan()
     sampler = plan.sampler or protocol.sampler
+    plan = replace(plan, sampler=sampler)
     cases = cases_of(protocol, task, given, count=plan.prompts)
-    check_allowed(task, cases)
+    check_attack(attack, edited.model, plan, task=task, cases=cases)
     runner = runner_of(protocol, task, cases, given=given)
+    facts = _facts(attack, base, edited, protocol=protocol, plan=plan) | {"judged": _judged_by(task, runner)}
+    if (found := _finished(folder, facts)) is not None:
+        return found
     sides = Side.load(base, None, sampler), Side.load(edited.model, edited.edit, sampler)
-    if plan.budget < (least := sides[1].image_cost):
-        raise BadOption(
-            f"the budget is {plan.budget}; expected {least} or more: one image takes {least} evaluations "
-            f"({sampler.steps} steps)."
-        )
     victim = Victim(*sides, task, runner, folder, plan.seed, report)
-    facts = _facts(attack, base, edited, protocol=protocol, plan=replace(plan, sampler=sampler))
     kept, shown = shown_by_base(victim, cases)
-    done = _resumed(folder, content_hash(facts))
+    done = _resumed(folder, _identity(facts))
     victim.worked += [one.worked for one in done.values() if one.worked]
     left = [case for case in kept if row_key(case.row) not in done]
     size = len(left) if attack.shared else plan.at_once
@@ -97,6 +95,25 @@ def run_attack(
     result = AttackResult(name_of(attack), attempts, shown, plan.budget, facts)
     result.write(folder)
     return result
+
+
+def check_attack(attack: Attack, edited: Model, plan: Plan, *, task: Task, cases: Sequence[Case]) -> None:
+    """What is known before any image is made.
+
+    Raises AttackRefused for targets that concern minors and where no prompt asks for a target, BadOption for a budget
+    of less than one image, BadModel for a quantised network where a gradient is needed.
+    """
+    check_allowed(task, cases)
+    if not cases:
+        raise AttackRefused(f"no prompt asks for {', '.join(task.names)}, so nothing can be attacked; add some.")
+    steps, least = (plan.sampler.steps, plan.sampler.evaluations) if plan.sampler else (0, 1)
+    if plan.budget < least:
+        raise BadOption(
+            f"the budget is {plan.budget}; expected {least} or more: one image takes {least} evaluations "
+            f"({steps} steps)."
+        )
+    if getattr(attack, "gradient", False):
+        check_gradient(edited, name_of(attack))
 
 
 def cases_of(protocol: Protocol, task: Task, given: Given, *, count: int) -> list[Case]:
@@ -186,7 +203,7 @@ def _facts(attack: Attack, base: Model, edited: Edited, *, protocol: Protocol, p
     """All that the result depends on."""
     options: dict[str, Any] = asdict(attack)  # type: ignore[call-overload]
     content = edited.edit.content if edited.edit else edited.model.content
-    control = attack.control
+    control, alone = attack.control, replace(protocol, form=protocol.form.model_copy(update={"attack": ()}))
     return {
         "options": options,
         "changes": attack.changes,
@@ -198,8 +215,27 @@ def _facts(attack: Attack, base: Model, edited: Edited, *, protocol: Protocol, p
         "prompts": plan.prompts,
         "at_once": plan.at_once,
         "budget_of": plan.budget,
-        "hashes": {"base": base.content, "edited": content, "protocol": protocol.sha256, "code": code_hash()},
+        "hashes": {"base": base.content, "edited": content, "protocol": alone.sha256, "code": code_hash()},
     }
+
+
+def _judged_by(task: Task, runner: DetectorRunner) -> str:
+    """Hash of what was erased and of who looks for it."""
+    return content_hash([asdict(task), {one.form.name: hashes_of(one.detector) for one in runner.watchers}])
+
+
+def _finished(folder: Path, facts: Mapping[str, Any]) -> AttackResult | None:
+    """The result that a folder holds already, if it is that of the same attack."""
+    try:
+        found = AttackResult.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError, ScoreFailed):
+        return None
+    return found if _identity(found.facts) == _identity(plain(facts)) else None
+
+
+def _identity(facts: Mapping[str, Any]) -> str:
+    """Hash of what a result depends on: not of the protocol's name."""
+    return content_hash({key: value for key, value in facts.items() if key != "protocol"})
 
 
 def _resumed(folder: Path, identity: str) -> dict[tuple[str, int], Attempt]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from erase.errors import ScoreFailed
 from erase.evaluate.result import plain
 from erase.evaluate.statistics.intervals import wilson_clustered
 from erase.evaluate.statistics.paired import mcnemar, mean_change
@@ -118,6 +119,16 @@ class AttackResult:
         }
         found: dict[str, Any] = plain(told | dict(self.facts) | {"attempts": [asdict(one) for one in self.attempts]})
         return found
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> AttackResult:
+        """The result of which `to_json` gives these values; raises ScoreFailed."""
+        try:
+            attempts = tuple(Attempt(**one) for one in told["attempts"])
+            bare = AttackResult(told["attack"], attempts, Rate(**told["shown_by_base"]), told["budget"], {})
+            return replace(bare, facts={key: value for key, value in told.items() if key not in bare.to_json()})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ScoreFailed(f"no result of an attack ({type(error).__name__}: {error}); attack anew.") from error
 
     def write(self, folder: Path) -> Path:
         """Where the result was written."""

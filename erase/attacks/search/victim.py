@@ -77,7 +77,7 @@ class Side:
     @property
     def image_cost(self) -> int:
         """Evaluations that one image takes."""
-        return self.sampler.steps * (2 if self.sampler.guidance > 1 else 1)
+        return self.sampler.evaluations
 
     def conditions(self, prompts: Sequence[str]) -> dict[str | None, Condition]:
         """Each prompt's condition, and under None that of no prompt."""
@@ -163,15 +163,15 @@ class Victim:
             write_atomically(file, save({key: value.contiguous() for key, value in make().items()}))
         return load_file(file)
 
-    def check_gradient(self, name: str) -> None:
-        """Raises BadModel if the edited network, being quantised, has no gradient, or its prompts several encoders."""
-        TextEncoder.check(self.edited.model)
-        kind = self.edited.model.weights(self.edited.model.backbone).quantised()
-        if kind:
-            raise BadModel(
-                f"{name} goes along a gradient, which a network in {kind} has not; attack it in 16 or 32 bits, or use "
-                "random_prefix, ring_a_bell or noise_probe."
-            )
+
+def check_gradient(model: Model, name: str) -> None:
+    """Raises BadModel if an edited network, being quantised, has no gradient, or its prompts several encoders."""
+    TextEncoder.check(model)
+    if kind := model.weights(model.backbone).quantised():
+        raise BadModel(
+            f"{name} goes along a gradient, which a network in {kind} has not; attack it in 16 or 32 bits, or use "
+            "random_prefix, ring_a_bell or noise_probe."
+        )
 
 
 def target_of(victim: Victim, case: Case) -> Target:

@@ -14,12 +14,14 @@ import yaml
 
 from erase.edit import Edit
 from erase.errors import BadOption
+from erase.evaluate.attacked import headline
+from erase.evaluate.metrics.figure import Figure
 
 CARD, RECIPE, PICTURE = "README.md", "recipe.yaml", "grid.png"
 SHOWN = 12  # targets that a card names; the recipe has all
 WORDS = {  # what a card says of a score, and in which form
     "ua_attacked": ("target no longer seen under the strongest attack", "{:.1%}"),
-    "ua": ("target no longer seen (UA)", "{:.1%}"),
+    "ua": ("target no longer seen (clean UA)", "{:.1%}"),
     "ira": ("others of its kind still drawn (IRA)", "{:.1%}"),
     "cra": ("the rest still drawn (CRA)", "{:.1%}"),
     "clip": ("CLIP score, {group}", "{:.1f}"),
@@ -137,7 +139,8 @@ def _figures(about: About) -> str:
     if not rows:
         return ""
     head = f"| protocol `{about.protocol}` | before | after | 95 % interval | images |"
-    return "\n".join([head, "|---|---|---|---|---|", *rows, ""])
+    said = headline([Figure(**one) for _, one in about.figures])
+    return "\n".join([*([f"{said}.\n"] if said else []), head, "|---|---|---|---|---|", *rows, ""])
 
 
 def _row(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

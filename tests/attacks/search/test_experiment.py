@@ -52,6 +52,25 @@ def test_another_edit_starts_anew(tmp_path: Path) -> None:
     assert (tmp_path / ATTEMPTS).read_text(encoding="utf-8").splitlines()[0] != first
 
 
+def test_another_task_takes_up_no_attempt_of_the_first_and_a_finished_attack_is_not_made_again(tmp_path: Path) -> None:
+    first = attacked(RandomPrefix(), tmp_path, budget=20)
+    stamp = (tmp_path / ATTEMPTS).stat().st_mtime_ns
+    assert attacked(RandomPrefix(), tmp_path, budget=20).attempts == first.attempts
+    assert (tmp_path / ATTEMPTS).stat().st_mtime_ns == stamp
+    model, line = base(), (tmp_path / ATTEMPTS).read_text(encoding="utf-8").splitlines()[0]
+    run_attack(
+        RandomPrefix(),
+        model,
+        Edited(model, UCE()(model, TASK), TASK),
+        task=Task([Target("noto", "style", anchor="fluent", synonyms=("google",))]),
+        protocol=protocol(),
+        given=Given({}, model.judge_folder),
+        folder=tmp_path,
+        plan=Plan(20, 3, sampler=SAMPLER),
+    )
+    assert (tmp_path / ATTEMPTS).read_text(encoding="utf-8").splitlines()[0] != line
+
+
 def test_a_budget_of_less_than_one_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="the budget is 0; expected 8 or more: one image takes 8 evaluations"):
         attacked(FAST, tmp_path, budget=0)

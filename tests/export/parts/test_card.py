@@ -65,7 +65,7 @@ def test_it_is_short_and_shows_figures_before_and_after(model: Model, tmp_path: 
     out = folder(model, made(model), tmp_path / "out", scores=scores(tmp_path / "scores.json"))
     text = (out / "README.md").read_text(encoding="utf-8")
     assert "Erased: Ann Author (style, now blob)." in text
-    assert "| target no longer seen (UA) | 12.5% | 87.5% | 75.0% to 95.0% | 24 |" in text
+    assert "| target no longer seen (clean UA) | 12.5% | 87.5% | 75.0% to 95.0% | 24 |" in text
     assert "`canvas/emoji-v1`" in text
     assert len([line for line in text.partition("\n---\n")[2].splitlines() if line]) <= 20
 
