@@ -28,7 +28,7 @@ def test_its_commands_and_its_python_run(
     tiny_stable_diffusion(tmp_path / "models/base")
     lines = [line.partition("#")[0].strip() for block in blocks("") for line in block.splitlines()]
     lines = [line for line in lines if line.startswith("erase ")]
-    assert len(lines) == PAGE.count("\nerase ") == 12
+    assert len(lines) == PAGE.count("\nerase ") == 11
     for line in lines:
         said = command(capsys, *shlex.split(line)[1:])
         assert said.code == 0, f"{line}: {said.errors}"
