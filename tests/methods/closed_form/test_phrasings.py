@@ -34,7 +34,7 @@ def prompts(task: Task, **options: Any) -> list[str]:
 
 
 def test_all_that_learn_from_phrasings_without_training_are_told_the_same_by_default() -> None:
-    assert METHODS == ["casteer", "dp", "mace", "rece", "redirect", "refact", "speed", "time", "uce"]
+    assert METHODS == ["casteer", "dp", "harden", "mace", "rece", "redirect", "refact", "speed", "time", "uce"]
     assert {method_with(name, {}).phrasings for name in METHODS} == {"shared"}  # type: ignore[attr-defined]
 
 
