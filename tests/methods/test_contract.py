@@ -138,8 +138,10 @@ def test_no_site_is_an_error_and_not_an_empty_edit(method: str, tiny_copy: Path)
         make(method, open_model(tiny_copy))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(registry.load("methods", name), "presets")])
-@pytest.mark.parametrize("preset", ["style", "object", "identity", "nsfw"])
+@pytest.mark.parametrize(
+    ("method", "preset"),
+    [(name, preset) for name in METHODS for preset in getattr(registry.load("methods", name), "presets", {})],
+)
 def test_its_presets_are_options_of_its_own(method: str, preset: str) -> None:
     made, build = method_with(method, {"preset": preset}), registry.load("methods", method)
     assert isinstance(made, build)  # type: ignore[arg-type]
