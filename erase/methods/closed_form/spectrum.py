@@ -16,7 +16,7 @@ quadratic form in g = 1 / (s + lamb).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,10 +52,6 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.old + other.old, self.cross + other.cross, self.way + other.way, self.count + other.count)
-
-    def times(self, weight: float) -> Moments:
-        """Of the same pairs, each counting so much."""
-        return replace(self, old=weight * self.old, cross=weight * self.cross, way=weight * self.way)
 
 
 @dataclass(frozen=True)
