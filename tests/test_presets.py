@@ -117,7 +117,7 @@ def test_presets_go_with_a_copy_of_the_model_and_change_nothing_in_its_identity(
 
 def test_a_list_of_methods_says_which_have_presets(capsys: pytest.CaptureFixture[str]) -> None:
     lines = command(capsys, "list", "methods").out.splitlines()
-    assert sorted(line.split()[0] for line in lines if line.endswith("(presets of emoji)")) == sorted(METHODS)
+    assert sorted(line.split()[0] for line in lines if "(presets of emoji" in line) == sorted(METHODS)
 
 
 @pytest.mark.slow

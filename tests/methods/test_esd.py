@@ -221,5 +221,5 @@ def test_a_preset_is_the_papers_and_what_stands_beside_it_goes_before() -> None:
     assert made == ESD(steps=5, learning_rate=1e-5, eta=1.0, layers="u", sampling_steps=50)
     with pytest.raises(BadOption, match='preset of esd is "person"; expected one of style, object, identity, nsfw'):
         method_with("esd", {"preset": "person"})
-    with pytest.raises(BadOption, match="the method has none"):
+    with pytest.raises(BadOption, match="expected one of hardened"):
         method_with("redirect", {"preset": "style"})
