@@ -79,7 +79,10 @@ def test_a_file_that_does_not_exist(capsys: Capture, place: Path) -> None:
 def test_an_unknown_key(capsys: Capture, place: Path, recipe: dict[str, Any]) -> None:
     line = run_refused(capsys, place, recipe | {"modle": "emoji"})
     assert 'unknown key "modle" in the file; did you mean "model"?' in line
-    assert "Known: name, description, model, loras, task, edit, generate, verify, attack, score, grid, gate, export" in line
+    assert (
+        "Known: name, description, model, loras, task, edit, generate, verify, attack, score, grid, gate, export"
+        in line
+    )
 
 
 @pytest.mark.parametrize("text", ["- a\n- list\n", "name: [unclosed\n", "just words", "", "a: b: c"])
