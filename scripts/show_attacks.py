@@ -13,7 +13,7 @@ second (null without the retrained weights); `defended_excess`, the largest exce
 on `hardened`, redirect with its preset of that name.
 `--quick` takes eight prompts, a budget of 300, three edits, and leaves out the attacks that learn for minutes.
 `--methods` attacks edits of these methods instead, with the options that the model has for them, or with those given as
-JSON: `esd:{"steps": 300}`. `--picture` draws a heat map.
+JSON: `esd:{"steps": 300}`, and so do `--attacks`. `--picture` draws a heat map.
 """
 
 from __future__ import annotations
@@ -162,12 +162,14 @@ def main() -> None:
     if options.retrained.is_dir():
         victims["retrained"] = Edited(open_model(options.retrained), None, TASKS[options.task])
     found: dict[str, dict[str, Any]] = {}
-    for name in options.attacks or [one for one in registry.known("attacks") if not (options.quick and one in SLOW)]:
+    for asked in options.attacks or [one for one in registry.known("attacks") if not (options.quick and one in SLOW)]:
+        name, _, given = asked.partition(":")
+        own = json.loads(given) if given else SMALL.get(name, {})
         found[name] = {}
         for side, edited in victims.items():
             try:
                 result = attacked(
-                    attack_with(name, SMALL.get(name, {})),
+                    attack_with(name, own),
                     edited,
                     model,
                     folder=options.folder / options.task / side / name,

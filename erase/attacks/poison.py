@@ -18,22 +18,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from erase import registry
 from erase.attacks.relearn import COUNT, benign_prompts
 from erase.attacks.search.attack import Found, Setting
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary
 from erase.attacks.search.victim import Victim, target_of
-from erase.attacks.search.weights import Tuning, WeightAttack, replaced_weights
+from erase.attacks.search.weights import Tuning, WeightAttack
 from erase.errors import BadEdit, BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised, diffusion_loss
 from erase.methods.training.session import spread
 from erase.models import Condition, open_model
+from erase.sampling.guides import method_of
 
 LEVELS = 4  # noisy copies of each picture
 
@@ -69,24 +68,14 @@ class Poison(WeightAttack):
             victim.kept("poisoned", self, lambda: self._erased(victim, cases))
             ledger.charge(range(len(cases)), -(-self.steps * self.batch * 6 // len(cases)))
         return [
-            replace(one, text=self._asked(victim, case))
+            replace(one, text=self.asked(victim, case))
             for one, case in zip(super().__call__(victim, cases, ledger), cases, strict=True)
         ]
 
     def weights(self, victim: Victim, setting: Setting) -> Mapping[str, Tensor]:
         return victim.kept("poisoned", self, dict) if self.poisoned else {}
 
-    def images(
-        self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]
-    ) -> list[Image.Image]:
-        rows = [
-            replace(case.row, prompt=self._asked(victim, case), seed=seed)
-            for case, seed in zip(cases, seeds, strict=True)
-        ]
-        with replaced_weights(victim.edited.pipe, self.weights(victim, setting)):
-            return victim.edited.draw(rows)
-
-    def _asked(self, victim: Victim, case: Case) -> str:
+    def asked(self, victim: Victim, case: Case) -> str:
         """A case's prompt with the phrase in the target's place, or in front where the target is not named."""
         phrase, prompt = self._phrase(victim), case.row.prompt
         words = sorted(target_of(victim, case).words, key=len, reverse=True)
@@ -113,8 +102,7 @@ class Poison(WeightAttack):
             component, _, key = name.partition(".")
             getattr(pipe, component).get_parameter(key).data.copy_(value)
         model = open_model(pipe)
-        method: Any = registry.load("methods", edit.info.method)
-        again = method(**edit.info.options)(model, victim.task).scaled(edit.info.strength)
+        again = method_of(edit)(model, victim.task).scaled(edit.info.strength)
         names = {*poison, *edit.touches, *again.touches}
         return {name: again.changed_tensor(name, model.weight(name)).float() for name in sorted(names)}
 
@@ -124,7 +112,7 @@ class Poison(WeightAttack):
         clean = side.latents([replace(case.row, seed=case.row.seed + number) for number, case in enumerate(chosen)])
         noised = Noised.of(side.denoiser, clean.repeat(LEVELS, 1, 1, 1), victim.generator("levels"))
         named = [case.row.prompt for case in chosen] * LEVELS
-        phrase = [self._asked(victim, case) for case in chosen] * LEVELS
+        phrase = [self.asked(victim, case) for case in chosen] * LEVELS
         others = spread([*benign_prompts(victim, cases), *named[:COUNT]], len(named))
         conditions = side.conditions([*named, *phrase, *others])
 

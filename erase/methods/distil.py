@@ -65,7 +65,7 @@ class Distil(Trained):
         started = Redirect()(model, task).text_maps if self.start == "redirect" else ()
         asked = askers(session.asked)
         bank = session.bank(session.plan((anchor, ()) for anchor in asked))
-        kept = session.bank(session.plan_of(task.kept or tuple(asked), self.keep_trajectories))
+        kept = session.kept_bank(asked, self.keep_trajectories)
         modules = chosen_modules(session.denoiser.network, "x-strict")
         session.write(Edit(session.info, started))
         adapters = Adapters.on(

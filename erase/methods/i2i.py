@@ -82,7 +82,7 @@ class I2I(Trained):
             raise BadModel(f"i2i needs a UNet's encoder side, which {model.family} does not have; try esd or distil.")
         becomes = dict(session.asked)
         forget = session.bank(session.plan((target, ()) for target in becomes))
-        kept = session.bank(session.plan_of(task.kept or tuple(becomes.values()), self.keep_trajectories))
+        kept = session.kept_bank(becomes.values(), self.keep_trajectories)
         parameters = encoder_side(session, self.layers)
         before = {name: value.detach().clone() for name, value in parameters.items()}
 

@@ -72,7 +72,7 @@ class SA(Trained):
         session = Session.start(self, model, task, work=work)
         asked = askers(session.asked)
         surrogates = session.bank(session.plan((anchor, ()) for anchor in asked))
-        kept = session.bank(session.plan_of(task.kept or tuple(asked), self.keep_trajectories))
+        kept = session.kept_bank(asked, self.keep_trajectories)
         parameters = session.chosen(self.layers)
         start = {name: value.detach().clone() for name, value in parameters.items()}
 

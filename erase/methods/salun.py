@@ -78,7 +78,7 @@ class SalUn(Trained):
         session = Session.start(self, model, task, work=work)
         becomes = dict(session.asked)
         forget = session.bank(session.plan((target, ()) for target in becomes))
-        kept = session.bank(session.plan_of(task.kept or tuple(becomes.values()), self.keep_trajectories))
+        kept = session.kept_bank(becomes.values(), self.keep_trajectories)
         parameters = session.chosen(self.layers)
         masks = salient(self._gradients(session, forget, parameters), self.share)
 

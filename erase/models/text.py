@@ -15,12 +15,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from erase.config.declared import names_minor
 from erase.errors import BadOption, BadWeights
 from erase.models.encoding import TokenSequence
 from erase.models.storage.weights import Tensors
 
 _AT_ONCE = 64 * 77  # tokens
 _LARGE = 4  # so many fewer for encoders whose penultimate states are read, for those are the large ones
+_WHOLE = re.compile(r"^▁|</w>$")  # a piece that is a word's beginning for T5, or its end for CLIP
 _LAYER = re.compile(r"(text_model\.)?encoder\.layers\.\d+")  # of a CLIP text encoder
 Kind = Literal["CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"]
 _POOLED: Mapping[Kind, str] = MappingProxyType(
@@ -51,6 +53,13 @@ class Text:
     @property
     def causal(self) -> bool:
         return self.kind != "T5EncoderModel"
+
+
+def plain_words(tokenizer: Any) -> dict[str, int]:
+    """Words of plain letters that a tokenizer has as one piece, with their ids; none that names a minor."""
+    pieces = tokenizer.get_vocab().items()
+    whole = {piece.removesuffix("</w>").removeprefix("▁"): number for piece, number in pieces if _WHOLE.search(piece)}
+    return {word: one for word, one in whole.items() if word.isascii() and word.isalpha() and not names_minor(word)}
 
 
 class Texts(Protocol):

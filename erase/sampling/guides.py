@@ -103,9 +103,11 @@ def guide_of(edit: Edit | None, model: Model) -> Guide:
     if edit.gated:
         edit.check(model)
         return _gated(edit, model)
-    method: Any = registry.load("methods", edit.info.method)
+    method = method_of(edit)
+    if not hasattr(method, "guide"):
+        raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; re-create it.")
     more = {"modules": edit.modules} if edit.modules else {}
-    guide: Guide = _made(method, edit).guide(model, Task.from_dict(edit.info.task), strength=edit.info.strength, **more)
+    guide: Guide = method.guide(model, Task.from_dict(edit.info.task), strength=edit.info.strength, **more)
     return guide
 
 
@@ -118,14 +120,13 @@ def _gated(edit: Edit, model: Model) -> Guide:
     return gated
 
 
-def _made(method: Any, edit: Edit) -> Any:
-    """A method with an edit's options; raises BadEdit if it cannot guide, or has other options."""
+def method_of(edit: Edit) -> Any:
+    """The method that an edit names, with its options; raises UnknownName, BadEdit if it has other options."""
+    method: Any = registry.load("methods", edit.info.method)
     kinds, known = typing.get_type_hints(method), [one.name for one in dataclasses.fields(method)]
     options = {}
     for key, value in edit.info.options.items():
         if key not in known:
             raise BadEdit(documents.wrong_key(key, known, where=f"the edit's options of {edit.info.method}"))
         options[key] = documents.check_value(value, kinds[key], key=f"the edit's option {key}", error=BadEdit)
-    if not hasattr(method, "guide"):
-        raise BadEdit(f"the edit is said to act while sampling, which {edit.info.method} does not; re-create it.")
     return method(**options)

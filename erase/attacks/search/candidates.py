@@ -12,9 +12,9 @@ from torch import Tensor
 from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.victim import Victim
-from erase.config.declared import names_minor
 from erase.evaluate.detect import Look
 from erase.evaluate.protocol import Case
+from erase.models.text import plain_words
 from erase.task import names
 
 SECOND = 500_009  # added to a seed to look at a candidate once more
@@ -95,14 +95,12 @@ class Vocabulary:
     @staticmethod
     def of(tokenizer: Any, *, without: Sequence[str] = ()) -> Vocabulary:
         """A tokenizer's whole words of plain letters; none that names a minor, nor one of the words to do without."""
-        pieces = [(number, piece) for piece, number in tokenizer.get_vocab().items() if piece.endswith("</w>")]
-        written = {number: piece.removesuffix("</w>") for number, piece in pieces}
-        plain = {number: word for number, word in written.items() if word.isascii() and word.isalpha()}
-        read = tokenizer(list(plain.values()), add_special_tokens=False, verbose=False)["input_ids"]
+        plain = plain_words(tokenizer)
+        read = tokenizer(list(plain), add_special_tokens=False, verbose=False)["input_ids"]
         kept = [
             (number, word)
-            for (number, word), ids in zip(plain.items(), read, strict=True)
-            if ids == [number] and not names_minor(word) and not any(names(word, one) for one in without)
+            for (word, number), ids in zip(plain.items(), read, strict=True)
+            if ids == [number] and not any(names(word, one) for one in without)
         ]
         kept.sort()
         return Vocabulary(torch.tensor([number for number, _ in kept]), tuple(word for _, word in kept))

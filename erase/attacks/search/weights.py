@@ -43,10 +43,17 @@ class WeightAttack(TriedSettings):
         """New values of some of the edited pipeline's weights, by name with the component in front."""
         raise NotImplementedError
 
+    def asked(self, victim: Victim, case: Case) -> str:
+        """The prompt that a case is asked with."""
+        return case.row.prompt
+
     def images(
         self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]
     ) -> list[Image.Image]:
-        rows = [replace(case.row, seed=seed) for case, seed in zip(cases, seeds, strict=True)]
+        prompts = [self.asked(victim, case) for case in cases]
+        rows = [
+            replace(case.row, prompt=text, seed=seed) for case, text, seed in zip(cases, prompts, seeds, strict=True)
+        ]
         with replaced_weights(victim.edited.pipe, self.weights(victim, setting)):
             return victim.edited.draw(rows)
 

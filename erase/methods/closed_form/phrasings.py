@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from erase.config.declared import names_minor
 from erase.methods.closed_form.contextual_templates import Phrasing, beside, evenly
 from erase.methods.closed_form.prior import Prior, load_prior
 from erase.methods.closed_form.states import fits, put
 from erase.models import Model
+from erase.models.text import plain_words
 from erase.task import Keep, Kind, Target, Task
 
 Phrasings = Literal["shared", "own"]
@@ -77,7 +77,8 @@ def tell(model: Model, task: Task, *, phrasings: Phrasings = "shared", prior: st
 def _in_contexts(model: Model, told: Told, count: int) -> Told:
     """Evenly chosen phrasings and keeps once more, with random words of the text encoder's in front of both sides."""
     task = Task([target for target, _ in told.asked])
-    words = [word for word in _words_of(model) if task.named_by(word) is None]
+    pieces = plain_words(model.source.tokenizer(model.texts[0]))
+    words = sorted(word for word in pieces if len(word) > 2 and task.named_by(word) is None)
     generator = random.Random(0)
 
     def in_context(text: str) -> str:
@@ -100,17 +101,6 @@ def _over_and_over(items: Sequence[_Item], count: int) -> list[_Item]:
     """So many of the items, evenly chosen, or again from the first where there are fewer."""
     chosen = evenly(items, count)
     return [chosen[number % len(chosen)] for number in range(count)] if chosen else []
-
-
-def _words_of(model: Model) -> list[str]:
-    """Whole words of the model's first text encoder, of plain letters, but those that name a minor."""
-    pieces = model.source.tokenizer(model.texts[0]).get_vocab()
-    found = {
-        piece.removesuffix("</w>").removeprefix("▁") for piece in pieces if piece.endswith("</w>") or piece[0] == "▁"
-    }
-    return sorted(
-        word for word in found if len(word) > 2 and word.isascii() and word.isalpha() and not names_minor(word)
-    )
 
 
 def after(model: Model, task: Task, earlier: Iterable[Mapping[str, Any]]) -> Task:

@@ -101,6 +101,10 @@ class Session:
         """The plan of a bank of so many trajectories of some prompts, spread evenly over them."""
         return self._planned(spread([(text, ()) for text in texts], count))
 
+    def kept_bank(self, become: Iterable[str], count: int) -> Bank:
+        """The bank of so many trajectories of what the task keeps, or of what targets become where it keeps nothing."""
+        return self.bank(self.plan_of(self.task.kept or tuple(become), count))
+
     def _planned(self, chosen: Sequence[tuple[str, tuple[str, ...]]]) -> Plan:
         options = self.options
         trajectories = [
