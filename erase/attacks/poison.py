@@ -65,8 +65,9 @@ class Poison(WeightAttack):
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         if self.poisoned:
+            image = victim.edited.image_cost
+            ledger.charge_training("poison", evaluations=self.steps * self.batch * 6, image=image)
             victim.kept("poisoned", self, lambda: self._erased(victim, cases))
-            ledger.charge(range(len(cases)), -(-self.steps * self.batch * 6 // len(cases)))
         return [
             replace(one, text=self.asked(victim, case))
             for one, case in zip(super().__call__(victim, cases, ledger), cases, strict=True)

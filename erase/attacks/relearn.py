@@ -51,14 +51,9 @@ class Relearn(WeightAttack):
             )
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
-        price = -(-self.steps * self.batch * 3 // len(cases))
-        if price + victim.edited.image_cost > ledger.limit:
-            raise BadOption(
-                f"relearn: {self.steps} steps of {self.batch} cost each of {len(cases)} prompts {price} evaluations, "
-                f"and an image {victim.edited.image_cost}; the budget is {ledger.limit}: raise it, or take fewer steps."
-            )
+        image = victim.edited.image_cost
+        ledger.charge_training("relearn", evaluations=self.steps * self.batch * 3, image=image)
         victim.kept("relearned", self, lambda: self._trained(victim, cases))
-        ledger.charge(range(len(cases)), price)
         return super().__call__(victim, cases, ledger)
 
     def weights(self, victim: Victim, setting: Setting) -> Mapping[str, Tensor]:

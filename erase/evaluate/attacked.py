@@ -10,6 +10,7 @@ from typing import Any
 from erase.config.attacking import AttackForm
 from erase.errors import ScoreFailed
 from erase.evaluate.gate import Outcome
+from erase.evaluate.images import Side
 from erase.evaluate.metrics.figure import Figure, rate
 from erase.files import sha256_of
 
@@ -52,17 +53,25 @@ def figures_under_attack(attacks: Sequence[Mapping[str, Any]]) -> list[Figure]:
     return [Figure("ua_attacked", "erased", "after", ua["value"], ua["low"], ua["high"], ua["n"], "higher", version)]
 
 
-def clean_ua(outcomes: Iterable[Outcome]) -> list[Figure]:
-    """UA after the edit by the protocol's own prompts: an image counts if no question finds a target in it."""
-    gone: dict[str, list[bool]] = {}
-    concepts = {}
+def clean_ua(
+    outcomes: Iterable[Outcome],
+    *,
+    side: Side = "after",
+    version: str = "the gate's yes and no",
+    images: Mapping[tuple[str, int], Path] | None = None,
+) -> list[Figure]:
+    """UA by the protocol's own prompts: an image counts if no question finds a target in it.
+
+    `images`: the files, by prompt and seed, after which the figure names its images.
+    """
+    items: dict[str, float] = {}
+    concepts: dict[str, str] = {}
     for one in (one for one in outcomes if one.role == "erased"):
-        name = f"{one.prompt}\n{one.seed}"
-        gone.setdefault(name, []).append(one.after is False)
-        concepts[name] = one.concept
-    items = {name: float(all(held)) for name, held in gone.items()}
-    own = {"name": "ua", "group": "erased", "side": "after", "direction": "higher", "version": "the gate's yes and no"}
-    return [rate(items, concepts, **own)] if items else []  # type: ignore[arg-type]
+        name = images[one.prompt, one.seed].stem if images else f"{one.prompt}\n{one.seed}"
+        items[name] = float(getattr(one, side) is False and items.get(name, 1.0))
+        concepts.setdefault(name, one.concept)
+    how: dict[str, Any] = {"name": "ua", "group": "erased", "side": side, "direction": "higher", "version": version}
+    return [rate(items, concepts, **how)] if items else []
 
 
 def headline(figures: Iterable[Figure]) -> str:

@@ -8,11 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from erase.config.prompts import Row
-from erase.evaluate.attacked import figures_under_attack
+from erase.evaluate.attacked import clean_ua, figures_under_attack
 from erase.evaluate.detect import Key
-from erase.evaluate.gate import Outcome
 from erase.evaluate.images import SIDES, Group, ScoredImage, Side
-from erase.evaluate.metrics.figure import Figure, mean, rate
+from erase.evaluate.metrics.figure import Figure, mean
 from erase.evaluate.metrics.figures import accuracies, canvas
 from erase.evaluate.protocol import Case
 from erase.evaluate.result import FILE
@@ -46,7 +45,8 @@ def findings_of(result: Result) -> Findings:
     verdicts = {shot.id: labels for shot in shots if (labels := result.labels[shot.side].get(row_key(shot.row)))}
     version = result.protocol.title
     figures = [*canvas(result.task, shots, verdicts), *accuracies(result.task, shots, verdicts)] if verdicts else []
-    figures = [*figures] if verdicts else list(_gone(result, pairs, version))
+    for side in () if verdicts else SIDES:
+        figures += clean_ua(result.outcomes, side=side, version=version, images=result.images[side])
     figures = [*figures_under_attack(result.facts["attacks"]), *figures, *_clip(result, pairs, version)]
     missing = tuple(shot.id for shot in shots if not result.hashes.get(shot.path))
     limits, measured = result.protocol.limits, {figure.name for figure in figures}
@@ -98,26 +98,6 @@ def _group(cases: list[Case], domain: str) -> Group:
     if any(case.role == "erased" for case in cases):
         return "erased"
     return "kept" if any(case.domain == domain for case in cases) else "unrelated"
-
-
-def _gone(result: Result, pairs: tuple[Pair, ...], version: str) -> list[Figure]:
-    """UA of both sides by the gate's yes and no: an image counts if no question about the target finds it there."""
-    there: dict[Key, list[Outcome]] = {}
-    for case, one in zip(result.cases, result.outcomes, strict=True):
-        if case.role == "erased":
-            there.setdefault(row_key(case.row), []).append(one)
-    figures = []
-    for side in SIDES:
-        shots = {row_key(pair.after.row): getattr(pair, side) for pair in pairs}
-        items = {shots[key].id: float(all(_seen(one, side) is False for one in own)) for key, own in there.items()}
-        concepts = {shots[key].id: own[0].concept for key, own in there.items()}
-        kind = {"name": "ua", "group": "erased", "side": side, "direction": "higher", "version": version}
-        figures.append(rate(items, concepts, **kind))  # type: ignore[arg-type]
-    return figures
-
-
-def _seen(one: Outcome, side: Side) -> bool | None:
-    return one.before if side == "before" else one.after
 
 
 def _clip(result: Result, pairs: tuple[Pair, ...], version: str) -> list[Figure]:

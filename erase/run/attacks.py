@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erase.config.attacking import AttackForm
-from erase.errors import BadOption
 from erase.evaluate.attacked import FILE, place_of
 from erase.run.options import attack_with
 
@@ -28,20 +27,16 @@ def check_attacks(forms: Sequence[AttackForm], task: Task, sampler: Sampler, *, 
     """
     if not forms:
         return
+    from erase.attacks.search.budget import check_budget
     from erase.attacks.search.experiment import check_allowed
     from erase.attacks.search.victim import check_gradient
 
     check_allowed(task)
-    least = sampler.evaluations
     for form in forms:
         attack = attack_with(form.name, form.options)
         if model is not None and getattr(attack, "gradient", False):
             check_gradient(model, form.name)
-        if form.budget < least:
-            raise BadOption(
-                f"the budget of {form.name} is {form.budget}; expected {least} or more: one image takes {least} "
-                f"evaluations ({sampler.steps} steps)."
-            )
+        check_budget(form.name, form.budget, sampler)
 
 
 def attack_all(

@@ -20,7 +20,14 @@ def test_a_phrase_that_was_taught_before_outlives_the_erasure(tmp_path: Path) ->
 
 def test_what_is_not_an_edit_of_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadEdit, match="needs the edit that one method made"):
-        attacked(Poison(), tmp_path, edit=hidden())
+        attacked(Poison(steps=1), tmp_path, edit=hidden())
+
+
+def test_a_budget_below_the_trainings_cost_is_refused_before_the_training(tmp_path: Path) -> None:
+    # 4 pictures a step, 6 evaluations each, over 3 prompts: 40 steps leave no image of 8 evaluations in a budget of 320
+    with pytest.raises(BadOption, match="poison: the training costs each of 3 prompts 320 evaluations, and an image 8"):
+        attacked(Poison(steps=40), tmp_path, budget=320)
+    assert list(tmp_path.glob("poisoned-*")) == []
 
 
 def test_no_steps_are_refused() -> None:

@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from erase.errors import BadOption
+from erase.sampling.sampler import Sampler
+
+
+def check_budget(name: str, budget: int, sampler: Sampler) -> None:
+    """Raises BadOption for a budget of less than one image."""
+    if budget < (least := sampler.evaluations):
+        raise BadOption(
+            f"the budget of {name} is {budget}; expected {least} or more: one image takes {least} evaluations "
+            f"({sampler.steps} steps)."
+        )
+
 
 @dataclass
 class Ledger:
@@ -34,6 +46,20 @@ class Ledger:
         """Books what another ledger says of some prompts, in their order."""
         for place, number in enumerate(numbers):
             self.charge([number], other.evaluations[place], images=other.judged[place])
+
+    def charge_training(self, name: str, *, evaluations: int, image: int) -> None:
+        """Books a training's evaluations, which the prompts share; `image`: what an image costs.
+
+        Raises BadOption where no image would be left of the budget.
+        """
+        count = len(self.evaluations)
+        price = -(-evaluations // count)
+        if price + image > self.limit:
+            raise BadOption(
+                f"{name}: the training costs each of {count} prompts {price} evaluations, and an image {image}; the "
+                f"budget is {self.limit}: raise it, or take fewer steps."
+            )
+        self.charge(range(count), price)
 
     def affords(self, number: int, evaluations: int, *, images: int = 0) -> bool:
         """Whether a prompt may spend so much more."""

@@ -12,13 +12,13 @@ from typing import Any
 from PIL import Image
 
 from erase.attacks.search.attack import Attack
-from erase.attacks.search.budget import Ledger
+from erase.attacks.search.budget import Ledger, check_budget
 from erase.attacks.search.result import FILE, AttackResult, Attempt, Rate
 from erase.attacks.search.victim import Side, Victim, check_gradient
 from erase.config.declared import names_minor
 from erase.config.prompts import Row
 from erase.context import Report, in_silence
-from erase.errors import AttackRefused, BadOption, ScoreFailed
+from erase.errors import AttackRefused, ScoreFailed
 from erase.evaluate.detect import DetectorRunner, Given, runner_of
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.questions import evenly, make_cases
@@ -106,12 +106,8 @@ def check_attack(attack: Attack, edited: Model, plan: Plan, *, task: Task, cases
     check_allowed(task, cases)
     if not cases:
         raise AttackRefused(f"no prompt asks for {', '.join(task.names)}, so nothing can be attacked; add some.")
-    steps, least = (plan.sampler.steps, plan.sampler.evaluations) if plan.sampler else (0, 1)
-    if plan.budget < least:
-        raise BadOption(
-            f"the budget is {plan.budget}; expected {least} or more: one image takes {least} evaluations "
-            f"({steps} steps)."
-        )
+    if plan.sampler:
+        check_budget(name_of(attack), plan.budget, plan.sampler)
     if getattr(attack, "gradient", False):
         check_gradient(edited, name_of(attack))
 

@@ -72,7 +72,9 @@ def test_another_task_takes_up_no_attempt_of_the_first_and_a_finished_attack_is_
 
 
 def test_a_budget_of_less_than_one_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match="the budget is 0; expected 8 or more: one image takes 8 evaluations"):
+    with pytest.raises(
+        BadOption, match="the budget of unlearndiffatk is 0; expected 8 or more: one image takes 8 evaluations"
+    ):
         attacked(FAST, tmp_path, budget=0)
 
 
