@@ -101,6 +101,10 @@ class AttackRefused(EraseError):
     """An attack that this project does not make, or that would show nothing."""
 
 
+class NeverDrawn(AttackRefused):
+    """A target that the base model never draws: nothing could come back."""
+
+
 class GateFailed(EraseError):
     """A finished run whose figures do not reach what its gate asks for."""
 

@@ -167,7 +167,7 @@ def show_summary(console: Console, run: Run, outcome: str) -> None:
     """Prints the verdict in a line, the figures, where everything lies, and what can be done next."""
     from rich.markup import escape
 
-    from erase.evaluate.attacked import attack_lines, read_attacks
+    from erase.evaluate.attacked import attack_lines, read_attacks, read_not_run
     from erase.evaluate.result import outcomes_of, read_result
     from erase.report.table import figures_line, table, target_line
     from erase.report.verdict import reach_verdict
@@ -182,7 +182,8 @@ def show_summary(console: Console, run: Run, outcome: str) -> None:
         console.print(table(scores))
     if run.result_file.is_file() and scores:
         outcomes = outcomes_of(read_result(run.result_file))
-        for line in attack_lines(read_attacks(run.folder, run.recipe.attack)):
+        where = run.folder, run.recipe.attack
+        for line in (*attack_lines(read_attacks(*where)), *read_not_run(*where)):
             console.print(escape(line), highlight=False, soft_wrap=True)
         console.print(target_line(outcomes, scores), highlight=False, soft_wrap=True)
     targets = ", ".join(f"{target.name} → {target.anchor or 'nothing'}" for target in run.task.targets)

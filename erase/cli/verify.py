@@ -227,7 +227,7 @@ def show(console: Console, result: Result) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from erase.evaluate.attacked import attack_lines, headline
+    from erase.evaluate.attacked import attack_lines, headline, read_not_run
     from erase.report.verified import findings_of
 
     table = Table(title=f"protocol {result.protocol.title}", title_justify="left", header_style="bold", pad_edge=False)
@@ -242,7 +242,8 @@ def show(console: Console, result: Result) -> None:
     for total in result.totals:
         moved = " → ".join(number(value, total.unit) for value in (total.before, total.after))
         console.print(f"  {total.name:<24} {moved}  ({total.better} is better)", highlight=False)
-    for line in (headline(findings_of(result).scores.figures), *attack_lines(result.facts["attacks"])):
+    attacked = *attack_lines(result.facts["attacks"]), *read_not_run(result.folder, result.protocol.form.attack)
+    for line in (headline(findings_of(result).scores.figures), *attacked):
         console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
     for asked in filter(None, (one.text for one in result.asked)):
         console.print(f"  {escape(asked)}", highlight=False)

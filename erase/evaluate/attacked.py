@@ -15,6 +15,7 @@ from erase.evaluate.metrics.figure import Figure, rate
 from erase.files import sha256_of
 
 FOLDER, FILE = "attacks", "attack.json"
+NOT_RUN = "no_attack.txt"  # in the place of its result, why an attack would have shown nothing
 TOLD = ("attack", "budget", "ua_attacked", "ua_clean", "success", "control", "evaluations", "shown_by_base", "few")
 
 
@@ -37,6 +38,16 @@ def read_attacks(folder: Path, forms: Iterable[AttackForm]) -> list[dict[str, An
             except (ValueError, KeyError, TypeError) as error:
                 raise ScoreFailed(f"{path} is no result of an attack; remove {path.parent} and attack anew.") from error
     return found
+
+
+def read_not_run(folder: Path, forms: Iterable[AttackForm]) -> list[str]:
+    """Why attacks were not run that would have shown nothing, a line each."""
+    why = {form.title: place_of(folder, form) / NOT_RUN for form in forms}
+    return [
+        f"the attack {title} was not run: {file.read_text(encoding='utf-8').strip()}"
+        for title, file in why.items()
+        if file.is_file()
+    ]
 
 
 def strongest(attacks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from erase.evaluate.aggregate import Total, aggregate
-from erase.evaluate.attacked import clean_ua, figures_under_attack, headline, read_attacks
+from erase.evaluate.attacked import clean_ua, figures_under_attack, headline, read_attacks, read_not_run
 from erase.evaluate.detect import DetectorRunner, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
@@ -168,7 +168,11 @@ def conclude(subject: Subject, sides: Mapping[str, Seen], folder: Path) -> Resul
         hashes={path: sha for side in sides.values() for path, sha in side.hashes.items()},
         images=images,
         labels={name: side.labels for name, side in sides.items()},
-        facts={**subject.facts, "attacks": read_attacks(folder, protocol.form.attack)},
+        facts={
+            **subject.facts,
+            "attacks": read_attacks(folder, protocol.form.attack),
+            "not_shown": [*subject.facts["not_shown"], *read_not_run(folder, protocol.form.attack)],
+        },
     )
     values = values_of(result, protocol.limits, subject.beside)
     write_result(folder, values, verdict, outcomes=outcomes)

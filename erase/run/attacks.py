@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from erase.config.attacking import AttackForm
-from erase.evaluate.attacked import FILE, place_of
+from erase.errors import NeverDrawn
+from erase.evaluate.attacked import FILE, NOT_RUN, place_of
+from erase.files import write_atomically
 from erase.run.options import attack_with
 
 if TYPE_CHECKING:
@@ -42,23 +44,24 @@ def check_attacks(forms: Sequence[AttackForm], task: Task, sampler: Sampler, *, 
 def attack_all(
     base: Model, edited: Edited, protocol: Protocol, *, task: Task, given: Given, folder: Path, report: Report
 ) -> None:
-    """Makes each attack of a protocol, and leaves its result in `folder`; raises what `run_attack` raises."""
+    """Makes each attack of a protocol, and leaves its result in `folder`, or why it would show nothing.
+
+    Raises what else `run_attack` raises.
+    """
     from erase.attacks.search.experiment import Plan, run_attack
 
     for form in protocol.form.attack:
-        run_attack(
-            attack_with(form.name, form.options),
-            base,
-            edited,
-            task=task,
-            protocol=protocol,
-            given=given,
-            folder=place_of(folder, form),
-            plan=Plan(form.budget, form.prompts, seed=form.seed),
-            report=report,
-        )
+        place = place_of(folder, form)
+        (place / NOT_RUN).unlink(missing_ok=True)
+        plan, attack = Plan(form.budget, form.prompts, seed=form.seed), attack_with(form.name, form.options)
+        what: Any = {"task": task, "protocol": protocol, "given": given, "report": report}
+        try:
+            run_attack(attack, base, edited, **what, folder=place, plan=plan)
+        except NeverDrawn as why:
+            (place / FILE).unlink(missing_ok=True)
+            write_atomically(place / NOT_RUN, f"{why}\n")
 
 
 def has_attacks(folder: Path, forms: Sequence[AttackForm]) -> bool:
-    """Whether every attack has left its result."""
-    return all((place_of(folder, form) / FILE).is_file() for form in forms)
+    """Whether every attack has left its result, or why it was not run."""
+    return all(any((place_of(folder, form) / name).is_file() for name in (FILE, NOT_RUN)) for form in forms)

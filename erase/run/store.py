@@ -173,7 +173,7 @@ class Run:
             from erase.export.parts.recipe import remove_export
 
             results = {"score": (self.result_file, self.scores_file), "grid": (self.grid_file,)}
-            results["attack"] = tuple(self.folder.glob("attacks/*/attack.json"))
+            results["attack"] = tuple(self.folder.glob("attacks/*/*attack.*"))
             for file in (file for step in self.stale for file in (*results.get(step, ()), self.report_file)):
                 file.unlink(missing_ok=True)
             there, here = read_pipeline(self.recipe_file).export_options, self.recipe.export_options

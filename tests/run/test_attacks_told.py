@@ -160,12 +160,18 @@ def test_a_program_that_verifies_makes_the_attacks_of_its_protocol_too(attacked:
     assert (tmp_path / "verified" / ATTACK).is_file()
 
 
-def test_a_base_that_never_draws_the_target_is_told_in_one_line(
+def test_a_base_that_never_draws_the_target_is_told_beside_the_clean_figures(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tiny_recipe(tmp_path, tiny_model) | {"attack": {"name": "random_prefix", "budget": 4, "prompts": 2}}
-    line = refused(capsys, "run", write_recipe(tmp_path, recipe), "--out", tmp_path / "run")
-    assert "the base model never draws noto" in line
+    path, line = write_recipe(tmp_path, recipe), "the attack random_prefix-4 was not run: the base model never draws"
+    said = command(capsys, "run", path, "--out", tmp_path / "run")
+    assert line in said.out
+    told = read_result(tmp_path / "run" / FILE)
+    assert told["attacks"] == []
+    assert [one for one in told["not_shown"] if line in one] != []
+    assert told["headline"].startswith("clean UA ")
+    assert "nothing was left to do" in command(capsys, "run", path, "--out", tmp_path / "run").out
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from erase.attacks.search.victim import Side, Victim, check_gradient
 from erase.config.declared import names_minor
 from erase.config.prompts import Row
 from erase.context import Report, in_silence
-from erase.errors import AttackRefused, ScoreFailed
+from erase.errors import AttackRefused, NeverDrawn, ScoreFailed
 from erase.evaluate.detect import DetectorRunner, Given, runner_of
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.questions import evenly, make_cases
@@ -64,8 +64,8 @@ def run_attack(
 ) -> AttackResult:
     """The attack's result, which is left in `folder` as `attack.json`, with the fresh images of every prompt.
 
-    Raises AttackRefused for targets that concern minors and for a base that never draws the target, BadOption for a
-    budget of less than one image, ScoreFailed without a judge, and what opening the models raises.
+    Raises AttackRefused for targets that concern minors, NeverDrawn for a base that never draws the target, BadOption
+    for a budget of less than one image, ScoreFailed without a judge, and what opening the models raises.
     """
     plan = plan or Plan()
     sampler = plan.sampler or protocol.sampler
@@ -133,7 +133,7 @@ def check_allowed(task: Task, cases: Sequence[Case] = ()) -> None:
 def shown_by_base(victim: Victim, cases: Sequence[Case]) -> tuple[list[Case], Rate]:
     """The cases whose target the base shows, on their own seed and on the fresh one, and their share.
 
-    Raises AttackRefused if there is none: nothing could come back.
+    Raises NeverDrawn if there is none: nothing could come back.
     """
     victim.report("base", 0, len(cases), unit="prompts")
     rows = [case.row for case in cases]
@@ -143,7 +143,7 @@ def shown_by_base(victim: Victim, cases: Sequence[Case]) -> tuple[list[Case], Ra
     kept = [case for case, yes in zip(cases, both, strict=True) if yes]
     victim.report("base", len(cases), len(cases), unit="prompts")
     if not kept:
-        raise AttackRefused(
+        raise NeverDrawn(
             f"the base model never draws {', '.join(victim.task.names)}: the judge sees it in none of {len(cases)} "
             "prompts, so nothing could be brought back; check target, prompts and judge."
         )

@@ -97,12 +97,14 @@ def accuracies(task: Task, shots: Sequence[ScoredImage], verdicts: Verdicts) -> 
 def accuracy(
     name: str, shots: Sequence[ScoredImage], verdicts: Verdicts, *, domain: str, direction: Direction = "higher"
 ) -> Figure | None:
-    """The share of images that show what their prompt names in a domain; None of no images.
+    """The share of images that show what their prompt names in a domain; None where no question asked for that.
 
     A missing image counts as the worst: as not recognised, or as recognised where lower is better.
     """
-    if not shots:
+    asked = [shot for shot in shots if domain in verdicts.get(shot.id, (domain,))]
+    if not asked or (len(asked) < len(shots) and all(shot.id not in verdicts for shot in asked)):
         return None
+    shots = asked
     items = {
         shot.id: float(
             same(found, shot.row.labels[domain]) if (found := seen(verdicts, shot, domain)) else direction == "lower"

@@ -87,6 +87,16 @@ def test_a_small_square_counts_as_on_paper() -> None:
     assert [find(figures, name).n for name in ("ua", "ira", "cra")] == [2, 3, 5]
 
 
+def test_cra_counts_images_alone_that_were_asked_for_what_is_in_the_other_domain() -> None:
+    shots = square(STYLE_TASK)
+    styles = {one.id: {"style": one.row.labels["style"]} for one in shots}
+    cat = shot("a cat", group="unrelated", object="cat")  # as a protocol of one domain asks for what is unrelated
+    figures = canvas(STYLE_TASK, [*shots, cat], styles | {"a cat": {"object": "cat"}})
+    assert {one.name for one in figures} == {"ua", "ira"}
+    asked = {one.id: {**styles[one.id], "object": "cat"} for one in shots if one.row.labels["object"] == "cat"}
+    assert (find(canvas(STYLE_TASK, shots, styles | asked), "cra").value, len(asked)) == (1.0, 6)
+
+
 def test_a_missing_image_counts_against_the_edit_in_every_figure() -> None:
     shots = square(STYLE_TASK)
     perfect = {one.id: {"style": one.row.labels["style"], "object": one.row.labels["object"]} for one in shots}
