@@ -52,8 +52,10 @@ from erase.export.checkpoint import checkpoint
 from erase.methods.closed_form.ridge import gram, solve
 from erase.methods.uce import UCE
 from erase.models import Encoding, Model, open_model
+from erase.models.text import unpadded
 from erase.task import Target, Task
 
+Batch = tuple[tuple[str, ...], bool]  # prompts, and whether their padding is encoded
 LAMB = 0.5
 WHOLE = 10  # targets up to which all prompts are read
 
@@ -121,7 +123,7 @@ class Job:
     """
 
     total: float
-    read: tuple[tuple[str, ...], ...]
+    read: tuple[Batch, ...]
     unread: int
     peak_mb: float
 
@@ -139,8 +141,9 @@ def job(source: Path, *, count: int) -> Job:
         checkpoint(model, edit, target)
         total = time.perf_counter() - begun
     target.unlink()
-    read = tuple(batch if count <= WHOLE else batch[:1] for batch in batches)
-    return Job(total, read, sum(map(len, batches)) - sum(map(len, read)), peaks.mb)
+    read = tuple(batches if count <= WHOLE else ((prompts[:1], True) for prompts, _ in batches))
+    unread = sum(len(prompts) for prompts, _ in batches) - sum(len(prompts) for prompts, _ in read)
+    return Job(total, read, unread, peaks.mb)
 
 
 def task_of(count: int) -> Task:
@@ -149,36 +152,41 @@ def task_of(count: int) -> Task:
     return Task(targets, tuple(f"keep {number}" for number in range(count)))
 
 
-def counted_encoding(model: Model, *, whole: bool) -> list[tuple[str, ...]]:
+def counted_encoding(model: Model, *, whole: bool) -> list[Batch]:
     """The batches of prompts that are encoded from now on; unless `whole`, all but each first get random states."""
-    batches: list[tuple[str, ...]] = []
+    batches: list[Batch] = []
     encode = model.encode
 
-    def counted(prompts: Sequence[str]) -> Encoding:
-        batches.append(tuple(prompts))
-        found = encode(prompts if whole else prompts[:1])
+    def counted(prompts: Sequence[str], *, padding: bool = True) -> Encoding:
+        batches.append((tuple(prompts), padding))
+        found = encode(prompts, padding=padding) if whole else encode(prompts[:1])
         return found if whole else spread(found, encode_ids(model, prompts), seed=len(batches) - 1)
 
     model.encode = counted  # type: ignore[method-assign]
     return batches
 
 
-def encoding_seconds(source: Path, batches: Sequence[Sequence[str]]) -> float:
+def encoding_seconds(source: Path, batches: Sequence[Batch]) -> float:
     """Seconds from a file to the states of prompts, with nothing beside it."""
     warm(source)
     begun = time.perf_counter()
     model = open_model(source)
-    for batch in batches:
-        model.check_prompts(batch)
-        model.join(model._encoders, batch)
+    for prompts, padding in batches:
+        model.check_prompts(prompts)
+        encoded(model, prompts, padding=padding)
     return time.perf_counter() - begun
 
 
 def prompt_seconds(source: Path) -> float:
     """Seconds that the text encoders take for a prompt among 16."""
     model, prompts = open_model(source), [f"old {number}" for number in range(16)]
-    model.join(model._encoders, prompts[:1])
-    return seconds(lambda: model.join(model._encoders, prompts)) / len(prompts)
+    encoded(model, prompts[:1], padding=True)
+    return seconds(lambda: encoded(model, prompts, padding=False)) / len(prompts)
+
+
+def encoded(model: Model, prompts: Sequence[str], *, padding: bool) -> Encoding:
+    """What `Model.encode` gives, without the hashing of the base that it starts."""
+    return model.join(model._encoders if padding else unpadded(model._encoders, prompts), prompts)
 
 
 def encode_ids(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:

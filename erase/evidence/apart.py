@@ -94,7 +94,7 @@ def _states(model: Model, prompts: Sequence[str]) -> Tensor:
     """The state of each prompt's last word, from every text encoder side by side, [prompts, width] float64."""
     found = []
     for begin in range(0, len(prompts), AT_ONCE):
-        encoding = model.encode(list(prompts[begin : begin + AT_ONCE]))
+        encoding = model.encode(list(prompts[begin : begin + AT_ONCE]), padding=False)
         rows = torch.arange(len(encoding.states))
         found.append(torch.cat([part.states[rows, part.last.clamp_min(0)] for part in encoding.parts], 1))
     return torch.cat(found).double()

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from erase.config.declared import names_minor
 from erase.errors import BadOption, BadWeights
@@ -75,6 +75,8 @@ class Texts(Protocol):
 class TextEncoder:
     """Token ids and states of prompts by one text encoder of a model."""
 
+    padding = True  # whether states behind a prompt's own tokens are computed
+
     def __init__(self, text: Text, texts: Texts) -> None:
         self.text, self._texts = text, texts
 
@@ -84,6 +86,18 @@ class TextEncoder:
             return self
         other = copy.copy(self)
         other.text = replace(self.text, length=tokens)
+        return other
+
+    def unpadded(self) -> TextEncoder:
+        """The encoder, by the same network, that computes a prompt's own tokens alone and gives NaN behind them.
+
+        Itself where a state depends on what comes behind it, as T5's do, or the pooled one is read there.
+        """
+        if not self.text.causal or self._tokenizer.pad_token_id > self._tokenizer.eos_token_id:
+            return self
+        _ = self._encoder  # loaded before the copy, which shares it
+        other = copy.copy(self)
+        other.padding = False
         return other
 
     @property
@@ -120,9 +134,19 @@ class TextEncoder:
     def run_ids(self, ids: Tensor, lengths: Tensor) -> tuple[TokenSequence, Tensor]:
         """The states of tokens, so many of each row its own."""
         causal = self.text.causal
-        at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE) // self.max_tokens
-        parts = [self._states(part) for part in torch.split(ids, max(1, at_once))]
-        states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
+        at_once = _AT_ONCE // (1 if self.text.states == "last" else _LARGE)
+        if self.padding or not len(ids):
+            parts = [self._states(part) for part in torch.split(ids, max(1, at_once // self.max_tokens))]
+            states, pooled = (torch.cat(found) for found in zip(*parts, strict=True))
+            return TokenSequence(states, ids, lengths, starts=int(causal), causal=causal), pooled
+        found, order = [], []
+        for length in sorted(set(lengths.tolist())):
+            for rows in torch.split((lengths == length).nonzero()[:, 0], max(1, at_once // length)):
+                states, pooled = self._states(ids[rows, :length])
+                found.append((nn.functional.pad(states, (0, 0, 0, ids.shape[1] - length), value=torch.nan), pooled))
+                order.append(rows)
+        back = torch.cat(order).argsort()
+        states, pooled = (torch.cat(each)[back] for each in zip(*found, strict=True))
         return TokenSequence(states, ids, lengths, starts=int(causal), causal=causal), pooled
 
     def _written_out(self, prompt: str) -> str:
@@ -174,6 +198,13 @@ class TextEncoder:
     @cached_property
     def _encoder(self) -> Any:
         return self._texts.text_encoder(self.text)
+
+
+def unpadded(encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> list[TextEncoder]:
+    """The encoders without padding; as they are where those side by side have their own tokens in different places."""
+    causal = [one for one in encoders if one.text.causal]
+    alike = len({tuple(one.tokens(prompts)[1].tolist()) for one in causal}) == 1
+    return [one.unpadded() for one in encoders] if alike else list(encoders)
 
 
 class Absent(TextEncoder):

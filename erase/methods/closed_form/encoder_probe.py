@@ -46,8 +46,8 @@ class EncoderProbe:
 
     def inputs(self, prompts: Sequence[str]) -> Tensor:
         """What the layer's projection reads over every token up to each prompt's end, [tokens, inner width] float64."""
-        encoding = self._model.encode(list(dict.fromkeys(prompts)))
-        seen = self._watch(encoding.ids.clone())[0]
+        encoding = self._model.encode(list(dict.fromkeys(prompts)), padding=False)
+        seen = self._watch(encoding.ids[:, : int(encoding.lengths.max())].clone())[0]
         inside = torch.arange(seen.shape[1]) < encoding.lengths[:, None]
         return seen[inside].double()
 
@@ -64,7 +64,7 @@ class EncoderProbe:
 
     def rest(self, prompts: Sequence[str], places: Tensor) -> Rest:
         """What is left to compute of the prompts' pooled states behind the layer, with room at one token of each."""
-        encoding = self._model.encode(prompts)
+        encoding = self._model.encode(prompts, padding=False)
         ids = encoding.ids[:, : int(encoding.lengths.max())].clone()  # what comes behind the end changes nothing
         stack, number = self._name.removesuffix(".mlp.fc2").rsplit(".", 1)
         seen: list[Any] = []
@@ -84,12 +84,13 @@ class EncoderProbe:
         return [text for text in templates if fits(self._model, *(put(text, word) for word in words))]
 
     def ids(self, prompts: Sequence[str]) -> Tensor:
-        """The prompts' token ids, [prompts, tokens]."""
-        return self._model.encode(prompts).ids.clone()
+        """The prompts' token ids up to the end of the longest, [prompts, tokens]."""
+        encoding = self._model.encode(prompts, padding=False)
+        return encoding.ids[:, : int(encoding.lengths.max())].clone()
 
     def last_places(self, prompts: Sequence[str], word: str) -> Tensor:
         """The position of the word's last token in each prompt, [prompts]."""
-        ids, lengths = (getattr(self._model.encode([word]), name)[0] for name in ("ids", "lengths"))
+        ids, lengths = (getattr(self._model.encode([word], padding=False), name)[0] for name in ("ids", "lengths"))
         wanted = ids[1 : int(lengths) - 1].tolist()
         return torch.tensor([_last_end(row.tolist(), wanted) for row in self.ids(prompts)])
 

@@ -47,8 +47,11 @@ def paired_states(model: Model, prompts: Sequence[tuple[str, str]], tokens: Toke
     for begin in range(0, len(prompts), AT_ONCE):
         chunk = prompts[begin : begin + AT_ONCE]
         texts = list(dict.fromkeys(text for pair in chunk for text in pair))
-        encoding, row = model.encode(texts), {text: number for number, text in enumerate(texts)}
+        row = {text: number for number, text in enumerate(texts)}
         before, after = ([row[pair[side]] for pair in chunk] for side in (0, 1))
+        encoding = model.encode(texts, padding=tokens != "last")
+        if tokens == "last" and any(bool((part.last[after] < 0).any()) for part in encoding.parts):
+            encoding = model.encode(texts)  # of the empty prompt, padding takes a word's place
         for number, part in product(range(len(chunk)), encoding.parts):
             positions, becomes = match(part, before[number], after[number], tokens=tokens)
             old, new = part.states[before[number], positions], part.states[after[number], becomes]
@@ -121,7 +124,7 @@ def last_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
     """The state of each prompt's last word token, and its pooled state, [prompts, width] each."""
     tokens, pooled = [torch.empty(0, width_of(model))], [torch.empty(0, width_of(model, "pooled"))]
     for begin in range(0, len(prompts), AT_ONCE):
-        encoding = model.encode(prompts[begin : begin + AT_ONCE])
+        encoding = model.encode(prompts[begin : begin + AT_ONCE], padding=False)
         for part in encoding.parts:
             tokens.append(part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
         if encoding.pooled is not None and pooled[0].shape[1]:
