@@ -28,7 +28,7 @@ from measure_erasure import ROOT
 from show_attacks import TASKS, attacked
 from torch import Tensor
 
-from erase.attacks.search.attack import Found, TextAttack
+from erase.attacks.search.attack import Found, PromptAttack
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary, in_front, listed, try_out
 from erase.attacks.search.result import AttackResult
@@ -45,7 +45,7 @@ TASK = TASKS["noto"]
 
 
 @dataclass(frozen=True)
-class Literal(TextAttack):
+class Literal(PromptAttack):
     """The published loop; `tokens` in front, `times` of the schedule, `inner` steps at each."""
 
     shared: ClassVar[bool] = True
@@ -55,10 +55,6 @@ class Literal(TextAttack):
     inner: int = 40
     rate: float = 0.01
     decay: float = 0.1
-
-    @property
-    def control(self) -> None:
-        return None
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         edited, rows = victim.edited, [case.row for case in cases]

@@ -29,6 +29,7 @@ LEVELS = (
     {"edit_file"},
     {"models", "changes", "effect"},
     {"config"},
+    {"options"},
     {"registry"},
     {"task"},
     {"files", "english"},

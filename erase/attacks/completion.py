@@ -16,8 +16,8 @@ from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
+from erase.options import Inner
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,8 @@ class Completion(LatentAttack):
     `shares`: of the steps that the base takes, tried in this order. `reference`: target, or as a control other.
     """
 
-    shares: tuple[float, ...] = (0.2, 0.4)
+    shares: tuple[Inner, ...] = (0.2, 0.4)
     reference: Reference = "target"
-
-    def __post_init__(self) -> None:
-        if not self.shares or not all(0 < share < 1 for share in self.shares):
-            raise BadOption(f"completion: shares is {list(self.shares)}; expected numbers between 0 and 1.")
 
     @property
     def settings(self) -> Sequence[Setting]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -27,11 +27,12 @@ from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import Examples, Places, learn_tokens, place
 from erase.models import Condition
+from erase.options import Count, Expect, Options
 from erase.task import Target
 
 
 @dataclass(frozen=True)
-class ConceptInversion:
+class ConceptInversion(Options):
     """Options of concept inversion.
 
     `tokens`: soft tokens that take the place of the name; more say more. `steps`, `batch`, `rate`: of the learning,
@@ -44,19 +45,12 @@ class ConceptInversion:
     shared: ClassVar[bool] = True
     gradient: ClassVar[bool] = True
 
-    tokens: int = 2
-    steps: int = 500
-    batch: int = 8
-    rate: float = 0.01
-    pictures: int = 32
+    tokens: Count = 2
+    steps: Count = 500
+    batch: Count = 8
+    rate: Annotated[float, Expect("more than 0, such as 0.01", lambda value: 0 < value < 10)] = 0.01
+    pictures: Count = 32
     reference: Literal["target", "other"] = "target"
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "steps", "batch", "pictures"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"concept_inversion: {name} is {getattr(self, name)}; expected 1 or more.")
-        if not 0 < self.rate < 10:
-            raise BadOption(f"concept_inversion: rate is {self.rate}; expected more than 0, such as 0.01.")
 
     @property
     def control(self) -> ConceptInversion | None:

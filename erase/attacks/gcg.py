@@ -19,14 +19,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from erase.attacks.search.attack import Access, Found, TextAttack
+from erase.attacks.search.attack import Access, Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, Vocabulary, listed, try_out
 from erase.attacks.search.flips import Problem, better, candidates
+from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import place
+from erase.options import Count
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,12 @@ class GCG(TextAttack):
 
     access: ClassVar[Access] = "text encoder"
 
-    tokens: int = 10
-    steps: int = 40
-    tried: int = 16
-    among: int = 128
-    starts: int = 4
+    tokens: Count = 10
+    steps: Count = 40
+    tried: Count = 16
+    among: Count = 128
+    starts: Count = 4
     encoder: Literal["base", "edited"] = "edited"
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "steps", "tried", "among", "starts"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"gcg: {name} is {getattr(self, name)}; expected 1 or more.")
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         side = victim.edited if self.encoder == "edited" else victim.base

@@ -17,9 +17,9 @@ from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.parameterization import NoiseLevel
+from erase.options import Inner
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,8 @@ class Inpaint(LatentAttack):
     for, the target or as a control other.
     """
 
-    hidden: float = 0.75
+    hidden: Inner = 0.75
     reference: Reference = "target"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.hidden < 1:
-            raise BadOption(f"inpaint: hidden is {self.hidden}; expected a share between 0 and 1.")
 
     def latents(self, victim: Victim, cases: Sequence[Case], setting: Setting, *, seeds: Sequence[int]) -> Tensor:
         edited = victim.edited

@@ -18,8 +18,9 @@ from erase.attacks.search.attack import Found, Setting
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.victim import Victim
 from erase.attacks.search.weights import WeightAttack, matrices
-from erase.errors import BadOption, ModelMismatch
+from erase.errors import ModelMismatch
 from erase.evaluate.protocol import Case
+from erase.options import Rate
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,11 @@ class MergeProbe(WeightAttack):
     the same base, as `--base` takes one. `steps`, `rate`: of the one that is made where none is given.
     """
 
-    shares: tuple[float, ...] = (0.3, 0.5, 0.7)
+    shares: tuple[Rate, ...] = (0.3, 0.5, 0.7)
     how: Literal["average", "add_difference"] = "average"
     other: str = ""
     steps: int = 100
     rate: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if not self.shares or not all(0 < share <= 1 for share in self.shares):
-            raise BadOption(f"merge_probe: shares is {list(self.shares)}; expected numbers above 0 and up to 1.")
 
     @property
     def settings(self) -> Sequence[Setting]:

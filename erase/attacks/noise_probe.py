@@ -17,8 +17,10 @@ from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
-from erase.errors import BadModel, BadOption
+from erase.attacks.seed_search import SeedSearch
+from erase.errors import BadModel
 from erase.evaluate.protocol import Case
+from erase.options import NotNegative
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,8 @@ class NoiseProbe(LatentAttack):
     multiplied.
     """
 
-    etas: tuple[float, ...] = (1.0, 1.17, 1.34, 1.51, 1.68, 1.85)
-    variances: tuple[float, ...] = (1.0, 1.02, 1.03, 1.04)
-
-    def __post_init__(self) -> None:
-        if not self.etas or not self.variances or min(*self.etas, *self.variances) < 0:
-            raise BadOption("noise_probe: etas and variances are empty or negative; expected numbers from 0 on.")
+    etas: tuple[NotNegative, ...] = (1.0, 1.17, 1.34, 1.51, 1.68, 1.85)
+    variances: tuple[NotNegative, ...] = (1.0, 1.02, 1.03, 1.04)
 
     @property
     def reference(self) -> Reference:  # type: ignore[override]
@@ -42,8 +40,6 @@ class NoiseProbe(LatentAttack):
 
     @property
     def control(self) -> Any:
-        from erase.attacks.seed_search import SeedSearch
-
         return SeedSearch()
 
     @property

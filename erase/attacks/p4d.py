@@ -17,20 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from erase.attacks.search.attack import Found, TextAttack
+from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, Vocabulary, listed, try_out
 from erase.attacks.search.flips import Problem
 from erase.attacks.search.objective import Aim, objective_of
+from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import Places, place
+from erase.options import Count, Expect
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,12 @@ class P4D(TextAttack):
     gradient: ClassVar[bool] = True
 
     form: Literal["n", "k"] = "k"
-    tokens: int = 8
-    spacing: int = 3
-    levels: int = 2
-    steps: int = 10
-    rate: float = 0.1
+    tokens: Count = 8
+    spacing: Count = 3
+    levels: Count = 2
+    steps: Count = 10
+    rate: Annotated[float, Expect("more than 0, such as 0.1", lambda value: 0 < value < 10)] = 0.1
     aim: Aim = "direction"
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "spacing", "levels", "steps"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"p4d: {name} is {getattr(self, name)}; expected 1 or more.")
-        if not 0 < self.rate < 10:
-            raise BadOption(f"p4d: rate is {self.rate}; expected more than 0, such as 0.1.")
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         side = victim.edited

@@ -12,20 +12,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 
-from erase.attacks.search.attack import Access, Found, TextAttack
+from erase.attacks.search.attack import Access, Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, listed, try_out
+from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim, target_of
 from erase.config import documents
 from erase.config.declared import names_minor
 from erase.errors import BadOption
 from erase.evaluate.networks.loading import load_network
 from erase.evaluate.protocol import Case
+from erase.options import Count, Expect
 
+LocalPath = Annotated[
+    str, Expect("a local path that exists", lambda place: not place or Path(place).expanduser().exists())
+]
 ASK = "Describe {target} in a few words, without saying {target}: "
 
 
@@ -40,21 +45,11 @@ class Paraphrase(TextAttack):
 
     access: ClassVar[Access] = "prompts"
 
-    descriptions: str = ""
-    rewriter: str = ""
-    written: int = 8
+    descriptions: LocalPath = ""
+    rewriter: LocalPath = ""
+    written: Count = 8
     spellings: bool = True
-    wordings: int = 12
-
-    def __post_init__(self) -> None:
-        for name in ("written", "wordings"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"paraphrase: {name} is {getattr(self, name)}; expected 1 or more.")
-        for name in ("descriptions", "rewriter"):
-            if getattr(self, name) and not Path(getattr(self, name)).expanduser().exists():
-                raise BadOption(
-                    f"paraphrase: {name} is {getattr(self, name)}, which does not exist; give a local path."
-                )
+    wordings: Count = 12
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         instead = {target.name: self._instead(victim, target.name, target.synonyms) for target in victim.task.targets}

@@ -26,12 +26,13 @@ from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary
 from erase.attacks.search.victim import Victim, target_of
 from erase.attacks.search.weights import Tuning, WeightAttack
-from erase.errors import BadEdit, BadOption
+from erase.errors import BadEdit
 from erase.evaluate.protocol import Case
 from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised, diffusion_loss
 from erase.methods.training.session import spread
 from erase.models import Condition, open_model
+from erase.options import Count, Rate
 from erase.sampling.guides import method_of
 
 LEVELS = 4  # noisy copies of each picture
@@ -46,18 +47,11 @@ class Poison(WeightAttack):
     """
 
     trigger: str = ""
-    steps: int = 200
-    batch: int = 4
-    rate: float = 1e-4
+    steps: Count = 200
+    batch: Count = 4
+    rate: Rate = 1e-4
     layers: Layers = "x-strict"
     poisoned: bool = True
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not 0 < self.rate < 1:
-            raise BadOption(
-                f"poison: steps {self.steps}, batch {self.batch}, rate {self.rate}; expected steps and batch of 1 or "
-                "more, a rate of more than 0, such as 1e-4."
-            )
 
     @property
     def control(self) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor
 from erase.attacks.search.attack import Setting
 from erase.attacks.search.victim import Victim
 from erase.attacks.search.weights import WeightAttack, matrices
-from erase.errors import BadOption
+from erase.options import Count, Inner
 
 ROUNDS = 30  # of completion
 LEAST = 1e-3  # share of a matrix that has to be zero for an edit to have put it there
@@ -35,16 +35,10 @@ class PruneProbe(WeightAttack):
     that are found are filled instead, by matrices of `rank`. `cured`: whether they were filled at random before.
     """
 
-    shares: tuple[float, ...] = (0.1, 0.3, 0.5)
+    shares: tuple[Inner, ...] = (0.1, 0.3, 0.5)
     revive: bool = False
-    rank: int = 8
+    rank: Count = 8
     cured: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.shares or not all(0 < share < 1 for share in self.shares):
-            raise BadOption(f"prune_probe: shares is {list(self.shares)}; expected numbers between 0 and 1.")
-        if self.rank < 1:
-            raise BadOption(f"prune_probe: rank is {self.rank}; expected 1 or more.")
 
     @property
     def settings(self) -> Sequence[Setting]:

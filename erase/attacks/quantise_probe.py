@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,9 +17,8 @@ from torch import Tensor
 from erase.attacks.search.attack import Setting
 from erase.attacks.search.victim import Victim
 from erase.attacks.search.weights import WeightAttack, matrices
-from erase.errors import BadOption
 
-GRIDS = ("fp8", "int8", "int4")
+Grid = Literal["fp8", "int8", "int4"]
 BLOCK = 32
 
 
@@ -29,11 +29,7 @@ class QuantiseProbe(WeightAttack):
     `grids`: fp8, int8 and int4, tried in this order.
     """
 
-    grids: tuple[str, ...] = GRIDS
-
-    def __post_init__(self) -> None:
-        if not self.grids or not set(self.grids) <= set(GRIDS):
-            raise BadOption(f"quantise_probe: grids is {list(self.grids)}; expected some of {', '.join(GRIDS)}.")
+    grids: tuple[Grid, ...] = get_args(Grid)
 
     @property
     def settings(self) -> Sequence[Setting]:

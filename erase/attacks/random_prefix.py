@@ -8,34 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from erase.attacks.search.attack import Access, Found, TextAttack
+from erase.attacks.search.attack import Found, PromptAttack
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, Vocabulary, try_out
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
+from erase.options import Count
 
 
 @dataclass(frozen=True)
-class RandomPrefix(TextAttack):
+class RandomPrefix(PromptAttack):
     """Options of the control.
 
     `tokens`: words in front of the prompt.
     """
 
-    access: ClassVar[Access] = "prompts"
-
-    tokens: int = 3
-
-    def __post_init__(self) -> None:
-        if self.tokens < 1:
-            raise BadOption(f"random_prefix: tokens is {self.tokens}; expected 1 or more.")
-
-    @property
-    def control(self) -> None:
-        return None
+    tokens: Count = 3
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         vocabulary = Vocabulary.of(victim.edited.tokenizer)

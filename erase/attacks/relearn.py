@@ -20,9 +20,9 @@ from erase.attacks.search.budget import Ledger
 from erase.attacks.search.victim import Side, Victim, without_target
 from erase.attacks.search.weights import Tuning, WeightAttack, picture_loss
 from erase.config.prompts import Row
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.session import spread
+from erase.options import Count, Rate, Whole
 
 COUNT = 32  # pictures that are trained on
 
@@ -37,18 +37,11 @@ class Relearn(WeightAttack):
 
     gradient: ClassVar[bool] = True
 
-    rank: int = 8
-    steps: int = 200
-    batch: int = 4
-    rate: float = 1e-4
+    rank: Whole = 8
+    steps: Count = 200
+    batch: Count = 4
+    rate: Rate = 1e-4
     pictures: Literal["benign", "target"] = "benign"
-
-    def __post_init__(self) -> None:
-        if self.rank < 0 or self.steps < 1 or self.batch < 1 or not 0 < self.rate < 1:
-            raise BadOption(
-                f"relearn: rank {self.rank}, steps {self.steps}, batch {self.batch}, rate {self.rate}; expected steps "
-                "and batch of 1 or more, rank of 0 or more, a rate of more than 0, such as 1e-4."
-            )
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         image = victim.edited.image_cost

@@ -17,20 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from erase.attacks.search.attack import Access, Found, TextAttack
+from erase.attacks.search.attack import Access, Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, Vocabulary, listed, try_out
 from erase.attacks.search.flips import Problem, candidates
+from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.closed_form.states import prompt_pairs
 from erase.methods.training.inversion import place
+from erase.options import Count, Expect, Share
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,14 @@ class RingABell(TextAttack):
 
     access: ClassVar[Access] = "text encoder"
 
-    tokens: int = 8
+    tokens: Count = 8
     eta: float = 3.0
-    population: int = 24
-    generations: int = 30
-    mutation: float = 0.5
-    images: int = 4
+    population: Annotated[int, Expect("4 or more", lambda value: value >= 4)] = 24
+    generations: Count = 30
+    mutation: Share = 0.5
+    images: Count = 4
     encoder: Literal["base", "edited"] = "edited"
     named: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("tokens", 1), ("population", 4), ("generations", 1), ("images", 1)):
-            if getattr(self, name) < least:
-                raise BadOption(f"ring_a_bell: {name} is {getattr(self, name)}; expected {least} or more.")
-        if not 0 <= self.mutation <= 1:
-            raise BadOption(f"ring_a_bell: mutation is {self.mutation}; expected 0 to 1.")
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         side = victim.edited if self.encoder == "edited" else victim.base

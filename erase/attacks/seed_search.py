@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from erase.attacks.search.attack import Access, Found, TextAttack
+from erase.attacks.search.attack import Found, PromptAttack
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, try_out
 from erase.attacks.search.victim import Victim
@@ -18,14 +17,8 @@ from erase.evaluate.protocol import Case
 
 
 @dataclass(frozen=True)
-class SeedSearch(TextAttack):
+class SeedSearch(PromptAttack):
     """It has no options."""
-
-    access: ClassVar[Access] = "prompts"
-
-    @property
-    def control(self) -> None:
-        return None
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         def propose(number: int, tried: int) -> Candidate:

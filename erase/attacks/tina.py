@@ -21,8 +21,8 @@ from erase.attacks.search.attack import Setting
 from erase.attacks.search.denoising import Walk, inverted, noise_of, walk
 from erase.attacks.search.latents import LatentAttack, Reference
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
+from erase.options import Count, Share
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,9 @@ class Tina(LatentAttack):
     was found; more asks more of the network. `reference`: target, or as a control other.
     """
 
-    rounds: int = 3
-    jitter: float = 0.3
+    rounds: Count = 3
+    jitter: Share = 0.3
     reference: Reference = "target"
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise BadOption(f"tina: rounds is {self.rounds}; expected 1 or more.")
-        if not 0 <= self.jitter <= 1:
-            raise BadOption(f"tina: jitter is {self.jitter}; expected 0 to 1.")
 
     def cost(self, victim: Victim, setting: Setting) -> int:
         return victim.edited.sampler.steps * (self.rounds + 1)

@@ -24,15 +24,16 @@ from typing import ClassVar
 
 import torch
 
-from erase.attacks.search.attack import Found, TextAttack
+from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary, in_front, listed, try_out
 from erase.attacks.search.flips import Problem, better, candidates
 from erase.attacks.search.objective import Aim, objective_of
+from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim
-from erase.errors import BadOption
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import place
+from erase.options import Count
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,13 @@ class UnlearnDiffAtk(TextAttack):
 
     gradient: ClassVar[bool] = True
 
-    tokens: int = 3
-    levels: int = 3
-    flips: int = 4
-    tried: int = 6
-    among: int = 48
+    tokens: Count = 3
+    levels: Count = 3
+    flips: Count = 4
+    tried: Count = 6
+    among: Count = 48
     reuse: int = 3
     aim: Aim = "direction"
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "levels", "flips", "tried", "among"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"unlearndiffatk: {name} is {getattr(self, name)}; expected 1 or more.")
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         known = list(dict.fromkeys(reversed(victim.worked)))[: self.reuse]

@@ -42,6 +42,10 @@ class Scores:
                 return figure
         return None
 
+    def before(self, after: Figure) -> Figure | None:
+        """The same figure of the side before the edit."""
+        return next((one for one in self.figures if one.side == "before" and one.is_same(after)), None)
+
     @property
     def unmeasured(self) -> str:
         """Why nothing says whether the targets are gone; "" if something does, or if nothing was scored at all."""

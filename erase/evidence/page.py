@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from erase.evidence.stored import Held, part
-from erase.report.page import render
+from erase.report.render import render
 
 
 def page_of(held: Held, figures: Mapping[str, Any], head: Mapping[str, Any]) -> str:

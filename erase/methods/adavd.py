@@ -23,22 +23,22 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from erase.edit import Edit, describe
-from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
 from erase.models import Model
+from erase.options import Expect, Options, Positive
 from erase.sampling.guides import CFG, Guide, GuidedBatch, PromptBatch, hooked, layer_of
 from erase.task import Task
 
 
 @dataclass(frozen=True)
-class AdaVD:
+class AdaVD(Options):
     """Options of AdaVD.
 
     `scale`: more takes more out, 1 all of it. `centre`: likeness from which on it does, `slope`: how sharply it begins.
@@ -47,16 +47,9 @@ class AdaVD:
     # The official code's, for everything.
     presets: ClassVar[Presets] = presets({"scale": 2.0, "slope": 100.0, "centre": 0.93})
 
-    scale: float = 2.0
-    slope: float = 100.0
-    centre: float = 0.93
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "slope"):
-            if not getattr(self, name) > 0:
-                raise BadOption(f"adavd: {name} is {getattr(self, name)}; expected more than 0.")
-        if not -1 <= self.centre <= 1:
-            raise BadOption(f"adavd: centre is {self.centre}; expected a likeness, -1 to 1.")
+    scale: Positive = 2.0
+    slope: Positive = 100.0
+    centre: Annotated[float, Expect("a likeness, -1 to 1", lambda value: -1 <= value <= 1)] = 0.93
 
     def __call__(self, model: Model, task: Task) -> Edit:
         model.check_prompts(concept_words(task))

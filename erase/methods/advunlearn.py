@@ -29,7 +29,6 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods.esd import esd_target
 from erase.methods.training.bank import PROMPTED, Drawn
@@ -37,6 +36,7 @@ from erase.methods.training.session import Session
 from erase.methods.training.text import COMPONENT, TextEncoder
 from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model
+from erase.options import Count, NotNegative, Whole
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss
@@ -58,23 +58,14 @@ class AdvUnlearn(Trained):
     )
 
     steps: int = 1000
-    eta: float = 1.0
+    eta: NotNegative = 1.0
     anchored: bool = False
-    keep_weight: float = 0.3
-    keep_batch: int = 5
-    attack_steps: int = 30
-    attack_rate: float = 1e-3
-    prefix: int = 1
-    warm_up: int = 200
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("keep_batch", 1), ("prefix", 1), ("attack_steps", 0), ("warm_up", 0), ("eta", 0)):
-            if not getattr(self, name) >= least:
-                raise BadOption(f"advunlearn: {name} is {getattr(self, name)}; expected {least} or more.")
-        for name in ("keep_weight", "attack_rate"):
-            if not getattr(self, name) >= 0:
-                raise BadOption(f"advunlearn: {name} is {getattr(self, name)}; expected 0 or more.")
+    keep_weight: NotNegative = 0.3
+    keep_batch: Count = 5
+    attack_steps: Whole = 30
+    attack_rate: NotNegative = 1e-3
+    prefix: Count = 1
+    warm_up: Whole = 200
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         TextEncoder.check(model)

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised
 from erase.methods.training.session import Session, one_of
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import NotNegative
 from erase.sampling.guides import hooked
 from erase.task import Task
 
@@ -60,15 +60,7 @@ class CA(Trained):
     sampling_guidance: float = 6.0
     loss: Literal["model", "noise"] = "model"
     layers: Layers = "x-strict"
-    prior_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("ca", self.layers)
-        if self.loss not in ("model", "noise"):
-            raise BadOption(f'ca: loss is "{self.loss}"; expected one of model, noise.')
-        if not self.prior_weight >= 0:
-            raise BadOption(f"ca: prior_weight is {self.prior_weight}; expected 0 or more.")
+    prior_weight: NotNegative = 0.0
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

@@ -37,13 +37,13 @@ from erase.changes import LowRank
 from erase.context import RunContext
 from erase.edit import Edit, describe
 from erase.errors import BadModel, BadOption
-from erase.methods._options import check_options
 from erase.methods.closed_form.phrasings import Phrasings
 from erase.methods.closed_form.ridge import span
 from erase.methods.training.bank import Bank, Plan, Trajectory, sample_bank
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.session import asked_pairs, spread, with_beyond
 from erase.models import Condition, Model
+from erase.options import Count, NotNegative, Options, Positive, Whole
 from erase.sampling.guides import hooked
 from erase.task import Task
 
@@ -51,7 +51,7 @@ WRITER = ".attn2.to_out.0"
 
 
 @dataclass(frozen=True)
-class CASteer:
+class CASteer(Options):
     """Options of CASteer.
 
     `value`: the component along the concept's direction becomes what it is without the concept (`anchor`) or none
@@ -66,16 +66,13 @@ class CASteer:
     )
 
     value: Literal["anchor", "zero"] = "anchor"
-    scale: float = 1.5
-    pairs: int = 16
-    steps: int = 10
-    guidance: float = 3.0
-    batch: int = 8
-    seed: int = 0
+    scale: Positive = 1.5
+    pairs: Count = 16
+    steps: Count = 10
+    guidance: NotNegative = 3.0
+    batch: Count = 8
+    seed: Whole = 0
     phrasings: Phrasings = "shared"
-
-    def __post_init__(self) -> None:
-        check_options(self, positive=("scale",), not_negative=("guidance", "seed"), counts=("pairs", "steps", "batch"))
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         info, work = describe(self, model, task), work or RunContext()

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods.redirect import Redirect
 from erase.methods.training.adapters import Adapters
@@ -32,6 +31,7 @@ from erase.methods.training.layers import chosen_modules
 from erase.methods.training.session import Session, askers, one_of
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import Count, NotNegative
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss
@@ -51,14 +51,10 @@ class Distil(Trained):
     learning_rate: float = 1e-3
     batch: int = 4
     start: Literal["redirect", "none"] = "redirect"
-    keep_weight: float = 1.0
-    keep_batch: int = 4
-    keep_trajectories: int = 16
-    rank: int = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_options(self, not_negative=("keep_weight",), counts=("keep_batch", "keep_trajectories", "rank"))
+    keep_weight: NotNegative = 1.0
+    keep_batch: Count = 4
+    keep_trajectories: Count = 16
+    rank: Count = 8
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

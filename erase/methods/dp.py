@@ -32,7 +32,6 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._options import check_options
 from erase.methods.closed_form.maps import map_both
 from erase.methods.closed_form.phrasings import Phrasings, tell
 from erase.methods.closed_form.prior import KeepTokens, held
@@ -40,6 +39,7 @@ from erase.methods.closed_form.ridge import SAME, Factors, gram, smaller, span
 from erase.methods.closed_form.spectrum import complement, main_directions
 from erase.methods.closed_form.states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
+from erase.options import NotNegative, Options, Share
 from erase.task import Task
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ FAR = 1e6  # a condition number from which on the targets lie close to what is k
 
 
 @dataclass(frozen=True)
-class DP:
+class DP(Options):
     """Options of double projection.
 
     `value`: what a target becomes, the part of it that the anchors' states span (`safe`) or the anchor (`anchor`),
@@ -65,14 +65,11 @@ class DP:
     )
 
     value: Literal["safe", "anchor"] = "anchor"
-    hold: float = 0.9
-    lamb: float = 1e-3
+    hold: Share = 0.9
+    lamb: NotNegative = 1e-3
     tokens: Literal["last", "aligned", "all"] = "all"
     keep_tokens: KeepTokens = "all"
     phrasings: Phrasings = "shared"
-
-    def __post_init__(self) -> None:
-        check_options(self, not_negative=("lamb",), shares=("hold",))
 
     def __call__(self, model: Model, task: Task) -> Edit:
         told = tell(model, task, phrasings=self.phrasings)

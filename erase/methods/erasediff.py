@@ -30,13 +30,13 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import picture_loss, relabel_loss
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained, draws
 from erase.models import Model
+from erase.options import Count, NotNegative, Positive
 from erase.task import Task
 
 Values = Mapping[str, Tensor]
@@ -60,19 +60,13 @@ class EraseDiff(Trained):
 
     batch: int = 4
     control: Literal["fixed", "barrier"] = "barrier"
-    lamb: float = 0.1
-    eta: float = 1.0
-    inner_steps: int = 2
-    inner_rate: float = 1e-3
-    keep_batch: int = 4
-    keep_trajectories: int = 16
+    lamb: NotNegative = 0.1
+    eta: NotNegative = 1.0
+    inner_steps: Count = 2
+    inner_rate: Positive = 1e-3
+    keep_batch: Count = 4
+    keep_trajectories: Count = 16
     layers: Layers = "x"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("erasediff", self.layers)
-        check_options(self, positive=("inner_rate",), not_negative=("lamb", "eta"))
-        check_options(self, counts=("inner_steps", "keep_batch", "keep_trajectories"))
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

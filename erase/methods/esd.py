@@ -34,11 +34,12 @@ from erase.edit import Edit
 from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods.training.bank import ALSO, EMPTY, PROMPTED
-from erase.methods.training.layers import Layers, check_layers
-from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.layers import Layers
+from erase.methods.training.refresh import Refresh
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import NotNegative, Whole
 from erase.task import Task
 
 
@@ -65,19 +66,14 @@ class ESD(Trained):
 
     learning_rate: float = 5e-5
     sampling_steps: int = 50
-    eta: float = 1.0
+    eta: NotNegative = 1.0
     layers: Layers = "x"
     erase_from: str = ""
     anchored: bool = False
-    refresh: int = 0
+    refresh: Whole = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_layers("esd", self.layers)
-        check_refresh("esd", self.refresh)
-        if self.eta < 0:
-            raise BadOption(f"esd: eta is {self.eta}; expected 0 or more (the official code's negative_guidance - 1).")
-
         if self.erase_from and self.anchored:
             raise BadOption(
                 f'esd: erase_from is "{self.erase_from}" and anchored is true; both say where the targets go from: '

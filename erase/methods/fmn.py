@@ -31,7 +31,7 @@ from erase.edit import Edit
 from erase.errors import BadModel
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_words
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
@@ -55,10 +55,6 @@ class FMN(Trained):
     batch: int = 4
     end: bool = True
     layers: Layers = "qk"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("fmn", self.layers)
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

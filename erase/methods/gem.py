@@ -27,15 +27,15 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods.training.adapters import Adapters
 from erase.methods.training.bank import ALSO, PROMPTED, Bank
-from erase.methods.training.layers import Layers, check_layers, chosen_modules
-from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.layers import Layers, chosen_modules
+from erase.methods.training.refresh import Refresh
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import Count, NotNegative, Positive, Rate, Whole
 from erase.task import Task
 
 
@@ -58,20 +58,13 @@ class GEM(Trained):
 
     learning_rate: float = 1e-3
     batch: int = 4
-    eta: float = 1.0
-    gamma: float = 100.0
-    early: float = 0.25
-    rank: int = 16
-    alpha: float = 16.0
+    eta: NotNegative = 1.0
+    gamma: Positive = 100.0
+    early: Rate = 0.25
+    rank: Count = 16
+    alpha: Positive = 16.0
     layers: Layers = "qk"
-    refresh: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("gem", self.layers)
-        check_refresh("gem", self.refresh)
-        check_options(self, positive=("gamma", "early", "alpha"), not_negative=("eta",), counts=("rank",))
-        check_options(self, shares=("early",))
+    refresh: Whole = 0
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

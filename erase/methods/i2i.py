@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import Count, Positive, Share
 from erase.sampling.guides import hooked
 from erase.task import Task
 
@@ -63,17 +63,12 @@ class I2I(Trained):
     )
 
     batch: int = 4
-    alpha: float = 0.25
+    alpha: Positive = 0.25
     aim: Literal["noise", "anchor"] = "noise"
-    hidden: float = 0.75
-    keep_batch: int = 4
-    keep_trajectories: int = 16
+    hidden: Share = 0.75
+    keep_batch: Count = 4
+    keep_trajectories: Count = 16
     layers: Layers = "all"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("i2i", self.layers)
-        check_options(self, positive=("alpha",), counts=("keep_batch", "keep_trajectories"), shares=("hidden",))
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

@@ -29,15 +29,15 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods.training.adapters import Adapters
 from erase.methods.training.bank import ALSO, EMPTY, PROMPTED
-from erase.methods.training.layers import Layers, check_layers, chosen_modules
-from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.layers import Layers, chosen_modules
+from erase.methods.training.refresh import Refresh
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import Count, Positive, Whole
 from erase.task import Task
 
 
@@ -63,24 +63,14 @@ class LoRA(Trained):
     learning_rate: float = 1e-4
     action: Literal["erase", "enhance", "both"] = "erase"
     renormalised: bool = False
-    guidance: float = 1.0
+    guidance: Positive = 1.0
     anchored: bool = True
     neutral: str = ""
     positive: str = ""
-    rank: int = 4
-    alpha: float = 1.0
+    rank: Count = 4
+    alpha: Positive = 1.0
     layers: Layers = "all"
-    refresh: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("lora", self.layers)
-        check_refresh("lora", self.refresh)
-        if self.action not in ("erase", "enhance", "both"):
-            raise BadOption(f'lora: action is "{self.action}"; expected one of erase, enhance, both.')
-        for name in ("guidance", "alpha", "rank"):
-            if not getattr(self, name) > 0:
-                raise BadOption(f"lora: {name} is {getattr(self, name)}; expected more than 0.")
+    refresh: Whole = 0
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Literal
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._options import check_options
 from erase.methods.closed_form.contextual_templates import Phrasing
 from erase.methods.closed_form.maps import map_both
 from erase.methods.closed_form.phrasings import Phrasings, asked_for, tell
@@ -29,6 +28,7 @@ from erase.methods.closed_form.prior import held
 from erase.methods.closed_form.ridge import Factors, solve
 from erase.methods.closed_form.states import fits, paired_states, put
 from erase.models import Model, Reads
+from erase.options import NotNegative, Options
 from erase.task import Target, Task
 
 PHRASINGS = {
@@ -64,7 +64,7 @@ PHRASINGS = {
 
 
 @dataclass(frozen=True)
-class MACE:
+class MACE(Options):
     """Options of MACE's refinement.
 
     `words`: the words around the target alone (`context`, the paper's stage), or its own too (`all`), which erases by
@@ -80,14 +80,14 @@ class MACE:
     paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"lamb": 1000.0, "phrasings": "own"})
 
     words: Literal["context", "all"] = "context"
-    lamb: float = 10.0
-    preserve_scale: float = 0.8
+    lamb: NotNegative = 10.0
+    preserve_scale: NotNegative = 0.8
     phrasings: Phrasings = "shared"
     prior: str = ""
-    prior_scale: float = 4600.0
+    prior_scale: NotNegative = 4600.0
 
     def __post_init__(self) -> None:
-        check_options(self, not_negative=("lamb", "preserve_scale", "prior_scale"))
+        super().__post_init__()
         if self.lamb == 0 and not (self.prior and self.prior_scale):
             raise BadOption("mace: lamb is 0 without a prior; give a prior, or a lamb greater than 0.")
 

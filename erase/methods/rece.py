@@ -36,7 +36,6 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods.closed_form.maps import map_both, sites_of, square
 from erase.methods.closed_form.phrasings import Phrasings, tell
@@ -44,11 +43,12 @@ from erase.methods.closed_form.prior import held
 from erase.methods.closed_form.ridge import Factors, compose, gram, matrix, solve
 from erase.methods.closed_form.states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
+from erase.options import NotNegative, Options, Positive, Whole
 from erase.task import Task
 
 
 @dataclass(frozen=True)
-class RECE:
+class RECE(Options):
     """Options of RECE.
 
     `rounds`: how often the way back is derived and erased; 0 is UCE. More erases further and touches more.
@@ -69,24 +69,17 @@ class RECE:
         {"together": False, "tokens": "whole", "protect": "kept", "phrasings": "own"}
     )
 
-    rounds: int = 2
+    rounds: Whole = 2
     together: bool = True
-    reg: float = 0.1
-    erase_scale: float = 1.0
-    preserve_scale: float = 0.1
-    lamb: float = 0.1
+    reg: Positive = 0.1
+    erase_scale: Positive = 1.0
+    preserve_scale: NotNegative = 0.1
+    lamb: Positive = 0.1
     tokens: Literal["last", "aligned", "all", "whole"] = "all"
     protect: Literal["exact", "kept", "none"] = "exact"
     phrasings: Phrasings = "shared"
     prior: str = ""
-    prior_scale: float = 1000.0
-
-    def __post_init__(self) -> None:
-        check_options(
-            self,
-            positive=("reg", "erase_scale", "lamb"),
-            not_negative=("rounds", "preserve_scale", "prior_scale"),
-        )
+    prior_scale: NotNegative = 1000.0
 
     def __call__(self, model: Model, task: Task) -> Edit:
         told = tell(model, task, phrasings=self.phrasings, prior=self.prior)

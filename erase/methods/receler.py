@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadEdit, BadModel
-from erase.methods._options import check_options
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._words import concept_words
 from erase.methods.advunlearn import strongest
@@ -46,6 +45,7 @@ from erase.methods.training.bank import PROMPTED, Drawn
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model
+from erase.options import Count, NotNegative, Positive, Share, Whole
 from erase.sampling.guides import CFG, Guide, GuidedBatch, Hook, PromptBatch, hooked, layer_of
 from erase.task import Task
 
@@ -68,19 +68,14 @@ class Receler(Trained):
     )
 
     learning_rate: float = 3e-4
-    eta: float = 1.0
+    eta: NotNegative = 1.0
     anchored: bool = False
-    rank: int = 128
-    locality: float = 0.1
-    threshold: float = 0.1
-    attack_steps: int = 50
-    attack_rate: float = 0.1
-    soft: int = 16
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_options(self, counts=("rank", "soft"), not_negative=("eta", "locality", "attack_steps"))
-        check_options(self, positive=("attack_rate",), shares=("threshold",))
+    rank: Count = 128
+    locality: NotNegative = 0.1
+    threshold: Share = 0.1
+    attack_steps: Whole = 50
+    attack_rate: Positive = 0.1
+    soft: Count = 16
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

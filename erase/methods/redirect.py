@@ -26,7 +26,6 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._options import check_options
 from erase.methods._presets import Presets
 from erase.methods.closed_form.maps import map_both, spaces_of, width_of
 from erase.methods.closed_form.phrasings import Phrasings, tell
@@ -34,13 +33,14 @@ from erase.methods.closed_form.ridge import Factors, gram, smaller
 from erase.methods.closed_form.spectrum import Moments, best_share, complement, main_directions, spectrum
 from erase.methods.closed_form.states import AT_ONCE, all_grams, empty_states, paired_states
 from erase.models import Model, Reads
+from erase.options import NotNegative, Options, Positive, Share, Whole
 from erase.task import Task
 
 EMPTY = 0.999  # share of the empty prompt's energy that does not move
 
 
 @dataclass(frozen=True)
-class Redirect:
+class Redirect(Options):
     """Options of this method.
 
     `balance`: how much a keep's movement counts against what is left of a target, when `lamb` is chosen; more touches
@@ -55,17 +55,13 @@ class Redirect:
 
     presets: ClassVar[Presets] = MappingProxyType({"hardened": MappingProxyType({"contexts": 200})})
 
-    balance: float = 0.3
-    hold: float = 0.5
-    floor: float = 0.01
+    balance: Positive = 0.3
+    hold: Share = 0.5
+    floor: Positive = 0.01
     phrasings: Phrasings = "shared"
     prior: str = ""
-    prior_scale: float = 1.0
-    contexts: int = 0
-
-    def __post_init__(self) -> None:
-        positive, not_negative = ("balance", "floor"), ("prior_scale", "contexts")
-        check_options(self, positive=positive, not_negative=not_negative, shares=("hold",))
+    prior_scale: NotNegative = 1.0
+    contexts: Whole = 0
 
     def __call__(self, model: Model, task: Task) -> Edit:
         told = tell(model, task, phrasings=self.phrasings, prior=self.prior, contexts=self.contexts)

@@ -35,12 +35,12 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.methods._options import check_options
 from erase.methods.closed_form.contextual_templates import Phrasing, evenly
 from erase.methods.closed_form.encoder_probe import EncoderProbe, Rest
 from erase.methods.closed_form.phrasings import Phrasings, asked_for, tell
 from erase.methods.closed_form.states import put
 from erase.models import Model
+from erase.options import Count, NotNegative, Options, Positive
 from erase.task import Target, Task
 
 TEMPLATES = 16  # of a target's phrasings, evenly chosen: k and d are means over them, and d is searched for in each
@@ -48,7 +48,7 @@ NEGATIVES = 8  # keeps that the loss is told to stay away from
 
 
 @dataclass(frozen=True)
-class ReFACT:
+class ReFACT(Options):
     """Options of ReFACT.
 
     `layer`: which layer is edited, counted from 0; -1 is three quarters of the way up, but never the last.
@@ -65,22 +65,14 @@ class ReFACT:
     paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"phrasings": "own"})
 
     layer: int = -1
-    steps: int = 100
-    learning_rate: float = 0.05
-    radius: float = 4.0
-    decay: float = 0.01
-    floor: float = 0.01
+    steps: Count = 100
+    learning_rate: Positive = 0.05
+    radius: Positive = 4.0
+    decay: NotNegative = 0.01
+    floor: Positive = 0.01
     phrasings: Phrasings = "shared"
     prior: str = ""
-    prior_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_options(
-            self,
-            positive=("learning_rate", "radius", "floor"),
-            not_negative=("decay", "prior_scale"),
-            counts=("steps",),
-        )
+    prior_scale: NotNegative = 1.0
 
     def __call__(self, model: Model, task: Task) -> Edit:
         tower = EncoderProbe.of(model, self.layer)

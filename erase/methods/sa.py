@@ -27,14 +27,14 @@ from torch import Tensor
 
 from erase.context import Report, RunContext, in_silence
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods.training.bank import Bank
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import picture_loss
 from erase.methods.training.session import Session, askers, one_of
 from erase.methods.training.trainer import Trained, draws
 from erase.models import Model
+from erase.options import Count, NotNegative
 from erase.task import Task
 
 
@@ -56,17 +56,12 @@ class SA(Trained):
     )
 
     batch: int = 4
-    weight: float = 50.0
-    replay: float = 1.0
-    keep_batch: int = 4
-    keep_trajectories: int = 16
-    fisher: int = 64
+    weight: NotNegative = 50.0
+    replay: NotNegative = 1.0
+    keep_batch: Count = 4
+    keep_trajectories: Count = 16
+    fisher: Count = 64
     layers: Layers = "x"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("sa", self.layers)
-        check_options(self, not_negative=("weight", "replay"), counts=("keep_batch", "keep_trajectories", "fisher"))
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

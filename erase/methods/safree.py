@@ -32,10 +32,10 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text, concept_words
 from erase.models import Condition, Model, TokenSequence, masked_ends
+from erase.options import NotNegative, Options
 from erase.sampling.guides import CFG, Ask, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
@@ -43,7 +43,7 @@ STYLES, OTHERS = (70.0, 0.55), (50.0, 5.333 / 10)  # slope and centre of the ste
 
 
 @dataclass(frozen=True)
-class SAFREE:
+class SAFREE(Options):
     """Options of SAFREE.
 
     `alpha`: more finds fewer tokens. `steps_scale`: the most steps of sampling in which they are projected.
@@ -53,14 +53,9 @@ class SAFREE:
     # The official code's, which are for unsafe content and artists.
     presets: ClassVar[Presets] = presets({"alpha": 0.01, "steps_scale": 10.0, "negative": True})
 
-    alpha: float = 0.01
-    steps_scale: float = 10.0
+    alpha: NotNegative = 0.01
+    steps_scale: NotNegative = 10.0
     negative: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "steps_scale"):
-            if not getattr(self, name) >= 0:
-                raise BadOption(f"safree: {name} is {getattr(self, name)}; expected 0 or more.")
 
     def __call__(self, model: Model, task: Task) -> Edit:
         model.check_prompts(concept_words(task))

@@ -27,15 +27,15 @@ from torch import Tensor
 from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import BadOption
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods.training.bank import Bank
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import picture_loss, relabel_loss
 from erase.methods.training.saliency import masked, salient
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained, draws
 from erase.models import Model
+from erase.options import Count, NotNegative, Rate
 from erase.task import Task
 
 
@@ -57,18 +57,15 @@ class SalUn(Trained):
     )
 
     batch: int = 4
-    share: float = 0.5
-    mask_batches: int = 8
-    alpha: float = 0.5
-    keep_batch: int = 4
-    keep_trajectories: int = 16
+    share: Rate = 0.5
+    mask_batches: Count = 8
+    alpha: NotNegative = 0.5
+    keep_batch: Count = 4
+    keep_trajectories: Count = 16
     layers: Layers = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_layers("salun", self.layers)
-        check_options(self, not_negative=("alpha",), counts=("mask_batches", "keep_batch", "keep_trajectories"))
-        check_options(self, shares=("share",), positive=("share",))
         if self.weight_decay:
             raise BadOption(
                 f"salun: weight_decay is {self.weight_decay}; expected 0, for it moves what the mask holds."

@@ -24,14 +24,14 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.errors import BadOption
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._words import concept_text
-from erase.methods.training.layers import Layers, check_layers
-from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.layers import Layers
+from erase.methods.training.refresh import Refresh
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Model
+from erase.options import Decay, Whole
 from erase.task import Task
 
 
@@ -54,16 +54,9 @@ class SDD(Trained):
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     layers: Layers = "x"
-    decay: float = 0.999
+    decay: Decay = 0.999
     anchored: bool = False
-    refresh: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("sdd", self.layers)
-        if not 0 <= self.decay < 1:
-            raise BadOption(f"sdd: decay is {self.decay}; expected 0 or more and less than 1.")
-        check_refresh("sdd", self.refresh)
+    refresh: Whole = 0
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         joined = concept_text(model, task)

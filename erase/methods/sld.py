@@ -21,16 +21,16 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, describe
-from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods._words import concept_text
 from erase.models import Condition, Model
+from erase.options import Decay, NotNegative, Options, Whole
 from erase.sampling.guides import Ask, Guide, GuidedBatch, NoGuide, PromptBatch
 from erase.task import Task
 
 
 @dataclass(frozen=True)
-class SLD:
+class SLD(Options):
     """Options of SLD.
 
     `scale`, `threshold`: more guides away more, and in more places. `warm_up`: steps before it begins, which keep the
@@ -43,18 +43,11 @@ class SLD:
         nsfw={"scale": 2000.0, "threshold": 0.025, "warm_up": 7, "momentum_scale": 0.5, "momentum": 0.7},
     )
 
-    scale: float = 1000.0
+    scale: NotNegative = 1000.0
     threshold: float = 0.01
-    warm_up: int = 10
-    momentum_scale: float = 0.3
-    momentum: float = 0.4
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "warm_up", "momentum_scale"):
-            if not getattr(self, name) >= 0:
-                raise BadOption(f"sld: {name} is {getattr(self, name)}; expected 0 or more.")
-        if not 0 <= self.momentum < 1:
-            raise BadOption(f"sld: momentum is {self.momentum}; expected 0 or more and less than 1.")
+    warm_up: Whole = 10
+    momentum_scale: NotNegative = 0.3
+    momentum: Decay = 0.4
 
     def __call__(self, model: Model, task: Task) -> Edit:
         concept_text(model, task)

@@ -43,19 +43,19 @@ from torch import Tensor
 
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.methods._options import check_options
 from erase.methods.closed_form.maps import Weights, leading, map_both, sites_of, square, width_of
 from erase.methods.closed_form.phrasings import Phrasings, tell
 from erase.methods.closed_form.ridge import Factors, gram, smaller
 from erase.methods.closed_form.states import Pairs, empty_states, last_states, own_states, paired_states
 from erase.models import Model, Reads
+from erase.options import Count, NotNegative, Options, Positive, Share, Whole
 from erase.task import Task
 
 LEAST = 1e-3  # smallest s that is found, as a share of the largest size: below it, small differences are blown up
 
 
 @dataclass(frozen=True)
-class SPEED:
+class SPEED(Options):
     """Options of SPEED.
 
     `threshold`: directions in which the keeps' second moment is below this share of the average may change; more
@@ -78,26 +78,17 @@ class SPEED:
         {"retain_scale": 1.0, "keeps": "layer", "tokens": "last", "weights": "values", "phrasings": "own"}
     )
 
-    threshold: float = 0.1
-    retain_scale: float = 0.0
-    reach: float = 0.95
+    threshold: Positive = 0.1
+    retain_scale: NotNegative = 0.0
+    reach: Share = 0.95
     keeps: Literal["all", "shared", "layer"] = "shared"
-    augment: int = 10
-    centres: int = 3
+    augment: Whole = 10
+    centres: Count = 3
     tokens: Literal["last", "aligned", "all"] = "all"
     weights: Weights = "both"
     phrasings: Phrasings = "shared"
     prior: str = ""
-    prior_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_options(
-            self,
-            positive=("threshold",),
-            not_negative=("retain_scale", "augment", "prior_scale"),
-            shares=("reach",),
-            counts=("centres",),
-        )
+    prior_scale: NotNegative = 1.0
 
     def __call__(self, model: Model, task: Task) -> Edit:
         told = tell(model, task, phrasings=self.phrasings, prior=self.prior)

@@ -30,16 +30,16 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit, Gate, LowRank
-from erase.errors import BadOption
 from erase.methods._presets import Presets, presets
 from erase.methods.guidance.gate import GatedMembranes, Membranes
 from erase.methods.training.adapters import Adapters
 from erase.methods.training.bank import ALSO, EMPTY, PROMPTED, Drawn
-from erase.methods.training.layers import Layers, check_layers, chosen_modules
-from erase.methods.training.refresh import Refresh, check_refresh
+from erase.methods.training.layers import Layers, chosen_modules
+from erase.methods.training.refresh import Refresh
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
 from erase.models import Condition, Model
+from erase.options import Count, NotNegative, Whole
 from erase.sampling.guides import Guide
 from erase.task import Task
 
@@ -64,23 +64,13 @@ class SPM(Trained):
 
     steps: int = 3000
     learning_rate: float = 1e-4
-    eta: float = 1.0
+    eta: NotNegative = 1.0
     anchored: bool = False
-    anchor_weight: float = 1000.0
-    anchors: int = 4
+    anchor_weight: NotNegative = 1000.0
+    anchors: Count = 4
     layers: Layers = "all"
     gate: bool = True
-    refresh: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("spm", self.layers)
-        check_refresh("spm", self.refresh)
-        for name in ("eta", "anchor_weight"):
-            if not getattr(self, name) >= 0:
-                raise BadOption(f"spm: {name} is {getattr(self, name)}; expected 0 or more.")
-        if self.anchors < 1:
-            raise BadOption(f"spm: anchors is {self.anchors}; expected 1 or more.")
+    refresh: Whole = 0
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)

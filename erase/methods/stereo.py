@@ -40,15 +40,15 @@ from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import TrainingFailed
 from erase.files import content_hash, write_atomically
-from erase.methods._options import check_options
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods.training.bank import ALSO, EMPTY, PROMPTED, Bank
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.search import Conditions, Found, Inverter, Learning
 from erase.methods.training.session import Session, one_of
 from erase.methods.training.text import TextEncoder
 from erase.methods.training.trainer import Trained, draws
 from erase.models import Condition, Model
+from erase.options import Count, NotNegative, Positive
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss
@@ -75,22 +75,16 @@ class Stereo(Trained):
     )
 
     learning_rate: float = 2e-5
-    eta: float = 1.0
-    anchor_scale: float = 1.0
-    rounds: int = 2
-    search_steps: int = 100
-    search_rate: float = 5e-6
-    inversion_steps: int = 500
-    inversion_rate: float = 5e-3
-    inversion_batch: int = 4
-    tokens: int = 1
+    eta: NotNegative = 1.0
+    anchor_scale: NotNegative = 1.0
+    rounds: Count = 2
+    search_steps: Count = 100
+    search_rate: Positive = 5e-6
+    inversion_steps: Count = 500
+    inversion_rate: Positive = 5e-3
+    inversion_batch: Count = 4
+    tokens: Count = 1
     layers: Layers = "x"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("stereo", self.layers)
-        check_options(self, not_negative=("eta", "anchor_scale"), positive=("search_rate", "inversion_rate"))
-        check_options(self, counts=("rounds", "search_steps", "inversion_steps", "inversion_batch", "tokens"))
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         TextEncoder.check(model)

@@ -34,16 +34,16 @@ from torch import Tensor
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods._presets import Presets, presets
 from erase.methods.training.bank import Bank
-from erase.methods.training.layers import Layers, check_layers
+from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised, picture_loss
 from erase.methods.training.search import Conditions, Inverter, Learning
 from erase.methods.training.session import Session
 from erase.methods.training.text import TextEncoder
 from erase.methods.training.trainer import Trained, draws
 from erase.models import Condition, Model
+from erase.options import Count, NotNegative, Positive, Share
 from erase.task import Task
 
 _log = logging.getLogger(__name__)
@@ -66,22 +66,16 @@ class TaskVector(Trained):
     )
 
     batch: int = 4
-    scale: float = 1.0
+    scale: Positive = 1.0
     layers: Layers = "all"
     strength: Literal["given", "inversion"] = "given"
-    tries: int = 8
-    inversions: int = 4
-    tokens: int = 1
-    inversion_steps: int = 200
-    inversion_rate: float = 1e-2
-    diversity: float = 0.1
-    remains: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_layers("task_vector", self.layers)
-        check_options(self, positive=("scale", "inversion_rate"), not_negative=("diversity",), shares=("remains",))
-        check_options(self, counts=("tries", "inversions", "tokens", "inversion_steps"))
+    tries: Count = 8
+    inversions: Count = 4
+    tokens: Count = 1
+    inversion_steps: Count = 200
+    inversion_rate: Positive = 1e-2
+    diversity: NotNegative = 0.1
+    remains: Share = 0.0
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         inverts = self.strength == "inversion"

@@ -19,18 +19,18 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from erase.edit import Edit
-from erase.methods._options import check_options
 from erase.methods.closed_form.maps import Weights, map_both
 from erase.methods.closed_form.phrasings import Phrasings, tell
 from erase.methods.closed_form.prior import held
 from erase.methods.closed_form.ridge import Factors, solve
 from erase.methods.closed_form.states import paired_states
 from erase.models import Model, Reads
+from erase.options import NotNegative, Options, Positive
 from erase.task import Task
 
 
 @dataclass(frozen=True)
-class TIME:
+class TIME(Options):
     """Options of TIME.
 
     `lamb`: more changes less of everything.
@@ -42,15 +42,12 @@ class TIME:
 
     paper: ClassVar[Mapping[str, Any]] = MappingProxyType({"phrasings": "own", "preserve_scale": 0.0})
 
-    lamb: float = 0.1
+    lamb: Positive = 0.1
     weights: Weights = "both"
     phrasings: Phrasings = "shared"
-    preserve_scale: float = 1.0
+    preserve_scale: NotNegative = 1.0
     prior: str = ""
-    prior_scale: float = 1000.0
-
-    def __post_init__(self) -> None:
-        check_options(self, positive=("lamb",), not_negative=("preserve_scale", "prior_scale"))
+    prior_scale: NotNegative = 1000.0
 
     def __call__(self, model: Model, task: Task) -> Edit:
         told = tell(model, task, phrasings=self.phrasings, prior=self.prior)

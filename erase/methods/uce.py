@@ -30,7 +30,6 @@ from torch import Tensor
 from erase.context import RunContext
 from erase.edit import Edit, describe
 from erase.errors import BadOption
-from erase.methods._options import check_options
 from erase.methods.closed_form.debias import Wanted, debias
 from erase.methods.closed_form.maps import map_both, sites_of
 from erase.methods.closed_form.phrasings import Phrasings, Told, tell
@@ -38,11 +37,12 @@ from erase.methods.closed_form.prior import KeepTokens, held
 from erase.methods.closed_form.ridge import Factors, gram, responses, solve
 from erase.methods.closed_form.states import Pairs, empty_states, paired_states
 from erase.models import Model, Reads
+from erase.options import Count, NotNegative, Options, Positive, Share
 from erase.task import Task
 
 
 @dataclass(frozen=True)
-class UCE:
+class UCE(Options):
     """Options of UCE.
 
     `erase_scale`: more pulls the targets closer to their anchors.
@@ -70,9 +70,9 @@ class UCE:
         {"tokens": "last", "keep_tokens": "last", "protect": "none", "phrasings": "own"}
     )
 
-    erase_scale: float = 1.0
-    preserve_scale: float = 1.0
-    lamb: float = 0.5
+    erase_scale: Positive = 1.0
+    preserve_scale: NotNegative = 1.0
+    lamb: Positive = 0.5
     tokens: Literal["last", "aligned", "all"] = "all"
     keep_tokens: KeepTokens = "all"
     protect: Literal["exact", "kept", "none"] = "exact"
@@ -80,24 +80,18 @@ class UCE:
     mode: Literal["erase", "moderate", "debias"] = "erase"
     phrasings: Phrasings = "shared"
     prior: str = ""
-    prior_scale: float = 1000.0
+    prior_scale: NotNegative = 1000.0
     attributes: tuple[str, ...] = ()
     ratios: tuple[float, ...] = ()
-    rounds: int = 30
-    images: int = 10
-    tolerance: float = 0.05
-    step: float = 1.0
+    rounds: Count = 30
+    images: Count = 10
+    tolerance: Share = 0.05
+    step: Positive = 1.0
     clip: str = ""
     clip_template: str = "{}"
 
     def __post_init__(self) -> None:
-        check_options(
-            self,
-            positive=("erase_scale", "lamb", "step"),
-            not_negative=("preserve_scale", "prior_scale"),
-            counts=("rounds", "images"),
-            shares=("tolerance",),
-        )
+        super().__post_init__()
         if self.mode == "debias" or self.attributes or self.ratios:
             self._check_attributes()
 

@@ -12,11 +12,11 @@ from rich.text import Text
 from erase.errors import RunConflict
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.statistics.paired import Change, mcnemar, mean_change, sign_flips
-from erase.report.findings import Findings, before_of, same_figure
+from erase.report.findings import Findings
 from erase.report.matrices import Matrix, retained
 from erase.report.pareto import Point
 from erase.report.records import figure_records
-from erase.report.table import TITLES, number
+from erase.report.table import TITLES, number, with_interval
 
 BASE = "before"
 LEAST = 10  # pairs of which a difference may be called more than chance
@@ -81,7 +81,7 @@ def entries(comparison: Comparison) -> list[Entry]:
             if (
                 figure.side == "after"
                 and figure.name != "ua_attacked"
-                and not any(same_figure(figure, other) for other in kinds)
+                and not any(figure.is_same(other) for other in kinds)
             ):
                 kinds.append(figure)
     return [_entry(comparison, figure) for figure in kinds]
@@ -128,7 +128,7 @@ def differences(comparison: Comparison) -> list[Difference]:
     found = []
     for label, run in list(comparison.runs.items())[1:]:
         for figure in comparison.first.scores.figures:
-            other = next((one for one in run.scores.figures if one.side == "after" and same_figure(one, figure)), None)
+            other = next((one for one in run.scores.figures if one.side == "after" and one.is_same(figure)), None)
             if figure.side == "after" and other is not None:
                 one, two = (_by_row(*pair) for pair in ((comparison.first, figure), (run, other)))
                 if keys := [key for key in one if key in two]:
@@ -219,15 +219,6 @@ def under_attack(comparison: Comparison) -> list[str]:
     return [f"{with_interval(one)}, {one.version}" if one else "not attacked" for one in found]
 
 
-def with_interval(figure: Figure | None) -> str:
-    """A value and its interval, such as `91.7 % (74 to 98)`."""
-    if figure is None:
-        return "-"
-    percent = number(figure).endswith("%")
-    low, high = ((100 * end if percent else end) for end in (figure.low, figure.high))
-    return f"{number(figure)} ({low:.0f} to {high:.0f})" if percent else f"{number(figure)} ({low:.1f} to {high:.1f})"
-
-
 def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
     """Every figure of every run, one a row."""
     return [
@@ -240,10 +231,9 @@ def comparison_records(comparison: Comparison) -> list[dict[str, Any]]:
 def _entry(comparison: Comparison, figure: Figure) -> Entry:
     runs = comparison.runs.values()
     cells = [
-        next((one for one in run.scores.figures if one.side == "after" and same_figure(one, figure)), None)
-        for run in runs
+        next((one for one in run.scores.figures if one.side == "after" and one.is_same(figure)), None) for run in runs
     ]
-    befores = [before_of(run.scores, cell) for run, cell in zip(runs, cells, strict=True) if cell is not None]
+    befores = [run.scores.before(cell) for run, cell in zip(runs, cells, strict=True) if cell is not None]
     shared = befores[0] if befores and comparison.is_of_one_base and len(set(map(_value, befores))) == 1 else None
     return Entry(figure, shared, tuple(cells))
 

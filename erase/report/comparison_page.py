@@ -21,15 +21,16 @@ from erase.report.comparison import (
     harm,
     points,
     under_attack,
-    with_interval,
 )
 from erase.report.findings import Findings
 from erase.report.grid import TITLES, choose
-from erase.report.page import facts, render
+from erase.report.page import facts
 from erase.report.panels import Seen, see
 from erase.report.pareto import pareto
 from erase.report.pictures import Picture, embed
+from erase.report.render import render
 from erase.report.table import TITLES as SCORES
+from erase.report.table import with_interval
 from erase.report.verdict import Verdict, reach_verdict
 
 COLUMNS = 8  # prompts of a group that are shown

@@ -9,9 +9,9 @@ from typing import Any
 
 from erase.evaluate.gate import Verdict
 from erase.evaluate.images import ScoredImage
-from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
 from erase.report.grid import Pair
+from erase.report.table import scores_html
 from erase.task import Task
 
 
@@ -36,8 +36,6 @@ class Findings:
 
     def _repr_html_(self) -> str:
         """The figures as a table, which notebooks show."""
-        from erase.report.notebook import scores_html
-
         return scores_html(self.scores)
 
     @property
@@ -74,18 +72,3 @@ class Findings:
             for identity, value in figure.items.items():
                 values.setdefault(identity, {})[figure.name] = value
         return values
-
-
-def is_graded(figure: Figure) -> bool:
-    """Whether a figure's images have values between yes and no."""
-    return any(value not in (0.0, 1.0) for value in figure.items.values())
-
-
-def before_of(scores: Scores, after: Figure) -> Figure | None:
-    """The same figure of the side before the edit."""
-    return next((one for one in scores.figures if one.side == "before" and same_figure(one, after)), None)
-
-
-def same_figure(one: Figure, other: Figure) -> bool:
-    """Whether two figures measure the same thing, by the same version, on the same prompts."""
-    return (one.name, one.group, one.version) == (other.name, other.group, other.version)

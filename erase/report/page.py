@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
-from markupsafe import Markup
 
 from erase.evaluate.attacked import headline
 from erase.evaluate.images import GROUPS
@@ -21,9 +18,9 @@ from erase.report.grid import TITLES as GROUP_TITLES
 from erase.report.limits import not_shown, without_folders
 from erase.report.matrices import interference, retained, square
 from erase.report.panels import HEADLINERS, Card, card, flips, lines, panels, spread
+from erase.report.render import render
 from erase.report.verdict import reach_verdict
 
-TEMPLATES = Path(__file__).parent / "templates"
 SHOWN = 14  # pairs of a group that are shown without being asked for
 
 
@@ -72,26 +69,6 @@ def report_html(findings: Findings) -> str:
         facts=facts(findings),
         files=_downloads(findings),
     )
-
-
-def render(template: str, **values: Any) -> str:
-    """A template's text with everything that is not marked as safe escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"embedded": embedded, "zip": zip}
-    environment.globals["include_raw"] = _raw
-    return environment.get_template(template).render(**values)
-
-
-def embedded(value: object) -> Markup:
-    """The value as JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
 def score_names(findings: Findings) -> list[str]:
@@ -144,8 +121,3 @@ def _downloads(findings: Findings) -> dict[str, str]:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", [], {}))
-
-
-def _raw(name: str) -> Markup:
-    """A style sheet or script of our own, as it is."""
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

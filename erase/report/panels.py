@@ -11,7 +11,7 @@ from markupsafe import Markup
 from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
 from erase.report.charts import curves, distribution, interval_bar, span_of, threshold_curve
-from erase.report.findings import Findings, before_of, is_graded
+from erase.report.findings import Findings
 from erase.report.grid import Pair, verdict
 from erase.report.pictures import Picture, embed
 from erase.report.table import TITLES, number
@@ -99,7 +99,7 @@ def lines(findings: Findings) -> list[Line]:
 
 
 def line(findings: Findings, after: Figure) -> Line:
-    before = before_of(findings.scores, after)
+    before = findings.scores.before(after)
     bound = findings.bounds.get(after.name)
     percent = number(after).endswith("%")
     alike = [one for one in findings.scores.figures if one.name == after.name and one.items]
@@ -119,7 +119,7 @@ def line(findings: Findings, after: Figure) -> Line:
 def panels(findings: Findings) -> Iterator[Panel]:
     """Of every graded score and group, on one axis for all groups of a score."""
     for before, after in _both_sides(findings):
-        if not (is_graded(before) or is_graded(after)):
+        if not (before.is_graded or after.is_graded):
             continue
         old, new = ([value for value in one.items.values() if math.isfinite(value)] for one in (before, after))
         if old and new:
@@ -140,7 +140,7 @@ def flips(findings: Findings) -> Iterator[Flip]:
     """Of every yes/no score: which way its images went."""
     partner = {pair.after.id: pair.before.id for pair in findings.pairs}
     for before, after in _both_sides(findings):
-        if is_graded(before) or is_graded(after):
+        if before.is_graded or after.is_graded:
             continue
         moves = [
             (before.items[partner[name]], value)
@@ -154,7 +154,7 @@ def flips(findings: Findings) -> Iterator[Flip]:
 
 def _both_sides(findings: Findings) -> Iterator[tuple[Figure, Figure]]:
     for after in findings.scores.figures:
-        before = before_of(findings.scores, after)
+        before = findings.scores.before(after)
         if after.side == "after" and before is not None and before.items and after.items:
             yield before, after
 

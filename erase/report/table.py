@@ -1,4 +1,4 @@
-"""The scores as a table for a terminal."""
+"""The scores as a table for a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from erase.evaluate.attacked import headline
 from erase.evaluate.gate import Outcome
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.score import Scores
+from erase.report.render import render
 
 TITLES = {
     "ua_attacked": "UA under the strongest attack",
@@ -51,6 +52,22 @@ def table(scores: Scores) -> Table:
         remarks.append(f"{len(scores.missing)} images are missing or damaged and count as the worst case")
     shown.caption = "\n".join(remarks) or None
     return shown
+
+
+def scores_html(scores: Scores) -> str:
+    """Every figure before and after with its interval, as one HTML element, which notebooks show."""
+    rows = [
+        (TITLES.get(after.name, after.name), with_interval(scores.before(after)), with_interval(after), after)
+        for after in scores.figures
+        if after.side == "after"
+    ]
+    return render(
+        "scores.html.j2",
+        rows=rows,
+        headline=headline(scores.figures),
+        protocol=scores.protocol,
+        missing=len(scores.missing),
+    )
 
 
 def target_line(outcomes: Sequence[Outcome], scores: Scores) -> str:
@@ -95,6 +112,15 @@ def _cells(after: Figure, before: Figure | None) -> list[str | Text]:
 def number(figure: Figure) -> str:
     """A figure's value as people read it: a rate in percent, a mean with one decimal."""
     return _plain(figure, figure.value) + ("" if figure.name == "clip" else " %")
+
+
+def with_interval(figure: Figure | None) -> str:
+    """A value and its interval, such as `91.7 % (74 to 98)`."""
+    if figure is None:
+        return "-"
+    percent = number(figure).endswith("%")
+    low, high = ((100 * end if percent else end) for end in (figure.low, figure.high))
+    return f"{number(figure)} ({low:.0f} to {high:.0f})" if percent else f"{number(figure)} ({low:.1f} to {high:.1f})"
 
 
 def _plain(figure: Figure, value: float) -> str:

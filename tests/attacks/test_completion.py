@@ -24,5 +24,5 @@ def test_a_model_that_only_hides_the_concept_is_broken(tmp_path: Path) -> None:
 
 
 def test_a_share_of_all_steps_is_refused() -> None:
-    with pytest.raises(BadOption, match="expected numbers between 0 and 1"):
+    with pytest.raises(BadOption, match="expected a number between 0 and 1"):
         Completion(shares=(0.2, 1.0))

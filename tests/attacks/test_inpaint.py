@@ -27,5 +27,5 @@ def test_it_is_made_within_its_budget_and_beside_its_control(tmp_path: Path) -> 
 
 
 def test_the_whole_picture_is_refused() -> None:
-    with pytest.raises(BadOption, match="hidden is 1; expected a share between 0 and 1"):
+    with pytest.raises(BadOption, match="hidden is 1; expected a number between 0 and 1"):
         Inpaint(hidden=1)

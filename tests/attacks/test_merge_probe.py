@@ -34,5 +34,5 @@ def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_shares_beyond_one_are_refused() -> None:
-    with pytest.raises(BadOption, match="above 0 and up to 1"):
+    with pytest.raises(BadOption, match="expected more than 0, at most 1"):
         MergeProbe(shares=(1.5,))

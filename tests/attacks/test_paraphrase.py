@@ -38,5 +38,5 @@ def test_a_file_without_the_target_is_refused(tmp_path: Path) -> None:
     file.write_text("", encoding="utf-8")
     with pytest.raises(BadOption, match="describes no noto"):
         attacked(Paraphrase(descriptions=str(file)), tmp_path / "out", budget=60)
-    with pytest.raises(BadOption, match="does not exist; give a local path"):
+    with pytest.raises(BadOption, match="expected a local path that exists"):
         Paraphrase(rewriter=str(tmp_path / "none"))

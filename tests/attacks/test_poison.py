@@ -31,5 +31,5 @@ def test_a_budget_below_the_trainings_cost_is_refused_before_the_training(tmp_pa
 
 
 def test_no_steps_are_refused() -> None:
-    with pytest.raises(BadOption, match="expected steps and batch of 1 or more"):
+    with pytest.raises(BadOption, match="steps is 0; expected 1 or more"):
         Poison(steps=0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from erase.attacks.quantise_probe import GRIDS, QuantiseProbe, rounded
+from erase.attacks.quantise_probe import Grid, QuantiseProbe, rounded
 from erase.errors import BadOption
 from tests.attacks.setting import attacked
 
@@ -37,7 +38,7 @@ def test_fp8_keeps_three_bits_behind_the_point() -> None:
     assert rounded(torch.tensor([[1.0, 1.0625, 1.124, 1.19]]), "fp8").tolist() == [[1.0, 1.0, 1.125, 1.25]]
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", get_args(Grid))
 def test_kernels_keep_shape_and_dtype(grid: str) -> None:
     value = torch.randn(4, 3, 3, 3).bfloat16()
     assert rounded(value, grid).shape == value.shape
@@ -51,5 +52,5 @@ def test_each_grid_is_tried_until_the_target_is_seen(tmp_path: Path) -> None:
 
 
 def test_an_unknown_grid_is_refused() -> None:
-    with pytest.raises(BadOption, match="expected some of fp8, int8, int4"):
+    with pytest.raises(BadOption, match="expected one of fp8, int8, int4"):
         QuantiseProbe(grids=("int3",))

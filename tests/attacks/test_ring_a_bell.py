@@ -44,5 +44,5 @@ def test_the_direction_is_the_mean_difference_of_the_phrasings_states() -> None:
 
 
 def test_options_out_of_range_are_told_by_name() -> None:
-    with pytest.raises(BadOption, match="mutation is 2; expected 0 to 1"):
+    with pytest.raises(BadOption, match="mutation is 2; expected a number from 0 to 1"):
         RingABell(mutation=2)

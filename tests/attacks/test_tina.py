@@ -18,5 +18,5 @@ def test_an_edit_of_what_reads_the_text_lets_a_picture_through(tmp_path: Path) -
 
 
 def test_jitter_beyond_one_is_refused() -> None:
-    with pytest.raises(BadOption, match="jitter is 2; expected 0 to 1"):
+    with pytest.raises(BadOption, match="jitter is 2; expected a number from 0 to 1"):
         Tina(jitter=2)

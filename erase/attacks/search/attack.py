@@ -12,6 +12,7 @@ from torch import Tensor
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.victim import Victim
 from erase.evaluate.protocol import Case
+from erase.options import Options
 
 Access = Literal["prompts", "text encoder", "weights"]
 Changes = Literal["text", "embeddings", "latents", "weights"]
@@ -58,18 +59,16 @@ class Attack(Protocol):
         """The edited model's image of each prompt by what was found, with other seeds."""
 
 
-class TextAttack:
-    """An attack that finds prompts."""
+class PromptAttack(Options):
+    """An attack that finds prompts, and needs no more than to ask; alone it is a control."""
 
     changes: ClassVar[Changes] = "text"
-    access: ClassVar[Access] = "weights"
+    access: ClassVar[Access] = "prompts"
     shared: ClassVar[bool] = False
 
     @property
     def control(self) -> Any:
-        from erase.attacks.random_prefix import RandomPrefix
-
-        return RandomPrefix()
+        return None
 
     def draw(
         self, victim: Victim, cases: Sequence[Case], found: Sequence[Found], *, seeds: Sequence[int]

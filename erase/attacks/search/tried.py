@@ -10,9 +10,10 @@ from erase.attacks.search.attack import Found, Setting
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.victim import Victim
 from erase.evaluate.protocol import Case
+from erase.options import Options
 
 
-class TriedSettings:
+class TriedSettings(Options):
     """An attack whose images are made by settings that are tried one after the other."""
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor
 from erase.attacks.search.attack import Access, Changes, Setting
 from erase.attacks.search.tried import TriedSettings
 from erase.attacks.search.victim import Side, Victim
+from erase.attacks.seed_search import SeedSearch
 from erase.evaluate.protocol import Case
 from erase.methods.training.adapters import Adapters
 from erase.methods.training.layers import Layers, chosen_modules, chosen_parameters
@@ -35,8 +36,6 @@ class WeightAttack(TriedSettings):
 
     @property
     def control(self) -> Any:
-        from erase.attacks.seed_search import SeedSearch
-
         return SeedSearch()
 
     def weights(self, victim: Victim, setting: Setting) -> Mapping[str, Tensor]:

@@ -32,6 +32,15 @@ class Figure:
     version: str
     items: Mapping[str, float] = field(default_factory=dict)
 
+    def is_same(self, other: Figure) -> bool:
+        """Whether both measure the same thing, by the same version, on the same prompts."""
+        return (self.name, self.group, self.version) == (other.name, other.group, other.version)
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether its images have values between yes and no."""
+        return any(value not in (0.0, 1.0) for value in self.items.values())
+
 
 def rate(
     items: Mapping[str, float],

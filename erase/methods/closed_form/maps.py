@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from erase.edit import Edit, TextMap, describe
-from erase.methods._options import name_of
 from erase.methods.closed_form.ridge import Factors, gram
 from erase.models import Model, Reads
 from erase.models.sites import Role
+from erase.registry import name_of
 from erase.task import Task
 
 Weights = Literal["keys", "values", "both"]

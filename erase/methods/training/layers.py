@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import nn
 
-from erase.errors import BadModel, BadOption
+from erase.errors import BadModel
 
 Layers = Literal["x", "x-strict", "text", "qk", "u", "selfattn", "all"]
-LAYERS: tuple[Layers, ...] = get_args(Layers)
 BLOCKS = "Transformer2DModel"  # diffusers' class of the blocks that read the prompt
 _JOINT_BLOCK = re.compile(r"(single_)?transformer_blocks\.\d+\..*")
 _PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
@@ -39,12 +38,6 @@ _JOINT_PATTERNS: Mapping[Layers, re.Pattern[str]] = MappingProxyType(
         "all": re.compile(r".*"),
     }
 )
-
-
-def check_layers(method: str, layers: str) -> None:
-    """Raises BadOption for a choice that does not exist."""
-    if layers not in LAYERS:
-        raise BadOption(f'{method}: layers is "{layers}"; expected one of {", ".join(LAYERS)}.')
 
 
 def chosen_modules(network: nn.Module, layers: Layers, *, blocks: bool = False) -> dict[str, nn.Linear | nn.Conv2d]:

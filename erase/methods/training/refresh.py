@@ -9,18 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from erase.errors import BadOption
 from erase.methods.training.bank import Bank, Trajectory
 from erase.methods.training.session import Session
 from erase.models import Condition
 
 Held = Callable[[], AbstractContextManager[None]]
-
-
-def check_refresh(method: str, interval: int) -> None:
-    """Raises BadOption for an interval that is none."""
-    if interval < 0:
-        raise BadOption(f"{method}: refresh is {interval}; expected 0 or more steps.")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,12 +20,13 @@ from torch import Tensor
 
 from erase import registry
 from erase.context import RunContext
-from erase.errors import BadOption, TrainingFailed
+from erase.errors import TrainingFailed
 from erase.files import content_hash, write_atomically
 from erase.methods.closed_form.phrasings import Phrasings
 from erase.methods.training.denoiser import Precision
 from erase.methods.training.distributed import Machine
 from erase.methods.training.loss_curve import curve
+from erase.options import Count, NotNegative, Options, Rate, Whole
 
 Loss = Callable[[int, torch.Generator], Tensor]
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Options):
     """Options of every trained method.
 
     `steps`, `learning_rate`: more erases further and harms more. `batch`: tuples in a step. `weight_decay` pulls what
@@ -50,41 +50,23 @@ class Trained:
     come to the card layer by layer.
     """
 
-    steps: int = 200
-    learning_rate: float = 1e-5
-    batch: int = 1
-    weight_decay: float = 0.0
-    gradient_clip: float = 0.0
-    seed: int = 0
+    steps: Count = 200
+    learning_rate: Rate = 1e-5
+    batch: Count = 1
+    weight_decay: NotNegative = 0.0
+    gradient_clip: NotNegative = 0.0
+    seed: Whole = 0
     phrasings: Phrasings = "own"
-    trajectories: int = 8
-    sampling_steps: int = 25
+    trajectories: Count = 8
+    sampling_steps: Count = 25
     sampling_guidance: float = 3.0
-    sampling_batch: int = 8
-    every: int = 1
-    size: int = 0
-    max_sequence_length: int = 0
+    sampling_batch: Count = 8
+    every: Count = 1
+    size: Whole = 0
+    max_sequence_length: Whole = 0
     precision: Precision = "float32"
     gradient_checkpointing: bool = False
     offload: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "trajectories", "sampling_steps", "sampling_batch", "every"):
-            if getattr(self, name) < 1:
-                raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 1 or more.")
-        for name in ("weight_decay", "gradient_clip", "seed", "size", "max_sequence_length"):
-            if getattr(self, name) < 0:
-                raise BadOption(f"{self.name}: {name} is {getattr(self, name)}; expected 0 or more.")
-        if self.phrasings not in get_args(Phrasings):
-            raise BadOption(
-                f'{self.name}: phrasings is "{self.phrasings}"; expected one of {", ".join(get_args(Phrasings))}.'
-            )
-        if self.precision not in get_args(Precision):
-            raise BadOption(
-                f'{self.name}: precision is "{self.precision}"; expected one of {", ".join(get_args(Precision))}.'
-            )
-        if not 0 < self.learning_rate <= 1:
-            raise BadOption(f"{self.name}: learning_rate is {self.learning_rate}; expected more than 0, at most 1.")
 
     @property
     def name(self) -> str:

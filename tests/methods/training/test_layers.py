@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from torch import nn
 
 from erase.errors import BadModel, BadOption
+from erase.methods.esd import ESD
 from erase.methods.training.denoiser import Denoiser
-from erase.methods.training.layers import LAYERS, Layers, check_layers, chosen_modules, chosen_parameters
+from erase.methods.training.layers import Layers, chosen_modules, chosen_parameters
 from erase.models import Model
 from tests.families import Opener
 from tests.tiny_families import FAMILIES
@@ -53,7 +56,7 @@ def test_layers_of_blocks_lie_below_them(model: Model) -> None:
     assert len(inside) < len(chosen_modules(network, "all"))
 
 
-@pytest.mark.parametrize("layers", [one for one in LAYERS if one not in ("u", "all")])
+@pytest.mark.parametrize("layers", [one for one in get_args(Layers) if one not in ("u", "all")])
 def test_a_choice_that_names_no_layer_is_an_error(layers: Layers) -> None:
     with pytest.raises(BadModel, match="names no layer"):
         chosen_parameters(nn.Sequential(nn.Linear(2, 2)), layers)
@@ -61,7 +64,7 @@ def test_a_choice_that_names_no_layer_is_an_error(layers: Layers) -> None:
 
 def test_an_unknown_choice_is_refused_with_the_known_ones() -> None:
     with pytest.raises(BadOption, match=r'layers is "xattn"; expected one of x, x-strict, text, qk, u, selfattn, all'):
-        check_layers("esd", "xattn")
+        ESD(layers="xattn")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
