@@ -4,7 +4,9 @@ python scripts/bench_generate.py [--quick] [--model emoji] [--images 128] [--ste
 
 Both sides load what they need, make the images, save them, and score them by CLIP. The last line is one JSON object:
 speedup, two_process_ratio (the rate of two processes of one thread each to that of one of one thread, all warm),
-mean_abs_difference (of 1), and images per second of each. `--quick` makes fewer in few steps.
+beside_ratio (the rate of as many processes as a run starts by itself to that of one of all threads, starts included),
+mean_abs_difference (of 1), and images per second of each. `--quick` makes fewer in few steps, for which no process is
+started.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from erase.config.prompts import Row, load_prompts
 from erase.evaluate.detections import AT_ONCE
 from erase.evaluate.networks.clip_folder import ClipFolder
 from erase.models import Model, open_model
-from erase.sampling.generate import generate, stream
+from erase.sampling.generate import generate, sample, stream
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
 from erase.sampling.ranks import stream_share, this_rank
@@ -159,9 +161,13 @@ def main() -> None:
         slow, one_by_one = timed(lambda: plain(model, rows, places[0], sampler=sampler))
         fast, batched = timed(lambda: ours(model, rows, places[1], sampler=sampler))
         apart = difference(one_by_one, batched)
+        whole, _ = timed(lambda: [Path() for _ in sample(model, rows, sampler)])
+        beside, _ = timed(lambda: list(generate(model, rows, places[2], sampler=sampler)))
     one, two = (processes(options, count) for count in (1, 2))
     rates = {"plain": slow, "ours": fast, "one_process": one, "two_processes": two}
-    told = {"speedup": slow / fast, "two_process_ratio": one / two, "mean_abs_difference": apart, "images": len(rows)}
+    rates |= {"one_of_all_threads": whole, "as_many_as_pay": beside}
+    told = {"speedup": slow / fast, "two_process_ratio": one / two, "beside_ratio": whole / beside}
+    told |= {"mean_abs_difference": apart, "images": len(rows), "threads": torch.get_num_threads()}
     print(json.dumps(told | {"images_per_second": {name: round(len(rows) / took, 2) for name, took in rates.items()}}))
 
 

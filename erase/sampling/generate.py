@@ -11,7 +11,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from erase.errors import BadOption
 from erase.files import content_hash, write_atomically
 from erase.models import Condition, Model, conditions_of
 from erase.sampling.attention import device_here, use_attention
+from erase.sampling.beside import drawn_beside, processes_for
 from erase.sampling.draw import sample_batch
 from erase.sampling.guides import NoGuide, guide_of
 from erase.sampling.memory import Plan, plan_of
@@ -95,17 +96,34 @@ def stream(
     paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
     missing = {key: row for key, row in unique.items() if not is_original(paths[key])}
     tell_changed([paths[key] for key in missing])
-    done = len(unique) - len(missing)
     report = progress or (lambda done, total: None)
-    report(done, len(unique))
-    images = sample(model, list(missing.values()), sampler, edit=edit) if missing else iter(())
+    report(len(unique) - len(missing), len(unique))
+    images = _drawn(model, list(missing.values()), sampler, edit=edit, whole=len(unique)) if missing else iter(())
     for key, row in unique.items():
-        if key in missing:
-            _, image = next(images)
-            write_atomically(paths[key], png(image, row, name=paths[key].stem))
-            done += 1
-            report(done, len(unique))
+        while key in missing:
+            made, image = next(images)
+            write_atomically(paths[row_key(made)], png(image, made, name=paths[row_key(made)].stem))
+            del missing[row_key(made)]
+            report(len(unique) - len(missing), len(unique))
         yield row, paths[key]
+
+
+def _drawn(
+    model: Model, rows: Sequence[Row], sampler: Sampler, *, edit: Edit | None, whole: int
+) -> Iterator[tuple[Row, Image.Image]]:
+    """Each row with its image, in any order, from one process or several.
+
+    By how many does not depend on what is missing of the `whole`, so that images round alike after an interruption.
+    """
+    processes = processes_for(model, sampler, edit=edit, images=whole)
+    if not processes:
+        return sample(model, rows, sampler, edit=edit)
+    pipe = cache(lambda: model.pipeline(moved=False))
+
+    def draw(part: Sequence[Row]) -> Iterator[tuple[Row, Image.Image]]:
+        return sample(model, part, sampler, edit=edit, pipe=pipe())
+
+    return drawn_beside(model, rows, sampler, edit=edit, draw=draw, processes=processes)
 
 
 def row_key(row: Row) -> tuple[str, int]:
