@@ -50,7 +50,7 @@ from erase.edit import Edit
 from erase.errors import EraseError
 from erase.evaluate.score import score
 from erase.files import content_hash, write_atomically
-from erase.methods.training.trainer import Trained
+from erase.methods.training.trainer import Optimised
 from erase.models import Model, open_model
 from erase.run.options import check_can_edit, make_edit, method_for
 from erase.run.pipeline import load_pipeline
@@ -320,7 +320,7 @@ def compared(
 
 def is_trained(name: str) -> bool:
     """Whether a method trains; such a one is measured on request, and without --quick."""
-    return issubclass(registry.load("methods", name), Trained) if name not in UNEDITED else False
+    return issubclass(registry.load("methods", name), Optimised) if name not in UNEDITED else False
 
 
 def fitting(model: Model) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ PAGE = (Path(__file__).parent.parent / "docs/train.md").read_text(encoding="utf-
 METHODS = [
     name for name in registry.known("methods") if "style" in getattr(registry.load("methods", name), "presets", {})
 ]
+
+FEW = {"steps": 2, "trajectories": 1, "sampling_steps": 2}
 
 
 def cells(method: str) -> str:
@@ -64,8 +67,11 @@ def test_its_commands_are_taken(
     lines = [line.partition("#")[0].strip() for line in PAGE.splitlines() if line.startswith("erase edit ")]
     assert lines
     for line in lines:
-        few = ["--option", "steps=2", "--option", "trajectories=1", "--option", "sampling_steps=2"]
-        said = command(capsys, *shlex.split(line)[1:], *few)
+        words = shlex.split(line)[1:]
+        build: Any = registry.load("methods", words[words.index("--method") + 1])
+        known = {field.name for field in fields(build)}
+        few = [f"{key}={value}" for key, value in FEW.items() if key in known]
+        said = command(capsys, *words, *(word for one in few for word in ("--option", one)))
         assert said.code == 0, f"{line}: {said.errors}"
 
 

@@ -105,9 +105,9 @@ def _stop(*arguments: object, **more: object) -> Any:
 
 def _make_quickly(method: Any, *arguments: Any, **more: Any) -> Any:
     """Edits in closed form are made; a training, and one that looks at images, is not."""
-    from erase.methods.training.trainer import Trained
+    from erase.methods.training.trainer import Optimised
 
-    if isinstance(method, Trained) or getattr(method, "mode", "") == "debias" or getattr(method, "rounds", 0) > 50:
+    if isinstance(method, Optimised) or getattr(method, "mode", "") == "debias" or getattr(method, "rounds", 0) > 50:
         _stop()
     return make_edit(method, *arguments, **more)
 

@@ -35,19 +35,12 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
-class Trained(Options):
-    """Options of every trained method.
+class Optimised(Options):
+    """Options of everything that is trained.
 
     `steps`, `learning_rate`: more erases further and harms more. `batch`: tuples in a step. `weight_decay` pulls what
     is trained to zero. `gradient_clip`: largest norm of a step's gradient, 0 for any. `seed`: of all that is drawn.
     `phrasings`: `own` asks for targets in the task's prompts alone, `shared` also in those that closed forms are told.
-    `trajectories`: of the bank, for each target; `sampling_steps`: of each of them; `sampling_guidance`: with which
-    they are sampled; `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the
-    pictures in pixels, 0 for the model's own. `max_sequence_length`: tokens that T5 is given, 0 for the pipeline's
-    number; fewer are faster.
-    `precision`: bfloat16 halves what frozen weights take and is faster on a card; what is trained stays in float32.
-    `gradient_checkpointing` takes less memory and more time; with `offload` frozen weights wait on the CPU, too, and
-    come to the card layer by layer.
     """
 
     steps: Count = 200
@@ -57,6 +50,26 @@ class Trained(Options):
     gradient_clip: NotNegative = 0.0
     seed: Whole = 0
     phrasings: Phrasings = "own"
+
+    @property
+    def name(self) -> str:
+        """The method's name in a pipeline."""
+        return registry.name_of(self)
+
+
+@dataclass(frozen=True)
+class Trained(Optimised):
+    """Options of every method that learns the network's predictions from a bank, beside those of all training.
+
+    `trajectories`: of the bank, for each target; `sampling_steps`: of each of them; `sampling_guidance`: with which
+    they are sampled; `sampling_batch`: how many at once; `every`: 2 keeps every second of their steps. `size`: of the
+    pictures in pixels, 0 for the model's own. `max_sequence_length`: tokens that T5 is given, 0 for the pipeline's
+    number; fewer are faster.
+    `precision`: bfloat16 halves what frozen weights take and is faster on a card; what is trained stays in float32.
+    `gradient_checkpointing` takes less memory and more time; with `offload` frozen weights wait on the CPU, too, and
+    come to the card layer by layer.
+    """
+
     trajectories: Count = 8
     sampling_steps: Count = 25
     sampling_guidance: float = 3.0
@@ -68,11 +81,6 @@ class Trained(Options):
     gradient_checkpointing: bool = False
     offload: bool = False
 
-    @property
-    def name(self) -> str:
-        """The method's name in a pipeline."""
-        return registry.name_of(self)
-
 
 @dataclass
 class Trainer:
@@ -82,7 +90,7 @@ class Trainer:
     `identity` says what is trained on what; another training's checkpoint is not taken up.
     """
 
-    options: Trained
+    options: Optimised
     parameters: Mapping[str, Tensor]
     identity: str
     work: RunContext
