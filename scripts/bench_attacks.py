@@ -38,7 +38,7 @@ from erase.evaluate.edited import Edited
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import place
 from erase.methods.uce import UCE
-from erase.models import Condition, Model, open_model
+from erase.models import Model, open_model
 from erase.run.options import method_for
 
 TASK = TASKS["noto"]
@@ -61,7 +61,7 @@ class Literal(PromptAttack):
         found = try_out(victim, cases, ledger, propose=listed([[in_front(case, "")] for case in cases]))
         clean = victim.base.latents(rows)
         vocabulary = Vocabulary.of(edited.tokenizer)
-        table = edited.encoder.table[vocabulary.ids].float()
+        table = edited.reader.embeddings(vocabulary.ids)
         prompts = place(edited.tokenizer, [row.prompt for row in rows], [], count=self.tokens)
         generator = victim.generator("literal")
         logits = torch.rand(len(rows), self.tokens, len(vocabulary.words), generator=generator).log().neg()
@@ -76,11 +76,10 @@ class Literal(PromptAttack):
             level = edited.denoiser.level(torch.full((len(active),), time))
             for _ in range(self.inner):
                 noise = torch.randn(clean[chosen].shape, generator=generator)
-                states = edited.encoder.states_with(
-                    part.ids, straight_through(words[chosen], generator) @ table, part.places
-                )
+                soft = straight_through(words[chosen], generator) @ table
+                given = edited.reader.read(part.ids, soft, part.places)
                 times = torch.full((len(active),), time)
-                predicted = edited.denoiser.predict(level.noisy(clean[chosen], noise), times, Condition(states))
+                predicted = edited.denoiser.predict(level.noisy(clean[chosen], noise), times, given)
                 truth = edited.denoiser.truth(clean[chosen], noise, times)
                 loss = (predicted - truth).square().flatten(1).mean(1).sum()
                 (words.grad,) = torch.autograd.grad(loss, [words])

@@ -1,7 +1,7 @@
 """Concept inversion: a word is learned for the erased concept, from the base model's pictures of it.
 
 Paper: Pham et al., "Circumventing Concept Erasure Methods for Text-to-Image Generative Models", ICLR 2024; the learning
-is that of `erase.methods.training.inversion`, against the edited network and its own text encoder. Official code: no
+is that of `erase.methods.training.inversion`, against the edited network and its own text encoders. Official code: no
 licence, 5,000 steps of batch 16 with textual inversion's defaults. Differences from it:
 - the pictures are what the base draws for the prompts under attack, as latents, so nothing is encoded;
 - the word starts as the concept's own name and not as any word, and is short of steps, not of a good start;
@@ -44,6 +44,7 @@ class ConceptInversion(Options):
     access: ClassVar[Access] = "weights"
     shared: ClassVar[bool] = True
     gradient: ClassVar[bool] = True
+    words: ClassVar[bool] = True
 
     tokens: Count = 2
     steps: Count = 500
@@ -89,7 +90,7 @@ class ConceptInversion(Options):
         prompts = place(edited.tokenizer, [case.row.prompt for case in chosen], words, count=self.tokens)
         learned = learn_tokens(
             edited.denoiser,
-            edited.encoder,
+            edited.reader,
             Examples(latents, prompts),
             start=start_of(victim, target, count=self.tokens),
             steps=steps,
@@ -113,13 +114,14 @@ class ConceptInversion(Options):
 
 def start_of(victim: Victim, target: Target, *, count: int) -> Tensor:
     """The embeddings of the target's name, cut or filled with random words to a count of tokens, [count, width]."""
-    table, tokenizer = victim.edited.encoder.table, victim.edited.tokenizer
-    own = tokenizer(target.name, add_special_tokens=False)["input_ids"][:count]
-    more = torch.randint(len(table), (count - len(own),), generator=victim.generator("start", target.name)).tolist()
-    return table[torch.tensor([*own, *more])].float().cpu()
+    reader, generator = victim.edited.reader, victim.generator("start", target.name)
+    own = reader.tokenizer(target.name, add_special_tokens=False)["input_ids"][:count]
+    more = torch.randint(min(map(len, reader.tables)), (count - len(own),), generator=generator).tolist()
+    return reader.embeddings(torch.tensor([*own, *more]))
 
 
 @torch.no_grad()
 def condition_with(victim: Victim, prompts: Places, tokens: Tensor) -> Condition:
     """The condition of one prompt with soft tokens in it."""
-    return Condition(victim.edited.encoder.states_with(prompts.ids, tokens[None], prompts.places)[0])
+    given = victim.edited.reader.read(prompts.ids, tokens[None], prompts.places)
+    return Condition(given.states[0], None if given.pooled is None else given.pooled[0])

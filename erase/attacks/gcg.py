@@ -4,10 +4,11 @@ Paper: Yang et al., "MMA-Diffusion", CVPR 2024, whose attack on the text is GCG 
 
     1 - cos(T(words), T(p)),    T the state at the end of the text
 
+and, where the network is given a pooled state beside the tokens', on the same of that, added.
 Its official code is under a licence that permits no derivatives; this is written from the equations. It carries a list
 of targets, of which none is here. Differences from it: words are whole words that are read again as they were written;
 exchanges are looked at a few at a time, not 512; every prompt is searched from several starts at once (`starts`), and
-the judge sees the best of each. Only the text encoder is asked.
+the judge sees the best of each. Only the text encoders are asked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, cosine_similarity
 
 from erase.attacks.search.attack import Access, Found
 from erase.attacks.search.budget import Ledger
@@ -27,6 +28,7 @@ from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import place
+from erase.models import Condition
 from erase.options import Count
 
 
@@ -36,10 +38,11 @@ class GCG(TextAttack):
 
     `tokens`: words of the prompt. `steps`: exchanges. `tried`: exchanges that are looked at in a step, of the `among`
     best by the gradient. `starts`: searches of each prompt, the best words of each of which are drawn.
-    `encoder`: whose text encoder.
+    `encoder`: whose text encoders.
     """
 
     access: ClassVar[Access] = "text encoder"
+    words: ClassVar[bool] = True
 
     tokens: Count = 10
     steps: Count = 40
@@ -53,14 +56,19 @@ class GCG(TextAttack):
         vocabulary = Vocabulary.of(side.tokenizer, without=victim.words)
         texts = [case.row.prompt for case in cases]
         tokens = min(self.tokens, int(side.tokenizer.model_max_length) - 2)
-        aims = pooled(side.encoder.states(place(side.tokenizer, texts, [], count=0).ids), ends(side.tokenizer, texts))
+        with torch.no_grad():
+            aims = side.reader.read(place(side.tokenizer, texts, [], count=0).ids)
+        last = aims.states[torch.arange(len(texts)), ends(side.tokenizer, texts)]
         which = torch.arange(len(cases)).repeat_interleave(self.starts)
         prompts = place(side.tokenizer, [""] * len(which), [], count=tokens)
 
-        def losses(states: Tensor, rows: Tensor) -> Tensor:
-            return 1 - torch.cosine_similarity(states[:, tokens + 1], aims[rows].detach(), dim=1)
+        def losses(given: Condition, rows: Tensor) -> Tensor:
+            loss = 1 - cosine_similarity(given.states[:, tokens + 1], last[rows], dim=1)
+            if given.pooled is not None and aims.pooled is not None:
+                loss = loss + 1 - cosine_similarity(given.pooled, aims.pooled[rows], dim=1)
+            return loss
 
-        problem = Problem(side.encoder, vocabulary, prompts, losses, which)
+        problem = Problem(side.reader, vocabulary, prompts, losses, which)
         words, loss = self._searched(problem, tokens, generator=victim.generator("gcg", texts))
         each = []
         for number, case in enumerate(cases):
@@ -88,8 +96,3 @@ def ends(tokenizer: object, texts: Sequence[str]) -> Tensor:
     ids = place(tokenizer, texts, [], count=0).ids
     found: Tensor = (ids == tokenizer.eos_token_id).int().argmax(1)  # type: ignore[attr-defined]
     return found
-
-
-def pooled(states: Tensor, places: Tensor) -> Tensor:
-    """The states at the texts' ends, [texts, width]."""
-    return states[torch.arange(len(states)), places]

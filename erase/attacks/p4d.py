@@ -44,6 +44,7 @@ class P4D(TextAttack):
     """
 
     gradient: ClassVar[bool] = True
+    words: ClassVar[bool] = True
 
     form: Literal["n", "k"] = "k"
     tokens: Count = 8
@@ -65,7 +66,7 @@ class P4D(TextAttack):
         for count in sorted({frame.count(None) for frame in frames}):
             numbers = [number for number, frame in enumerate(frames) if frame.count(None) == count]
             prompts = _placed(side.tokenizer, [frames[number] for number in numbers])
-            problem = Problem(side.encoder, vocabulary, prompts, objective, torch.tensor(numbers))
+            problem = Problem(side.reader, vocabulary, prompts, objective, torch.tensor(numbers))
             own = _Search(self, victim, cases, ledger, problem, frames, generator)
             best |= own.run(numbers, count)
         return [best.get(number, Found(case.row.prompt)) for number, case in enumerate(cases)]
@@ -94,7 +95,7 @@ class _Search:
 
     def run(self, numbers: Sequence[int], count: int) -> dict[int, Found]:
         """What was found for prompts by their numbers."""
-        options, table = self.options, self.problem.embeddings.cpu()
+        options, table = self.options, self.problem.embeddings
         start = torch.randint(len(table), (len(numbers), count), generator=self.generator)
         soft = table[start].clone().requires_grad_(True)
         adam = torch.optim.AdamW([soft], lr=options.rate, weight_decay=0.1)

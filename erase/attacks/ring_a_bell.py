@@ -5,6 +5,8 @@ mean difference of states between prompts with the concept and the same without 
 
     argmin  |T(words) - (T(p) + eta c)|^2
 
+Where the network is given a pooled state beside the tokens', each has such a distance, in units of its own |c|^2, so
+that both weigh alike, and they are added.
 Official code: chiayi-hsu/Ring-A-Bell (MIT): T of the base, population 200, 3,000 generations. Differences from it:
 - the pairs are the task's own phrasings, with the target and with its anchor or nothing;
 - T may be the edited model's encoder (`encoder`), which an edit of the text encoder is attacked by;
@@ -27,10 +29,11 @@ from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, Vocabulary, listed, try_out
 from erase.attacks.search.flips import Problem, candidates
 from erase.attacks.search.text import TextAttack
-from erase.attacks.search.victim import Victim
+from erase.attacks.search.victim import Side, Victim
 from erase.evaluate.protocol import Case
 from erase.methods.closed_form.states import prompt_pairs
 from erase.methods.training.inversion import place
+from erase.models import Condition
 from erase.options import Count, Expect, Share
 
 
@@ -40,10 +43,12 @@ class RingABell(TextAttack):
 
     `tokens`: words of the prompt. `eta`: how much of the concept is added; more is plainer and less like the prompt.
     `population`, `generations`: of the search. `mutation`: share of children that are changed. `images`: prompts of the
-    last population that are tried, best first. `encoder`: whose text encoder. `named`: words of the target may be used.
+    last population that are tried, best first. `encoder`: whose text encoders. `named`: words of the target may be
+    used.
     """
 
     access: ClassVar[Access] = "text encoder"
+    words: ClassVar[bool] = True
 
     tokens: Count = 8
     eta: float = 3.0
@@ -58,13 +63,20 @@ class RingABell(TextAttack):
         side = victim.edited if self.encoder == "edited" else victim.base
         vocabulary = Vocabulary.of(side.tokenizer, without=() if self.named else victim.words)
         texts = [case.row.prompt for case in cases]
-        aims = _states(side.encoder, side.tokenizer, texts) + self.eta * direction(victim, side)
+        plain, concept = _read(side, texts), direction(victim, side)
         prompts = place(side.tokenizer, [""] * len(cases), [], count=self.tokens)
 
-        def losses(states: Tensor, which: Tensor) -> Tensor:
-            return (states - aims[which]).square().flatten(1).sum(1)
+        aims = plain.states + self.eta * concept.states
 
-        problem = Problem(side.encoder, vocabulary, prompts, losses, torch.arange(len(cases)))
+        def losses(given: Condition, which: Tensor) -> Tensor:
+            far = (given.states - aims[which]).square().flatten(1).sum(1)
+            if given.pooled is None or plain.pooled is None or concept.pooled is None:
+                return far
+            pooled = (given.pooled - plain.pooled[which] - self.eta * concept.pooled).square().sum(1)
+            sizes = [one.square().sum().clamp(min=1e-12) for one in (concept.states, concept.pooled)]
+            return far / sizes[0] + pooled / sizes[1]
+
+        problem = Problem(side.reader, vocabulary, prompts, losses, torch.arange(len(cases)))
         found = self._evolved(problem, len(cases), generator=victim.generator("ring_a_bell", texts))
 
         each = [
@@ -106,15 +118,13 @@ class RingABell(TextAttack):
 
 
 @torch.no_grad()
-def _states(encoder: object, tokenizer: object, texts: Sequence[str]) -> Tensor:
-    ids = place(tokenizer, texts, [], count=0).ids
-    states: Tensor = encoder.states(ids)  # type: ignore[attr-defined]
-    return states
+def _read(side: Side, texts: Sequence[str]) -> Condition:
+    return side.reader.read(place(side.tokenizer, texts, [], count=0).ids)
 
 
-def direction(victim: Victim, side: object) -> Tensor:
-    """c: the mean difference of states between prompts with a target and the same without, [tokens, width]."""
+def direction(victim: Victim, side: Side) -> Condition:
+    """c: the mean difference of what the network is given for prompts with a target and for the same without."""
     pairs = list(prompt_pairs(victim.task.targets))
-    with_it, without = ([pair[number] for pair in pairs] for number in (0, 1))
-    encoder, tokenizer = side.encoder, side.tokenizer  # type: ignore[attr-defined]
-    return (_states(encoder, tokenizer, with_it) - _states(encoder, tokenizer, without)).mean(0)
+    one, other = (_read(side, [pair[number] for pair in pairs]) for number in (0, 1))
+    pooled = None if one.pooled is None or other.pooled is None else (one.pooled - other.pooled).mean(0)
+    return Condition((one.states - other.states).mean(0), pooled)

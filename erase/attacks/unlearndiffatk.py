@@ -47,6 +47,7 @@ class UnlearnDiffAtk(TextAttack):
     """
 
     gradient: ClassVar[bool] = True
+    words: ClassVar[bool] = True
 
     tokens: Count = 3
     levels: Count = 3
@@ -74,7 +75,7 @@ class UnlearnDiffAtk(TextAttack):
         objective = objective_of(victim, [cases[number] for number in numbers], levels=self.levels, what=self.aim)
         ledger.charge(numbers, objective.cost)
         prompts = place(victim.edited.tokenizer, [row.prompt for row in rows], [], count=self.tokens)
-        problem = Problem(victim.edited.encoder, vocabulary, prompts, objective, torch.arange(len(rows)))
+        problem = Problem(victim.edited.reader, vocabulary, prompts, objective, torch.arange(len(rows)))
         generator = victim.generator("unlearndiffatk", [row.prompt for row in rows])
         words = torch.stack([torch.tensor(vocabulary.random(self.tokens, generator)) for _ in rows])
         best: dict[int, Found] = {}

@@ -122,5 +122,10 @@ class Condition:
             return Condition(moved, self.pooled)
         return Condition(moved, self.pooled + share * (other.pooled.to(self.pooled) - self.pooled))
 
+    def repeated(self, count: int) -> Condition:
+        """The condition of many rows with each of them so many times, one after the other."""
+        pooled = None if self.pooled is None else self.pooled.repeat_interleave(count, 0)
+        return Condition(self.states.repeat_interleave(count, 0), pooled)
+
     def zeros(self) -> Condition:
         return Condition(torch.zeros_like(self.states), None if self.pooled is None else torch.zeros_like(self.pooled))

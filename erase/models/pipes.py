@@ -26,7 +26,7 @@ def conditions_of(
     by one, so that no neighbour rounds a prompt's states. Raises BadOption.
     """
     family = family_of_pipe(pipe)
-    plain, skipping = (_encoders_of(pipe, max_sequence_length, skip) for skip in (0, clip_skip))
+    plain, skipping = (encoders_of(pipe, max_sequence_length, skip) for skip in (0, clip_skip))
     start = family.join(plain, [negative]).conditions()[0] if negative else family.unconditional(pipe, plain)
     conditions: dict[str | None, Condition] = {None: start}
     for prompt in prompts:
@@ -34,7 +34,7 @@ def conditions_of(
     return conditions
 
 
-def _encoders_of(pipe: Any, max_sequence_length: int, clip_skip: int) -> list[TextEncoder]:
+def encoders_of(pipe: Any, max_sequence_length: int, clip_skip: int) -> list[TextEncoder]:
     """A loaded pipeline's text encoders, an edit that was applied to them included."""
     family, encoders = family_of_pipe(pipe), []
     for text in family.texts:
@@ -53,7 +53,7 @@ def masked_ends(pipe: Any, prompt: str, part: int) -> Tensor:
 
     Of one part of the family's encoding; masked is a token whose id is 0.
     """
-    family, encoders = family_of_pipe(pipe), _encoders_of(pipe, 0, 0)
+    family, encoders = family_of_pipe(pipe), encoders_of(pipe, 0, 0)
     own = family.join(encoders, [prompt]).parts[part]
     words = max(0, int(own.lengths[0]) - 1 - own.starts)
     sides = [_Masked(one, own.causal, words) for one in encoders]

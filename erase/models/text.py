@@ -172,7 +172,12 @@ class TextEncoder:
 
     @torch.no_grad()
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Token states and pooled states in float32."""
+        """Token states and pooled states in float32, on the CPU."""
+        states, pooled = self.read(ids)
+        return states.float().cpu(), pooled.float().cpu()
+
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token states and pooled states as the network gives them, with its gradient where one is kept."""
         back = self.text.skip + (self.text.states == "penultimate")  # how many layers before the end are read
         with _reading_before(self._encoder, back) as seen:
             output = self._encoder(ids.to(self._encoder.device))
@@ -180,12 +185,16 @@ class TextEncoder:
         if back and self.text.states == "last" and self.text.causal:
             states = self._encoder.get_submodule(_norm_of(self._encoder))(states)
         pooled = output[_POOLED[self.text.kind]] if self.text.kind in _POOLED else states.new_empty(len(ids), 0)
-        return states.float().cpu(), pooled.float().cpu()
+        return states, pooled
 
     @property
     def network(self) -> Any:
         """The text encoder itself, loaded where it is not yet."""
         return self._encoder
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._tokenizer
 
     def let_go(self) -> None:
         """Frees the encoder's memory; it is loaded again when it is next used."""

@@ -31,13 +31,13 @@ def check_attacks(forms: Sequence[AttackForm], task: Task, sampler: Sampler, *, 
         return
     from erase.attacks.search.budget import check_budget
     from erase.attacks.search.experiment import check_allowed
-    from erase.attacks.search.victim import check_gradient
+    from erase.attacks.search.victim import check_edited
 
     check_allowed(task)
     for form in forms:
         attack = attack_with(form.name, form.options)
-        if model is not None and getattr(attack, "gradient", False):
-            check_gradient(model, form.name)
+        if model is not None:
+            check_edited(attack, model, form.name)
         check_budget(form.name, form.budget, sampler)
 
 

@@ -40,7 +40,7 @@ def test_the_direction_is_the_mean_difference_of_the_phrasings_states() -> None:
         task = TASK
 
     wanted = torch.stack([states(one) - states(other) for one, other in prompt_pairs(TASK.targets)]).mean(0)
-    assert torch.allclose(direction(Asked(), side).double(), wanted, atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(direction(Asked(), side).states.double(), wanted, atol=1e-5)  # type: ignore[arg-type]
 
 
 def test_options_out_of_range_are_told_by_name() -> None:

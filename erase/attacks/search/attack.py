@@ -39,7 +39,7 @@ class Attack(Protocol):
 
     `changes`: what of the input or of the model the attacker changes. `access`: what he has to have of the model.
     `shared`: something is learned once for all prompts, which are then searched together. One that goes along the
-    edited network's gradient says so by `gradient = True`.
+    edited network's gradient says so by `gradient = True`, one that asks `Side.reader` for words by `words = True`.
     """
 
     changes: ClassVar[Changes]

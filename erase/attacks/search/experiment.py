@@ -14,7 +14,7 @@ from PIL import Image
 from erase.attacks.search.attack import Attack
 from erase.attacks.search.budget import Ledger, check_budget
 from erase.attacks.search.result import FILE, AttackResult, Attempt, Rate
-from erase.attacks.search.victim import Side, Victim, check_gradient
+from erase.attacks.search.victim import Side, Victim, check_edited
 from erase.config.declared import names_minor
 from erase.config.prompts import Row
 from erase.context import Report, in_silence
@@ -101,15 +101,14 @@ def check_attack(attack: Attack, edited: Model, plan: Plan, *, task: Task, cases
     """What is known before any image is made.
 
     Raises AttackRefused for targets that concern minors and where no prompt asks for a target, BadOption for a budget
-    of less than one image, BadModel for a quantised network where a gradient is needed.
+    of less than one image, BadModel for a quantised network or a T5 where a gradient is needed.
     """
     check_allowed(task, cases)
     if not cases:
         raise AttackRefused(f"no prompt asks for {', '.join(task.names)}, so nothing can be attacked; add some.")
     if plan.sampler:
         check_budget(name_of(attack), plan.budget, plan.sampler)
-    if getattr(attack, "gradient", False):
-        check_gradient(edited, name_of(attack))
+    check_edited(attack, edited, name_of(attack))
 
 
 def cases_of(protocol: Protocol, task: Task, given: Given, *, count: int) -> list[Case]:

@@ -2,6 +2,7 @@
 
 As in HotFlip (Ebrahimi et al. 2018) and GCG (Zou et al. 2023): with E the words' embeddings and g the gradient of the
 loss with respect to the embedding at a place, exchanging the word u there for v changes the loss by g . (E_v - E_u).
+Where several encoders read a prompt, E is their embeddings side by side.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from torch import Tensor
 
 from erase.attacks.search.candidates import Vocabulary
 from erase.methods.training.inversion import Places
-from erase.methods.training.text import TextEncoder
+from erase.models import Condition, PromptReader
 
 AT_ONCE = 64  # prompts read and predicted for together
-Losses = Callable[[Tensor, Tensor], Tensor]  # of states [rows, tokens, width] and each row's prompt: [rows]
+Losses = Callable[[Condition, Tensor], Tensor]  # of many rows' condition and each row's prompt: [rows]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Prompts with places for words in them, and the loss of the states that they are read as.
+    """Prompts with places for words in them, and the loss of what the network is given for them.
 
     `which` [rows] numbers the prompts as `losses` knows them.
     """
 
-    encoder: TextEncoder
+    reader: PromptReader
     vocabulary: Vocabulary
     prompts: Places
     losses: Losses
@@ -38,7 +39,12 @@ class Problem:
 
     @property
     def embeddings(self) -> Tensor:
-        return self.encoder.table[self.vocabulary.ids.to(self.encoder.table.device)].float()
+        """Of the vocabulary's words, [words, width]."""
+        return self.reader.embeddings(self.vocabulary.ids)
+
+    def placed(self, words: Tensor) -> Tensor:
+        """The embeddings of words of the vocabulary by their numbers."""
+        return self.reader.embeddings(self.vocabulary.ids[words])
 
     @torch.no_grad()
     def loss(self, words: Tensor, rows: Tensor) -> Tensor:
@@ -46,8 +52,8 @@ class Problem:
         found = []
         for part in _parts(len(words)):
             prompts = self.prompts.rows(rows[part])
-            states = self.encoder.states_with(prompts.ids, self.embeddings[words[part]], prompts.places)
-            found.append(self.losses(states, self.which[rows[part]]).cpu())
+            given = self.reader.read(prompts.ids, self.placed(words[part]), prompts.places)
+            found.append(self.losses(given, self.which[rows[part]]))
         return torch.cat(found)
 
     def gradient(self, words: Tensor) -> Tensor:
@@ -55,9 +61,9 @@ class Problem:
         found = []
         for part in _parts(len(words)):
             prompts = self.prompts.rows(part)
-            tokens = self.embeddings[words[part]].clone().requires_grad_(True)
-            loss = self.losses(self.encoder.states_with(prompts.ids, tokens, prompts.places), self.which[part])
-            found.append(torch.autograd.grad(loss.sum(), [tokens])[0].cpu())
+            tokens = self.placed(words[part]).requires_grad_(True)
+            loss = self.losses(self.reader.read(prompts.ids, tokens, prompts.places), self.which[part])
+            found.append(torch.autograd.grad(loss.sum(), [tokens])[0])
         return torch.cat(found)
 
 
@@ -68,7 +74,7 @@ def _parts(count: int) -> list[Tensor]:
 def candidates(problem: Problem, words: Tensor, count: int, *, among: int, generator: torch.Generator) -> Tensor:
     """Words [rows, count, places] with one exchanged in each, drawn from those that the gradient expects most of."""
     rows, places = words.shape
-    table = problem.embeddings.cpu()
+    table = problem.embeddings
     gradient = problem.gradient(words)
     gain = (gradient * table[words]).sum(-1, keepdim=True) - gradient @ table.T  # [rows, places, vocabulary]
     gain.scatter_(2, words[..., None], -torch.inf)

@@ -31,7 +31,7 @@ FIRST, LAST = 0.1, 0.95  # of the noise schedule: below is detail, above nothing
 
 @dataclass(frozen=True)
 class Objective:
-    """The losses of prompts' states at noisy latents that stay as they are, [prompts, levels, ...] as all tensors here.
+    """The losses of conditions at prompts' noisy latents that stay as they are; tensors are [prompts, levels, ...].
 
     `cost`: evaluations that it took to make, a prompt.
     """
@@ -47,10 +47,10 @@ class Objective:
     def levels(self) -> int:
         return self.inputs.shape[1]
 
-    def __call__(self, states: Tensor, which: Tensor) -> Tensor:
-        """The mean losses [rows] of states [rows, tokens, width] for the prompts that are numbered `which` [rows]."""
-        given = Condition(states.repeat_interleave(self.levels, 0))
-        predicted = self.denoiser.predict(self.inputs[which].flatten(0, 1), self.times[which].flatten(), given)
+    def __call__(self, given: Condition, which: Tensor) -> Tensor:
+        """The mean losses [rows] of the rows of a condition for the prompts that are numbered `which` [rows]."""
+        inputs, times = self.inputs[which].flatten(0, 1), self.times[which].flatten()
+        predicted = self.denoiser.predict(inputs, times, given.repeated(self.levels))
         predicted = _apart(predicted, self.levels)
         far = (predicted - self.aims[which]).square().flatten(2).mean(2)
         if self.away is not None:
@@ -72,9 +72,8 @@ def objective_of(victim: Victim, cases: Sequence[Case], *, levels: int, what: Ai
     noisy = edited.denoiser.level(times.flatten()).noisy(clean.flatten(0, 1), noise.flatten(0, 1))
 
     def predicted(texts: Sequence[str]) -> Tensor:
-        states = base.encoder.states(place(base.tokenizer, texts, [], count=0).ids)
-        found = base.denoiser.predict(noisy, times.flatten(), Condition(states.repeat_interleave(levels, 0)))
-        return _apart(found, levels)
+        given = base.reader.read(place(base.tokenizer, texts, [], count=0).ids)
+        return _apart(base.denoiser.predict(noisy, times.flatten(), given.repeated(levels)), levels)
 
     inputs = _apart(noisy, levels)
     if what == "noise":

@@ -23,8 +23,7 @@ from erase.evaluate.protocol import Case
 from erase.files import content_hash, write_atomically
 from erase.methods.closed_form.states import put
 from erase.methods.training.denoiser import Denoiser
-from erase.methods.training.text import TextEncoder
-from erase.models import Condition, Model, conditions_of
+from erase.models import Condition, Model, PromptReader, check_reader, conditions_of
 from erase.sampling.attention import device_here
 from erase.sampling.draw import sample_batch
 from erase.sampling.generate import to_image
@@ -59,15 +58,16 @@ class Side:
         return Denoiser.from_pipe(self.model, self.pipe)
 
     @cached_property
-    def encoder(self) -> TextEncoder:
-        """The text encoder, an edit of it included; raises BadModel for a model that has several."""
-        TextEncoder.check(self.model)
-        return TextEncoder.of(self.pipe.text_encoder)
+    def reader(self) -> PromptReader:
+        """The text encoders, edits of them included, as images are sampled by them; raises BadModel for T5."""
+        check_reader(self.model, "this attack")
+        encoding = self.sampler.encoding
+        return PromptReader.of(self.pipe, **{name: encoding[name] for name in ("max_sequence_length", "clip_skip")})
 
     @property
     def tokenizer(self) -> Any:
-        TextEncoder.check(self.model)
-        return self.pipe.tokenizer
+        """The first text encoder's."""
+        return getattr(self.pipe, self.model.texts[0].tokenizer)
 
     @property
     def at_once(self) -> int:
@@ -164,10 +164,11 @@ class Victim:
         return load_file(file)
 
 
-def check_gradient(model: Model, name: str) -> None:
-    """Raises BadModel if an edited network, being quantised, has no gradient, or its prompts several encoders."""
-    TextEncoder.check(model)
-    if kind := model.weights(model.backbone).quantised():
+def check_edited(attack: object, model: Model, name: str) -> None:
+    """Raises BadModel if an attack goes along a gradient that an edited model has not: quantised, or read by T5."""
+    if getattr(attack, "words", False):
+        check_reader(model, name)
+    if getattr(attack, "gradient", False) and (kind := model.weights(model.backbone).quantised()):
         raise BadModel(
             f"{name} goes along a gradient, which a network in {kind} has not; attack it in 16 or 32 bits, or use "
             "random_prefix, ring_a_bell or noise_probe."

@@ -15,13 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from erase.methods.training.denoiser import Denoiser
-from erase.methods.training.text import TextEncoder
 from erase.models import Condition
 
 
@@ -34,6 +33,12 @@ class Places:
 
     def rows(self, chosen: Tensor) -> Places:
         return Places(self.ids[chosen], self.places[chosen])
+
+
+class Reader(Protocol):
+    """What makes of prompts' tokens, with soft tokens at some places, the conditions that a network reads."""
+
+    def read(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Condition: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def place(tokenizer: Any, prompts: Sequence[str], words: Sequence[str], *, count
 
 def learn_tokens(
     denoiser: Denoiser,
-    encoder: TextEncoder,
+    reader: Reader,
     examples: Examples,
     *,
     start: Tensor,
@@ -96,8 +101,8 @@ def learn_tokens(
         noise = torch.randn(clean.shape, generator=generator)
         noisy = denoiser.level(times).noisy(clean, noise)
         prompts = examples.prompts.rows(chosen)
-        states = encoder.states_with(prompts.ids, tokens.expand(batch, -1, -1), prompts.places)
-        predicted = denoiser.predict(noisy, times, Condition(states))
+        given = reader.read(prompts.ids, tokens.expand(batch, -1, -1), prompts.places)
+        predicted = denoiser.predict(noisy, times, given)
         loss = (predicted - denoiser.truth(clean, noise, times)).square().mean()
         loss = loss if beside is None else loss + beside(tokens)
         (gradient,) = torch.autograd.grad(loss, [tokens])

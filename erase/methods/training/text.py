@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadModel
-from erase.models import Model
+from erase.models import Condition, Model
 
 COMPONENT = "text_encoder"
 _TRAINED = re.compile(r"(encoder\.layers\.|final_layer_norm\.).*")
@@ -62,17 +62,17 @@ class TextEncoder:
 
         `tokens` [prompts, count, width] stand at `places` [prompts, count].
         """
-        return self.read_with(ids, tokens, places).last_hidden_state  # type: ignore[no-any-return]
-
-    def read_with(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Any:
-        """All that the encoder gives for prompts with soft tokens in place of some, as `states_with` puts them."""
         ids = ids.to(self.module.device)
         index = places.to(ids.device)[..., None].expand(-1, -1, tokens.shape[-1])
 
         def put(module: Any, inputs: Any, output: Tensor) -> Tensor:
             return output.scatter(1, index, tokens.to(output))
 
-        return self._read(ids, put)
+        return self._read(ids, put).last_hidden_state  # type: ignore[no-any-return]
+
+    def read(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Condition:
+        """The same as conditions of a network that reads one encoder."""
+        return Condition(self.states_with(ids, tokens, places))
 
     def _read(self, ids: Tensor, change: Any) -> Any:
         """What the encoder gives for token ids whose embeddings go through `change`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from erase.attacks.search.candidates import Vocabulary
 from erase.attacks.search.flips import Problem, better, candidates
 from erase.methods.training.inversion import place
-from erase.methods.training.text import TextEncoder
+from erase.models import Condition, PromptReader
 from tests.attacks.setting import base
 
 WORDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -16,14 +16,14 @@ WORDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
 
 def problem() -> Problem:
     pipe = base().pipeline()
-    encoder, vocabulary = TextEncoder.of(pipe.text_encoder), Vocabulary.of(pipe.tokenizer)
+    reader, vocabulary = PromptReader.of(pipe), Vocabulary.of(pipe.tokenizer)
     prompts = place(pipe.tokenizer, ["a cat by Vincent", "a naïve house"], [], count=3)
-    aims = encoder.states(place(pipe.tokenizer, ["a cat in noto style", "a house"], [], count=0).ids).detach()
+    aims = reader.read(place(pipe.tokenizer, ["a cat in noto style", "a house"], [], count=0).ids).states.detach()
 
-    def losses(states: Tensor, which: Tensor) -> Tensor:
-        return (states - aims[which]).square().flatten(1).mean(1)
+    def losses(given: Condition, which: Tensor) -> Tensor:
+        return (given.states - aims[which]).square().flatten(1).mean(1)
 
-    return Problem(encoder, vocabulary, prompts, losses, torch.arange(2))
+    return Problem(reader, vocabulary, prompts, losses, torch.arange(2))
 
 
 def test_the_gradient_is_the_slope_of_the_loss() -> None:
@@ -34,7 +34,7 @@ def test_the_gradient_is_the_slope_of_the_loss() -> None:
     tokens, prompts = made.embeddings[WORDS], made.prompts
     with torch.no_grad():
         ends = [
-            made.losses(made.encoder.states_with(prompts.ids, tokens + sign * 3e-4 * step, prompts.places), made.which)
+            made.losses(made.reader.read(prompts.ids, tokens + sign * 3e-4 * step, prompts.places), made.which)
             for sign in (1, -1)
         ]
     slope = (ends[0] - ends[1])[0] / 6e-4

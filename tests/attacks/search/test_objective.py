@@ -29,8 +29,8 @@ def losses(victim: Victim, what: Aim) -> tuple[float, float]:
     found = []
     for text in (case.row.prompt, without_target(victim, case)):
         with torch.no_grad():
-            states = victim.base.encoder.states(place(victim.base.tokenizer, [text], [], count=0).ids)
-            found.append(float(objective(states, torch.tensor([0]))))
+            given = victim.base.reader.read(place(victim.base.tokenizer, [text], [], count=0).ids)
+            found.append(float(objective(given, torch.tensor([0]))))
     return found[0], found[1]
 
 
