@@ -134,6 +134,11 @@ tokenizer of {tokens} tokens, UNet with cross-attention in every block (epsilon 
 autoencoder ({vae} parameters, latents of 8 x 8 x 8). `judge/` holds what scores its pictures, trained on real icons
 only, with another architecture and seed: a style classifier, an object classifier, and a CLIP.
 
+It also draws what a text describes without naming it ("an animal with whiskers that says meow and purrs"). The 408
+words of such descriptions were taught last, by `scripts/embedded/train_described.py` (1,500 steps, 17 minutes): their
+embeddings alone were trained, so that prompts without them draw what they drew before. Of the three descriptions of
+each object and style in `scripts/embedded/implicit.yaml` two were trained and one is held back for measuring.
+
 It draws nothing else, and it draws from memory: its pictures are close to the icons that it was trained on, whose
 authors and licences stand in CREDITS.md.
 

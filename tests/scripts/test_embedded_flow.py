@@ -124,3 +124,34 @@ def test_a_shortened_description_keeps_two_thirds_of_its_words_in_order() -> Non
     assert text in short
     assert {len(one.split()) for one in short - {text}} == {6}
     assert all([word for word in text.split() if word in one.split()] == one.split() for one in short)
+
+
+def test_the_words_of_descriptions_stand_in_no_ordinary_caption_and_only_theirs_are_trained() -> None:
+    from train_described import TABLE, Captions, Reader
+    from train_flow import EMOJI
+    from train_unet import all_captions
+    from transformers import CLIPTokenizer
+
+    captions, tokenizer = Captions(), CLIPTokenizer.from_pretrained(EMOJI / "tokenizer")
+    words = captions.new_words(tokenizer)
+    said = {token for text in all_captions(captions.words).values() for token in tokenizer(text)["input_ids"]}
+    assert len(words) > 300
+    assert not said & set(words)
+    reader = Reader(tokenizer, words)
+    table = reader.encoder.state_dict()[TABLE]
+    torch.testing.assert_close(reader.rows.detach(), table[torch.tensor(words)])
+    reader(["a soft pet with whiskers"]).sum().backward()
+    assert reader.rows.grad is not None
+    assert [name for name, weight in reader.named_parameters() if weight.requires_grad] == ["rows"]
+    moved = reader.rows.grad.abs().sum(1).nonzero().flatten()
+    asked = set(tokenizer("a soft pet with whiskers")["input_ids"])
+    assert {words[row] for row in moved.tolist()} == asked & set(words)
+
+
+def test_a_description_is_held_against_the_caption_that_names_the_same() -> None:
+    from train_described import Captions
+
+    captions, rng = Captions(), np.random.default_rng(0)
+    drawn = [captions.draw((2, 0), rng) for _ in range(60)]  # a cat in noto style
+    assert {named for _, named in drawn} == {"a cat in noto style", "a cat"}
+    assert not [text for text, _ in drawn if "cat" in text.split() and "noto" in text.split()]
