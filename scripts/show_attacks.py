@@ -1,7 +1,7 @@
 """Shows what every attack reaches on `emoji`: against an edit that only hides a concept, closed forms, trained ones.
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
-    [--methods esd stereo ...] [--task noto] [--picture FILE.svg]
+    [--methods esd stereo ...] [--task noto] [--model emoji-flow] [--picture FILE.svg]
 
 The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
 preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
@@ -13,7 +13,8 @@ second (null without the retrained weights); `defended_excess`, the largest exce
 on `hardened`, redirect with its preset of that name.
 `--quick` takes eight prompts, a budget of 300, three edits, and leaves out the attacks that learn for minutes.
 `--methods` attacks edits of these methods instead, with the options that the model has for them, or with those given as
-JSON: `esd:{"steps": 300}`, and so do `--attacks`. `--picture` draws a heat map.
+JSON: `esd:{"steps": 300}`, and so do `--attacks`. `--picture` draws a heat map. `--model emoji-flow` attacks edits of
+that one, which reads prompts by two encoders; it has no retrained network.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ QUICK = ("hidden", "uce", "hardened")
 EVERY = (*QUICK, "redirect", "mace", "esd", "ca", "advunlearn", "stereo")
 SLOW = ("concept_inversion", "poison")  # which learn for minutes
 SMALL = {"relearn": {"rate": 1e-3, "steps": 40}, "merge_probe": {"rate": 1e-3}, "poison": {"rate": 1e-3}}  # for `emoji`
+SAMPLING = {"emoji-flow": {"guidance": 3.0, "max_sequence_length": 1}}  # as its model card draws
 AROUND = ("tina", "completion")  # which ask the network and not the words
 
 
@@ -108,7 +110,11 @@ def attacked(
         protocol=load_protocol("gate"),
         given=Given({}, model.judge_folder),
         folder=folder,
-        plan=Plan(options.budget, options.prompts, sampler=Sampler(steps=options.steps, batch=16)),
+        plan=Plan(
+            options.budget,
+            options.prompts,
+            sampler=Sampler(steps=options.steps, batch=16, **SAMPLING.get(model.title, {})),
+        ),
     )
 
 
@@ -150,6 +156,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--attacks", nargs="+", default=None)
     parser.add_argument("--task", choices=list(TASKS), default="noto")
+    parser.add_argument("--model", choices=("emoji", "emoji-flow"), default="emoji")
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD")
     parser.add_argument("--picture", type=Path, help="an SVG of all successes")
     parser.add_argument("--retrained", type=Path, default=ROOT / ".build" / "retrained" / "model")
@@ -157,9 +164,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.prompts, options.budget = 8, 300
-    model = open_model("emoji")
+    model = open_model(options.model)
+    options.folder /= "" if options.model == "emoji" else options.model
     victims = {name: Edited(model, edit, TASKS[options.task]) for name, edit in edits_of(model, options).items()}
-    if options.retrained.is_dir():
+    if options.model == "emoji" and options.retrained.is_dir():
         victims["retrained"] = Edited(open_model(options.retrained), None, TASKS[options.task])
     found: dict[str, dict[str, Any]] = {}
     for asked in options.attacks or [one for one in registry.known("attacks") if not (options.quick and one in SLOW)]:
