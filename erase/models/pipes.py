@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.models.encoding import Condition, TokenSequence
+from erase.models.families.flux import unpacked
 from erase.models.identity import identity_keys
 from erase.models.open import family_of_pipe
 from erase.models.storage.weights import weights_digest
@@ -94,6 +95,11 @@ class _Loaded:
 def predict(pipe: Any, latents: Tensor, time: Tensor, *, condition: Condition) -> Tensor:
     """A loaded pipeline's prediction for latents at a time under a condition, whatever its family."""
     return family_of_pipe(pipe).predict(pipe, latents, time, condition=condition)
+
+
+def latents_of(drawn: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Latents of a shape as networks are asked with them, of those that a pipeline gives out: FLUX.1's are tokens."""
+    return unpacked(drawn, shape) if drawn.dim() == 3 else drawn
 
 
 def parameters_of(pipe: Any) -> dict[str, Tensor]:

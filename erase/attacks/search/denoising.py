@@ -91,7 +91,8 @@ def inverted(side: Side, latents: Tensor, *, rounds: int) -> Tensor:
 
 def asked(side: Side, prompts: Sequence[str] | None, count: int) -> Callable[[Tensor, int], Tensor]:
     """What a model predicts at a time, guided towards prompts as its sampler says, or for the empty prompt alone."""
-    conditions, scale = side.conditions(prompts or []), side.sampler.guidance
+    conditions, sampler = side.conditions(prompts or []), side.sampler
+    scale = sampler.true_guidance if side.model.true_cfg else sampler.guidance
     empty = Condition.stack([conditions[None]] * count)
     given = Condition.stack([conditions[prompt] for prompt in prompts]) if prompts is not None else empty
 

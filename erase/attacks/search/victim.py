@@ -23,7 +23,7 @@ from erase.evaluate.protocol import Case
 from erase.files import content_hash, write_atomically
 from erase.methods.closed_form.states import put
 from erase.methods.training.denoiser import Denoiser
-from erase.models import Condition, Model, PromptReader, check_reader, conditions_of
+from erase.models import Condition, Model, PromptReader, check_reader, conditions_of, latents_of
 from erase.sampling.attention import device_here
 from erase.sampling.draw import sample_batch
 from erase.sampling.generate import to_image
@@ -89,7 +89,10 @@ class Side:
 
     def latents(self, rows: Sequence[Row]) -> Tensor:
         """The rows' clean latents, as the network knows them, [rows, ...]."""
-        return torch.cat(list(self._drawn(rows, None, latent=True))).cpu()
+        (channels, height, width), sides = self.denoiser.shape, self.sampler.sides
+        if sides:
+            height, width = (sides[name] // self.pipe.vae_scale_factor for name in ("height", "width"))
+        return latents_of(torch.cat(list(self._drawn(rows, None, latent=True))).cpu(), (channels, height, width))
 
     def _drawn(self, rows: Sequence[Row], given: Mapping[str, Condition] | None, *, latent: bool) -> Any:
         given = given or {}

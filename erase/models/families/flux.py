@@ -67,9 +67,7 @@ class Flux(JointModel):
             img_ids=places(height // 2, width // 2),
             txt_ids=torch.zeros(condition.states.shape[1], 3),
         ).sample
-        squares = predicted.view(rows, height // 2, width // 2, channels, 2, 2)
-        unpacked: Tensor = squares.permute(0, 3, 1, 4, 2, 5).reshape(latents.shape)
-        return unpacked
+        return unpacked(predicted, (channels, height, width))
 
     @classmethod
     def join(cls, encoders: Sequence[TextEncoder], prompts: Sequence[str]) -> Encoding:
@@ -83,6 +81,13 @@ def packed(latents: Tensor) -> Tensor:
     rows, channels, height, width = latents.shape
     squares = latents.reshape(rows, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
     return squares.reshape(rows, height * width // 4, channels * 4)
+
+
+def unpacked(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Latents of a shape from tokens of two by two, the other way round."""
+    channels, height, width = shape
+    squares = tokens.reshape(len(tokens), height // 2, width // 2, channels, 2, 2)
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(len(tokens), *shape)
 
 
 def places(height: int, width: int) -> Tensor:
