@@ -28,11 +28,13 @@ from erase.files import sha256_of
 from erase.models import Model
 from erase.models.identity import identity_keys
 from erase.models.storage.checkpoint import open_checkpoint
-from erase.models.storage.kinds import kind_of
+from erase.models.storage.kinds import PUBLISHED, kind_of
 from erase.models.storage.ldm import TEXTS, UNET, slots
 from erase.models.storage.loaded import Loaded
+from erase.models.storage.mmdit import LAYOUTS
 from erase.models.storage.stored import StoredTensors, read_header
-from erase.models.storage.weights import check_finite, shapes_in
+from erase.models.storage.transformer import places_in
+from erase.models.storage.weights import WeightsOfFile, check_finite, shapes_in
 
 _PART = re.compile(
     r"(?P<module>.+?)\.(?:(?P<down>lora_down|lora_A|lora\.down|down)|(?P<up>lora_up|lora_B|lora\.up|up))"
@@ -57,6 +59,8 @@ def edit_in(path: Path, base: Model) -> Edit:
     info = _info(path, base, said, kind=kind)
     if "LoRA" in kind:
         return Edit(info, low_rank=tuple(_low_rank(path, base, said)))
+    if kind in PUBLISHED and base.family in LAYOUTS:
+        return Edit(info, deltas=dict(_of_transformer(path, base)))
     deltas = dict(_of_checkpoint(path, base) if _is_whole(shapes, base) else _of_tensors(path, base))
     return Edit(info, deltas=deltas)
 
@@ -125,6 +129,14 @@ def _of_checkpoint(path: Path, base: Model) -> Iterator[tuple[str, Tensor]]:
                 f"the autoencoder in {path} is another one than that of {base.path.name} ({key}), which an edit does "
                 "not change; give the base that the file was made from."
             )
+
+
+def _of_transformer(path: Path, base: Model) -> Iterator[tuple[str, Tensor]]:
+    """What a file of a whole transformer changes, by the names under which it was published."""
+    expected = {key: place.shape for key, place in base.weights(base.backbone).places.items()}
+    found = WeightsOfFile(places_in(path, base.family, expected, where=base.path))
+    for key in expected:
+        yield from _changed(f"{base.backbone}.{key}", found.tensor(key), base, path=path)
 
 
 def _of_tensors(path: Path, base: Model) -> Iterator[tuple[str, Tensor]]:

@@ -36,6 +36,7 @@ _OPEN = ("methods", "detectors", "attacks", "protocols")  # to entry points; all
 _DEEPER = ("pipelines", "protocols")  # whose names may be of a folder: sd/van-gogh
 _DATACLASSES = ("methods", "detectors", "attacks")  # whose fields are their options
 _ALLOWED: ContextVar[tuple[Path, ...]] = ContextVar("allowed", default=())
+_SAFETENSORS = ".safetensors"
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]+))?")
 
 
@@ -81,6 +82,15 @@ def path_of(given: str) -> Path:
     if "\0" in given:
         raise UnknownName(f"{shown!a} holds a NUL, which no path does; give another.")
     return path
+
+
+def file_and_parts(model: str) -> tuple[str, str]:
+    """FILE and PARTS of FILE.safetensors@PARTS: a network in a file, and the model whose other parts go with it.
+
+    Any other name is given back as it is, and no parts.
+    """
+    file, mark, parts = model.partition(f"{_SAFETENSORS}@")
+    return (file + _SAFETENSORS, parts) if mark and parts and not Path(model).exists() else (model, "")
 
 
 def is_hub_id(name: str) -> bool:

@@ -72,7 +72,9 @@ def _names(kind: str) -> Callable[[str], list[str]]:
 
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-MODEL_HELP = "An embedded model's name, a folder, a single file or a hub id."
+MODEL_HELP = (
+    "An embedded model's name, a folder, a single file, a hub id, or FILE@FOLDER for a transformer with its parts."
+)
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
 Method = Annotated[
     str, typer.Option(help="A name from `erase list methods`, or your own .py file.", autocompletion=_names("methods"))

@@ -68,21 +68,21 @@ def checkpoint(
     title = title_of(edit, model.title, redact=redact)
     source = Path(original) if original else model.path
     before: dict[str, Entry] = {}
-    if not source.is_dir():
+    anew = source.is_dir() or model.family in LAYOUTS
+    if not anew:
         metadata, entries, before = patched(model, source, edit, dtype=precision)
         if "modelspec.title" in metadata:
             metadata["modelspec.title"] = title
     else:
         kind = architecture(model)
         metadata = modelspec(kind, title=title)
-        alone = model.family in LAYOUTS
-        entries = (transformer_entries if alone else converted)(model, edit, dtype=precision)
+        entries = (transformer_entries if model.family in LAYOUTS else converted)(model, edit, dtype=precision)
         entries |= _markers(kind.name, kind.prediction)
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
-    hashed = HASH_KEY in metadata or source.is_dir()
+    hashed = HASH_KEY in metadata or anew
     metadata[RECIPE_KEY] = json.dumps(said | ({"copies": sorted(before)} if before else {}), sort_keys=True)
     if reversal:  # before the file: one that a kill leaves alone is written again
-        whole = None if source.is_dir() else source
+        whole = None if anew else source
         write_reversal(model, edit, reversal_place(target), source=whole, copies=before)
     write_tensors(target, cast_entries(entries, precision), metadata=metadata, hashed=hashed)
     if before:

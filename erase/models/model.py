@@ -20,7 +20,6 @@ from erase.models.identity import identity_keys
 from erase.models.quiet import quietly
 from erase.models.sites import Pattern, Reads, Role, Site, find_sites
 from erase.models.storage.hub import hub_id
-from erase.models.storage.loaded import Loaded
 from erase.models.storage.source import Source, read_json
 from erase.models.storage.weights import Tensors, check_finite, weights_digest
 from erase.models.text import Absent, Text, TextEncoder, unpadded
@@ -53,7 +52,7 @@ class Model(ABC):
 
     def __init__(self, source: Source) -> None:
         self.source, self.path = source, source.path
-        self._home = source.home if isinstance(source, Loaded) else source.path
+        self.home: Path = getattr(source, "home", source.path)  # of its judge, presets and settings
         self.texts = tuple(text for text in self.texts if not text.optional or source.has(text.encoder))
         missing = [part for part in self.parts() if not source.has(part)]
         if missing:
@@ -300,7 +299,7 @@ class Model(ABC):
     @property
     def judge_folder(self) -> Path | None:
         """The folder of the judge that comes with an embedded model."""
-        folder = self._home / "judge"
+        folder = self.home / "judge"
         return folder if folder.is_dir() else None
 
     @cached_property
@@ -309,7 +308,7 @@ class Model(ABC):
 
         Raises BadModel.
         """
-        file = self._home / PRESETS
+        file = self.home / PRESETS
         if not file.is_file():
             return {}
         value = documents.parse_yaml(documents.read_text(file, error=BadModel), source=str(file), error=BadModel)
@@ -320,8 +319,8 @@ class Model(ABC):
     @cached_property
     def content(self) -> str:
         """Identity of all that an image depends on: a hash over every file of the model's parts."""
-        if isinstance(self.source, Loaded):
-            return self.source.content
+        if own := getattr(self.source, "content", ""):  # of what is not all in one folder or file
+            return str(own)
         if self.path.is_file():
             return sha256_of(self.path)
         files = (file for part in self.path.iterdir() if part.is_dir() for file in part.rglob("*") if file.is_file())

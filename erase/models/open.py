@@ -16,10 +16,12 @@ from erase.models.model import Model
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.embedded import embedded_folder
 from erase.models.storage.hub import fetch
+from erase.models.storage.kinds import TRANSFORMERS, kind_of
 from erase.models.storage.loaded import Loaded
 from erase.models.storage.skeleton import check_tensors
 from erase.models.storage.source import Folder, read_json
-from erase.models.storage.weights import refuse_pickle
+from erase.models.storage.transformer import TransformerFile
+from erase.models.storage.weights import refuse_pickle, shapes_in
 
 _MARKS = ("cross_attention_dim", "use_linear_projection", "addition_embed_type")  # of a UNet, named in errors
 
@@ -36,6 +38,9 @@ def open_model(
 
     An id of the hub is `owner/name` or `owner/name@revision`; what was fetched before is found without a network.
 
+    A file that holds the transformer of Stable Diffusion 3.x or FLUX.1 alone is opened with a model that has the other
+    parts, as `file.safetensors@folder` or by `config`.
+
     `config`: a diffusers folder with a single file's settings and tokenizers; the family's published ones if not given.
     `torch_dtype`, `device`: of the pipelines in which its images are made; an edit does not depend on them.
     Raises UnknownName, BadModel, BadWeights, PickleRefused.
@@ -46,20 +51,40 @@ def open_model(
 
 
 def _open_path(name_or_path: str | Path, config: str | Path | None) -> Model:
-    path = registry.path_of(str(name_or_path))
-    if str(name_or_path) in registry.known("models"):
-        path = embedded_folder(str(name_or_path))
-    elif not path.exists() and registry.is_hub_id(str(name_or_path)):
-        path = fetch(str(name_or_path))
-    elif not path.exists():
-        raise registry.unknown("models", str(name_or_path), path_too=True)
+    name, parts = registry.file_and_parts(str(name_or_path))
+    if parts and config is not None:
+        raise BadModel(f'"{name_or_path}" names the other parts already; leave config out.')
+    path = _located(name)
     if path.is_file():
         refuse_pickle(path)
     if path.suffix == ".safetensors":
-        return open_checkpoint(path, config=None if config is None else Path(config))
+        return _open_file(path, _located(str(config or parts)) if config or parts else None)
     if config is not None:
         raise BadModel(f"{path} is a folder, which has its own settings; config is for a single file: leave it out.")
     return _open_folder(path)
+
+
+def _located(name: str) -> Path:
+    """Where a model lies: an embedded one, a path, or an id of the hub; raises UnknownName, BadModel."""
+    if name in registry.known("models"):
+        return embedded_folder(name)
+    if (path := registry.path_of(name)).exists():
+        return path
+    if registry.is_hub_id(name):
+        return fetch(name)
+    raise registry.unknown("models", name, path_too=True)
+
+
+def _open_file(path: Path, parts: Path | None) -> Model:
+    if (kind := kind_of(shapes_in(path))) not in TRANSFORMERS:
+        return open_checkpoint(path, config=parts)
+    if parts is None:
+        raise BadModel(
+            f"{path} is {kind}, without all that goes with it; name the folder or hub id of a model with its text "
+            f"encoders, autoencoder and settings behind it, as {path}@FOLDER."
+        )
+    family = _family_in(parts, str(Folder(parts).index().get("_class_name")))
+    return family(TransformerFile(path, family, parts))
 
 
 def _open_pipe(pipe: Any, config: str | Path | None) -> Model:
@@ -93,11 +118,17 @@ def _open_folder(path: Path) -> Model:
     candidates = [family for family in families() if family.pipeline_class == named]
     if candidates and not source.has(candidates[0].backbone):
         return candidates[0](source)  # which says what is missing
-    config = read_json(path / candidates[0].backbone / "config.json") if candidates else {}
-    model = family_of(named, config, path=path)(source)
+    model = _family_in(path, named)(source)
     if path.parent != registry.PACKAGE / "models":  # what the package carries is whole
         check_tensors(model)
     return model
+
+
+def _family_in(path: Path, pipeline_class: str) -> type[Model]:
+    """The family of a folder of a pipeline class; raises BadModel."""
+    backbone = next((one.backbone for one in families() if one.pipeline_class == pipeline_class), "")
+    config = read_json(path / backbone / "config.json") if backbone else {}
+    return family_of(pipeline_class, config, path=path)
 
 
 def family_of(pipeline_class: str, config: Mapping[str, Any], *, path: object) -> type[Model]:

@@ -237,8 +237,7 @@ def changed(pipeline: Pipeline, changes: Mapping[str, Any]) -> Pipeline:
 
 def read_pipeline(path: Path, changes: Mapping[str, Any] | None = None) -> Pipeline:
     """The pipeline in a file; raises BadPipeline, also where its own hash does not fit what it says."""
-    text = documents.read_text(path, error=BadPipeline)
-    value = documents.parse_yaml(text, source=str(path), error=BadPipeline)
+    value = documents.parse_yaml(documents.read_text(path, error=BadPipeline), source=str(path), error=BadPipeline)
     if changes:
         value = documents.overridden({**value, "hash": ""}, changes, error=BadPipeline)
     pipeline = documents.check(value, Pipeline, source=str(path), error=BadPipeline)
@@ -299,9 +298,9 @@ def _check_names(pipeline: Pipeline) -> None:
     for name in pipeline.export_options:
         if name not in pipeline.export:
             raise BadPipeline(f'export_options names "{name}", which is not exported; add it to the list `export`.')
-    model = pipeline.model
-    if model not in registry.known("models") and not registry.path_of(model).exists() and not registry.is_hub_id(model):
-        raise registry.unknown("models", model, path_too=True)
+    for model in filter(None, registry.file_and_parts(pipeline.model)):
+        if not (model in registry.known("models") or registry.is_hub_id(model) or registry.path_of(model).exists()):
+            raise registry.unknown("models", model, path_too=True)
     if not pipeline.score and (pipeline.attack or (pipeline.gate and pipeline.gate.bounds)):
         raise BadPipeline("a gate needs images that are judged, and so do attacks; drop `score: []`, or these.")
 
@@ -345,5 +344,7 @@ def _resolve_method(form: EditForm) -> EditForm:
 
 def _absolute(kind: str, given: str) -> str:
     """A name as it is, a path such that it is found from every folder."""
+    if (pair := registry.file_and_parts(given))[1]:
+        return "@".join(_absolute(kind, one) for one in pair)
     is_name = given in registry.known(kind) or (kind == "models" and registry.is_hub_id(given))
     return given if is_name else str(registry.path_of(given).resolve())

@@ -1,4 +1,4 @@
-"""A single file laid out as the folder that diffusers would make of it."""
+"""A single file laid out as the folder that diffusers would make of it, or the folder of a transformer's file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from erase.edit import Edit
 from erase.export.parts.copies import WEIGHTS, Members, copies_in
 from erase.export.parts.writing import Entry, write_tensors
 from erase.models import Model
-from erase.models.storage.weights import shapes_in
+from erase.models.storage.weights import Weights, shapes_in
 
 
 def lay_out(model: Model, edit: Edit, build: Path) -> list[str]:
@@ -38,6 +38,10 @@ def lay_out(model: Model, edit: Edit, build: Path) -> list[str]:
 
 def _write_part(model: Model, part: str, folder: Path) -> None:
     is_text, weights = part in model.text_components, model.weights(part)
+    if isinstance(weights, Weights):  # of the folder that goes with a transformer's file
+        for file in (*weights.files, *weights.folder.glob("*.index*.json")):
+            shutil.copyfile(file, folder / file.name)
+        return
     entries = {
         f"text_model.{name}" if is_text and not name.startswith("text_projection") else name: Entry.made(
             partial(weights.tensor, name)

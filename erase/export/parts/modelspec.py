@@ -76,7 +76,7 @@ def _of_transformer(model: Model) -> Architecture:
 def read_config(model: Model, part: str) -> dict[str, Any]:
     """A part's configuration; empty if the model has no such part. Raises BadModel if it is damaged."""
     for name in ("config.json", "scheduler_config.json"):
-        if (file := model.path / part / name).is_file():
+        if (file := model.home / part / name).is_file():
             try:
                 content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             except ValueError as error:

@@ -25,7 +25,7 @@ from erase.models.storage.ldm import TEXTS, UNET, places
 from erase.models.storage.published import published, settings_of, shapes_of
 from erase.models.storage.skeleton import check_published
 from erase.models.storage.source import Folder, read_json
-from erase.models.storage.weights import Place, Tensors, shapes_in
+from erase.models.storage.weights import Tensors, WeightsOfFile, shapes_in
 from erase.models.text import Text, build_encoder, first_line
 
 _HEAD = 64  # columns of an attention head in every CLIP that the families use
@@ -130,8 +130,8 @@ class Checkpoint:
                 raise BadModel(
                     f"{self.path} is a single file, which holds no settings, and {where} do not fit it: they ask for "
                     f"{part}.{name} as {list(shape)}, the file {what}; convert it once with diffusers' "
-                    "`from_single_file(config=...)` and `save_pretrained`, or give `open_model` a folder of its "
-                    "settings as config."
+                    "`from_single_file(config=...)` and `save_pretrained`, or name a folder of its settings behind "
+                    "it, as FILE@FOLDER."
                 )
 
     def check_whole(self) -> None:
@@ -148,17 +148,6 @@ class Checkpoint:
                 )
             except (OSError, ValueError, RuntimeError) as error:
                 raise BadModel(f"{self.path} cannot be loaded: {first_line(error)}") from error
-
-
-class WeightsOfFile(Tensors):
-    """The tensors of one part of a checkpoint."""
-
-    def __init__(self, places: Mapping[str, Place]) -> None:
-        self._places = places
-
-    @property
-    def places(self) -> Mapping[str, Place]:
-        return self._places
 
 
 def open_checkpoint(path: Path, *, config: Path | None = None) -> Model:

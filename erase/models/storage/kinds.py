@@ -9,6 +9,17 @@ from erase.models.storage.ldm import CLIP_1, CLIP_XL, OPEN_CLIP_2, OPEN_CLIP_XL,
 _SD = "a single-file checkpoint of Stable Diffusion"
 _XL = f"{_SD} XL"
 WHOLE = (f"{_SD} 1", f"{_SD} 2", _XL)
+PUBLISHED = (
+    "a Stable Diffusion 3 checkpoint",
+    "a Stable Diffusion 3 transformer",
+    "a FLUX checkpoint",
+    "a FLUX transformer",
+)
+TRANSFORMERS = (
+    *PUBLISHED,
+    "a FLUX transformer of a diffusers folder",
+    "a Stable Diffusion 3 transformer of a diffusers folder",
+)
 # By what some key of a file holds, or begins with where it stands after "^"; the first row of which all is there.
 _ROWS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("^text_map.",), "an edit"),
@@ -28,10 +39,12 @@ _ROWS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((f"^{CLIP_1}", f"^{UNET}"), f"{_SD} 1"),
     ((f"^{OPEN_CLIP_2}",), f"{_SD} 2 without its UNet"),
     ((f"^{CLIP_1}",), f"{_SD} 1 without its UNet"),
-    ((f"^{UNET}joint_blocks.",), "a Stable Diffusion 3 checkpoint"),
-    (("^joint_blocks.",), "a Stable Diffusion 3 transformer"),
-    ((f"^{UNET}double_blocks.",), "a FLUX checkpoint"),
-    (("^double_blocks.",), "a FLUX transformer"),
+    ((f"^{UNET}joint_blocks.",), TRANSFORMERS[0]),
+    (("^joint_blocks.",), TRANSFORMERS[1]),
+    ((f"^{UNET}double_blocks.",), TRANSFORMERS[2]),
+    (("^double_blocks.",), TRANSFORMERS[3]),
+    (("^single_transformer_blocks.", "^context_embedder."), TRANSFORMERS[4]),
+    (("^transformer_blocks.", "^pos_embed.", "^context_embedder."), TRANSFORMERS[5]),
     ((f"^{UNET}label_emb.",), f"{_XL} without its text encoders"),
     ((f"^{UNET}",), "a UNet without its text encoders"),
     (("^input_blocks.", "^label_emb."), "a bare UNet of Stable Diffusion XL, as ComfyUI keeps them apart"),

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import torch
 from torch import Tensor
 
 from erase.errors import BadModel
+from erase.models.storage.weights import laid
 
 # What stands for a part of a name: a block's number, the kind of tensor, the turn in a joined one, another attention.
 _TOKENS = {"N": r"\d+", "S": "weight|bias", "J": "[qkv]|mlp", "K": "[qk]", "A": "2?"}
@@ -108,7 +108,7 @@ class Member:
 
     def stored(self, value: Tensor) -> Tensor:
         """The value as the file holds it."""
-        return torch.cat(value.chunk(2)[::-1]) if self.swapped else value
+        return laid(value, "swapped" if self.swapped else "same")
 
 
 def members_of(keys: Iterable[str], family: str) -> dict[str, Member]:

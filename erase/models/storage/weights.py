@@ -31,13 +31,15 @@ _STEMS = ("diffusion_pytorch_model", "model")
 
 SCALES = ("scale_weight", "weight_scale")  # how files spell what a weight in eight bits is multiplied with
 _COARSE = ("F8_E4M3", "F8_E5M2", "I8", "U8", "F4")
-Form = Literal["same", "convolution", "transposed"]  # how a file holds a tensor
+Form = Literal["same", "convolution", "transposed", "swapped"]  # how a file holds a tensor; its halves swapped
 
 
 def laid(value: Tensor, form: Form) -> Tensor:
     """A tensor in the form in which a file holds it."""
     if form == "convolution":
         return value.reshape(*value.shape, 1, 1) if value.dim() == 2 else value
+    if form == "swapped":
+        return torch.cat(value.chunk(2)[::-1])
     return value.T.contiguous() if form == "transposed" else value
 
 
@@ -59,7 +61,7 @@ class Place:
         tensor = file.tensor(self.key, self.rows, dtype=dtype)
         if self.rows is not None:
             return tensor
-        return tensor.T.contiguous() if self.form == "transposed" else tensor.reshape(self.shape)
+        return laid(tensor, self.form) if self.form in ("transposed", "swapped") else tensor.reshape(self.shape)
 
     def put(self, value: Tensor, stored: Tensor) -> Tensor:
         """What lies at the key, with this tensor's new value in it."""
@@ -160,6 +162,17 @@ class Weights(Tensors):
     @cached_property
     def places(self) -> Mapping[str, Place]:
         return {key: Place(file, key, shape) for file in self._files for key, shape in shapes_in(file).items()}
+
+
+class WeightsOfFile(Tensors):
+    """The tensors of one part of a checkpoint."""
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self._places = places
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        return self._places
 
 
 def check_finite(tensor: Tensor, where: str) -> None:
