@@ -137,6 +137,8 @@ def row_of(labels: Mapping[str, str], number: int, *, seed: int) -> Row:
 def edit_of(name: str, model: Model, task: Task, *, place: Path, since: float) -> tuple[Edit | None, dict[str, float]]:
     """The method's edit and what it cost: seconds, evaluations of the network, bytes; both are kept in `place`.
 
+    Beside them stand numbers that a method has found and keeps in its record, as the `scale` of `task_vector`.
+
     One that is there from before `since` is made again.
     """
     if name in UNEDITED:
@@ -154,6 +156,7 @@ def edit_of(name: str, model: Model, task: Task, *, place: Path, since: float) -
     cost: dict[str, float] = {"seconds": time.monotonic() - started}
     if (spent := place / "work" / "cost.json").exists():
         cost["evaluations"] = json.loads(spent.read_text(encoding="utf-8"))["evaluations"]
+    cost |= {key: float(value) for key, value in edit.info.record.items() if isinstance(value, int | float)}
     edit.save(file)
     cost["bytes"] = file.stat().st_size
     shutil.rmtree(place / "work", ignore_errors=True)
