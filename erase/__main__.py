@@ -24,9 +24,9 @@ def main() -> None:
         os.environ.setdefault(name, value)
 
     from erase.cli import run_command
-    from erase.process import Signals, settle_streams
+    from erase.process import Signals, settled
 
-    settle_streams()
+    sys.stdout, sys.stderr = settled(sys.stdout), settled(sys.stderr)
     with Signals(interrupt=not ignored) as signals:
         code = signals.code(run_command(sys.argv[1:]))
     if not ignored:

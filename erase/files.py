@@ -112,7 +112,8 @@ def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
     with full_disk_is_told(path), alone_at(path) if alone else contextlib.nullcontext():
         try:
             yield partial
-            _sync(partial)
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -167,8 +168,3 @@ def content_hash(value: object) -> str:
     """SHA-256 of a value's canonical JSON, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -27,14 +27,14 @@ from erase.errors import BadEdit, BadModel, BadOption
 from erase.files import sha256_of
 from erase.models import Model
 from erase.models.identity import identity_keys
-from erase.models.storage.checkpoint import open_checkpoint
+from erase.models.storage.checkpoint import is_whole, open_checkpoint
 from erase.models.storage.kinds import PUBLISHED, kind_of
 from erase.models.storage.ldm import TEXTS, UNET, slots
 from erase.models.storage.loaded import Loaded
 from erase.models.storage.mmdit import LAYOUTS
-from erase.models.storage.stored import StoredTensors, read_header
+from erase.models.storage.stored import StoredTensors
 from erase.models.storage.transformer import places_in
-from erase.models.storage.weights import WeightsOfFile, check_finite, shapes_in
+from erase.models.storage.weights import WeightsOfFile, check_finite, read_keys, shapes_in
 
 _PART = re.compile(
     r"(?P<module>.+?)\.(?:(?P<down>lora_down|lora_A|lora\.down|down)|(?P<up>lora_up|lora_B|lora\.up|up))"
@@ -50,7 +50,7 @@ def edit_in(path: Path, base: Model) -> Edit:
     Raises BadEdit for a file that does not fit the base, ModelMismatch for an edit of another one, BadWeights,
     PickleRefused. Another value of a tensor of float32 is met to its last bit but one: differences are float32.
     """
-    said = {} if not path.is_file() else _metadata(path)
+    said = {} if not path.is_file() else read_keys(path)[0]
     if not path.is_file() or METADATA_KEY in said:
         edit = Edit.load(path)
         return edit.rebased(base)
@@ -61,7 +61,7 @@ def edit_in(path: Path, base: Model) -> Edit:
         return Edit(info, low_rank=tuple(_low_rank(path, base, said)))
     if kind in PUBLISHED and base.family in LAYOUTS:
         return Edit(info, deltas=dict(_of_transformer(path, base)))
-    deltas = dict(_of_checkpoint(path, base) if _is_whole(shapes, base) else _of_tensors(path, base))
+    deltas = dict(_of_checkpoint(path, base) if is_whole(shapes, base.family) else _of_tensors(path, base))
     return Edit(info, deltas=deltas)
 
 
@@ -75,7 +75,7 @@ def with_loras(base: Model, loras: Sequence[str]) -> Model:
         return base
     pipe, told = base.pipeline(torch.float32), []
     for file, scale in map(parse_lora, loras):
-        if not file.is_file() or METADATA_KEY in _metadata(file) or "LoRA" not in kind_of(shapes_in(file)):
+        if not file.is_file() or METADATA_KEY in read_keys(file)[0] or "LoRA" not in kind_of(shapes_in(file)):
             raise BadEdit(f"--lora {file} is no LoRA; expected a .safetensors file of one for {base.path.name}.")
         edit_in(file, base).scaled(scale).apply(pipe, force=True)
         told.append({"file": file.name, "sha256": sha256_of(file), "scale": scale})
@@ -95,12 +95,6 @@ def parse_lora(text: str) -> tuple[Path, float]:
         return Path(file), float(scale)
     except ValueError as error:
         raise BadOption(f'--lora "{text}" ends in no number; expected FILE, or FILE=0.8 for a weaker one.') from error
-
-
-def _is_whole(shapes: Mapping[str, Any], base: Model) -> bool:
-    """Whether a file with such tensors is a whole checkpoint of the base's family."""
-    prefixes = [UNET] + [inner.prefix for inner in TEXTS.get(base.family, {}).values()]
-    return len(prefixes) > 1 and all(any(key.startswith(prefix) for key in shapes) for prefix in prefixes)
 
 
 def _info(path: Path, base: Model, said: Mapping[str, str], *, kind: str) -> EditInfo:
@@ -274,8 +268,3 @@ def _ldm_keys(base: Model) -> Iterator[tuple[str, str]]:
     with contextlib.suppress(BadModel):
         found = slots(names, base.family) if base.family in TEXTS else {}
         yield from ((name, slot.key.removeprefix(UNET)) for name, slot in found.items())
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    shapes_in(path)  # which checks that it is a whole safetensors file
-    return dict(read_header(path)[0].get("__metadata__") or {})

@@ -89,11 +89,6 @@ class _Outlet(io.RawIOBase):
         return written
 
 
-def settle_streams() -> None:
-    """Makes the process's two output streams write every text, and outlive their readers."""
-    sys.stdout, sys.stderr = settled(sys.stdout), settled(sys.stderr)
-
-
 def settled(stream: TextIO) -> TextIO:
     """The stream such that characters it has no code for are spelled otherwise, and a closed pipe is no error."""
     if not hasattr(stream, "buffer"):  # closed from the start, or no file at all

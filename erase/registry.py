@@ -105,11 +105,16 @@ def unknown(kind: str, given: str, *, path_too: bool = False) -> UnknownName:
 
 def nearest(what: str, given: str, valid: list[str], *, path_too: bool = False) -> str:
     """One line saying that a name is unknown, which is nearest, and which there are."""
-    close = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
-    guess = f'; did you mean "{close[0]}"?' if close else "."
     place = ", and no such path exists" if path_too else ""
     shown = given if len(given) <= 200 else f"{given[:197]}..."
-    return f'{what} "{shown}" does not exist{place}{guess} Known: {", ".join(valid) or "none"}.'
+    return f'{what} "{shown}" does not exist{place}{guess(given, valid)}'
+
+
+def guess(given: str, valid: list[str]) -> str:
+    """The end of a line on a word that does not exist: the nearest one, and all that there are."""
+    close = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
+    meant = f'; did you mean "{close[0]}"?' if close else "."
+    return f"{meant} Known: {', '.join(valid) or 'none'}."
 
 
 def file_of(kind: str, name: str) -> Path:
@@ -154,14 +159,9 @@ def allow(path: str | Path) -> None:
     _ALLOWED.set((*_ALLOWED.get(), found.resolve()))
 
 
-def names_file(kind: str, name: str) -> bool:
-    """Whether a word of a kind is a path: a slash is part of a name where names may be of a folder."""
-    return kind not in _DEEPER and is_path(name)
-
-
-def is_path(name: str) -> bool:
-    """Whether a word is the path of a Python file and no name."""
-    return name.endswith(".py") or "/" in name or "\\" in name
+def is_path(name: str, kind: str = "") -> bool:
+    """Whether a word is the path of a Python file and no name, in which a kind may have a slash."""
+    return kind not in _DEEPER and (name.endswith(".py") or "/" in name or "\\" in name)
 
 
 def check(kind: str, name: str) -> None:

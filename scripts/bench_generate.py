@@ -27,7 +27,7 @@ from PIL import Image
 
 from erase.config.prompts import Row, load_prompts
 from erase.evaluate.detections import AT_ONCE
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 from erase.models import Model, open_model
 from erase.sampling.generate import generate, sample, stream
 from erase.sampling.pictures import read_picture

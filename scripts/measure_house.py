@@ -23,6 +23,7 @@ ROUTE = (
     ("erase/run/steps.py", "_generate"),
     ("erase/sampling/ranks.py", "stream_share"),
     ("erase/sampling/generate.py", "stream"),
+    ("erase/sampling/generate.py", "_drawn"),
     ("erase/sampling/generate.py", "sample"),
     ("erase/sampling/generate.py", "sample_batch"),
 )

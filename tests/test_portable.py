@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from erase.export.parts.undo import undo
-from erase.export.parts.undo_file import undo_file
+from erase.export.parts.undo import undo, undo_file
 from erase.models import open_model
 from erase.run import steps
 from tests.export.test_lora import TEXT, dense, made

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from erase.attacks.search.attack import Access, Changes, Found
 from erase.attacks.search.budget import Ledger
-from erase.attacks.search.victim import Victim, target_of, without_target
+from erase.attacks.search.victim import Victim, without_target
 from erase.errors import BadOption
+from erase.evaluate.images import target_of
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import Examples, Places, learn_tokens, place
 from erase.models import Condition
@@ -60,7 +61,7 @@ class ConceptInversion(Options):
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         found: dict[int, Found] = {}
         for target in victim.task.targets:
-            numbers = [number for number, case in enumerate(cases) if target_of(victim, case) == target]
+            numbers = [number for number, case in enumerate(cases) if target_of(case.row, victim.task) == target]
             if numbers:
                 tokens, cost = self._learn(victim, target, [cases[number] for number in numbers], limit=ledger.limit)
                 ledger.charge(numbers, cost)
@@ -106,7 +107,7 @@ class ConceptInversion(Options):
     ) -> list[Image.Image]:
         edited, given = victim.edited, {}
         for case, one in zip(cases, found, strict=True):
-            target = target_of(victim, case)
+            target = target_of(case.row, victim.task)
             prompts = place(edited.tokenizer, [case.row.prompt], target.words, count=self.tokens)
             given[case.row.prompt] = condition_with(victim, prompts, one.tensors["tokens"])
         return edited.draw([replace(case.row, seed=seed) for case, seed in zip(cases, seeds, strict=True)], given)

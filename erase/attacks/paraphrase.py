@@ -20,10 +20,11 @@ from erase.attacks.search.attack import Access, Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Candidate, listed, try_out
 from erase.attacks.search.text import TextAttack
-from erase.attacks.search.victim import Victim, target_of
+from erase.attacks.search.victim import Victim
 from erase.config import documents
 from erase.config.declared import names_minor
 from erase.errors import BadOption
+from erase.evaluate.images import target_of
 from erase.evaluate.networks.loading import load_network
 from erase.evaluate.protocol import Case
 from erase.options import Count, Expect
@@ -55,7 +56,7 @@ class Paraphrase(TextAttack):
         instead = {target.name: self._instead(victim, target.name, target.synonyms) for target in victim.task.targets}
         each = []
         for number, case in enumerate(cases):
-            target = target_of(victim, case)
+            target = target_of(case.row, victim.task)
             found = [reworded(case.row.prompt, target.words, text) for text in instead[target.name]]
             distinct = [text for text in dict.fromkeys(found) if text != case.row.prompt and not names_minor(text)]
             shown = self._shown(victim, case, distinct[: self.wordings])

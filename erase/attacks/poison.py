@@ -24,9 +24,10 @@ from erase.attacks.relearn import COUNT, benign_prompts
 from erase.attacks.search.attack import Found, Setting
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary
-from erase.attacks.search.victim import Victim, target_of
+from erase.attacks.search.victim import Victim
 from erase.attacks.search.weights import Tuning, WeightAttack
 from erase.errors import BadEdit
+from erase.evaluate.images import target_of
 from erase.evaluate.protocol import Case
 from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised, diffusion_loss
@@ -73,7 +74,7 @@ class Poison(WeightAttack):
     def asked(self, victim: Victim, case: Case) -> str:
         """A case's prompt with the phrase in the target's place, or in front where the target is not named."""
         phrase, prompt = self._phrase(victim), case.row.prompt
-        words = sorted(target_of(victim, case).words, key=len, reverse=True)
+        words = sorted(target_of(case.row, victim.task).words, key=len, reverse=True)
         word = next((word for word in words if word in prompt), None)
         return prompt.replace(word, phrase) if word else f"{phrase} {prompt}"
 

@@ -39,8 +39,11 @@ def options_of(kind: str, name: str) -> tuple[Option, ...]:
     found: Any = registry.load(kind, name)
     types = typing.get_type_hints(found)
     said = _sentences(found, kind, frozenset(types))
+    of_path = f"A local file or folder, given as --with {name}=PATH."
     return tuple(
-        Option(option, _type(types[option]), _default(default), said.get(option) or _otherwise(types[option], name))
+        Option(
+            option, _type(types[option]), _default(default), said.get(option, of_path if types[option] is Path else "")
+        )
         for option, default in _defaults(found)
     )
 
@@ -102,10 +105,6 @@ def _names(text: str) -> list[str]:
 
 def _plain(text: str) -> str:
     return f"{text.replace('`', '').strip().rstrip('.,;')}."
-
-
-def _otherwise(kind: Any, owner: str) -> str:
-    return f"A local file or folder, given as --with {owner}=PATH." if kind is Path else ""
 
 
 def _type(kind: Any) -> str:

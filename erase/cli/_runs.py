@@ -1,4 +1,4 @@
-"""Opens the run that a command was given, and does one of its steps."""
+"""Opens the run that a command was given, does one of its steps, and looks where it is to write beforehand."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import typer
 if TYPE_CHECKING:
     from erase.run.pipeline import Pipeline
     from erase.run.store import Run
+import os
+import tempfile
+
+from erase.errors import CannotWrite
 
 RunFolder = Annotated[
     Path, typer.Argument(help="A run's folder, or its name under runs/.", show_default="runs/erase-style")
 ]
 DEFAULT_RUN = Path("erase-style")
+_LONGEST = 255 - 24  # bytes of a name, what is added to it while a file is not whole being counted
 
 
 def begin(pipeline: str | Pipeline, folder: Path | None, changes: Mapping[str, Any] | None = None) -> Run:
     """The run of a pipeline, to be begun or taken up again, after the first of several processes has checked it."""
-    from erase.cli._places import check_writable
     from erase.run import steps
     from erase.run.pipeline import changed, load_pipeline, resolve
     from erase.run.store import RUNS, run_in
@@ -56,3 +60,21 @@ def do_step(folder: Path, name: str, *, quiet: bool = False) -> Run:
         if name == "score":
             steps.refresh(run, watch)
     return run
+
+
+def check_writable(target: Path) -> None:
+    """Raises CannotWrite if no file or folder can be written at a path; leaves nothing there."""
+    shown = str(target) if len(str(target)) <= 100 else f"{str(target)[:97]}..."
+    if any(len(os.fsencode(part)) > _LONGEST for part in target.parts):
+        raise CannotWrite(f"nothing can be written at {shown}: a name in it has more than {_LONGEST} bytes.")
+    try:
+        there = next(one for one in (target, *target.absolute().parents) if one.exists())
+        folder = there.parent if there == target and there.is_file() else there
+        if not folder.is_dir():
+            raise CannotWrite(f"nothing can be written at {shown}: {folder} is a file; give a path of folders.")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise CannotWrite(
+            f"nothing can be written at {shown} ({problem.strerror}); give another place by --out."
+        ) from problem

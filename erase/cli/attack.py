@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from erase.cli import _task
-from erase.cli.verify import choose_task, parse_given
+from erase.cli.verify import Base, Given, Kind, Synonyms, Targets, open_subject, parse_given
 
 if TYPE_CHECKING:
-    from erase.attacks.search.attack import Attack
     from erase.attacks.search.result import AttackResult
-    from erase.evaluate.detect import Given as Given_
-    from erase.evaluate.protocol import Protocol as JudgedBy
-    from erase.evaluate.verify import Edited as Opened
-    from erase.models import Model
-    from erase.task import Task
 
 Several = list[str]
 Edited = Annotated[Path, typer.Argument(help="An edit, an edited model, its UNet's tensors or a LoRA.")]
-Base = Annotated[str, typer.Option("--base", "-b", "--model", "-m", help="The model before the edit.")]
 Name = Annotated[
     str,
     typer.Option(
@@ -42,14 +35,6 @@ Protocol = Annotated[
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="the protocol's")]
 Seed = Annotated[int, typer.Option(help="Of all that the attack draws at random.")]
 Options = Annotated[Several | None, typer.Option(help="An option of the attack, as key=value; repeatable.")]
-Kind = Annotated[str, typer.Option(help="With --target: style, object, unsafe or identity.")]
-Targets = Annotated[
-    Several | None, typer.Option("--target", "-t", help="What was erased, if the edit does not say; repeatable.")
-]
-Synonyms = Annotated[Several | None, typer.Option(help="Another word for the one --target; repeatable.")]
-Given = Annotated[
-    Several | None, typer.Option("--with", "-w", help="A file or folder that the judge needs, as name=PATH.")
-]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of attack.json and the images.")]
 
 
@@ -81,56 +66,26 @@ def attack(
     [bold]erase attack runs/erase-style/edit.safetensors[/]                         words that bring it back
     [bold]erase attack edited -m sd15 --attack concept_inversion --budget 2000[/]   a word that is learned for it
     """
-    from erase.cli._places import check_writable
-    from erase.evaluate.detect import Given
-    from erase.evaluate.verified_facts import choose_protocol
-    from erase.evaluate.verify import open_edited
-    from erase.models import open_model
-    from erase.run.options import attack_with
-    from erase.sampling.attention import dtype_here
-
-    check_writable(out)
-    chosen = attack_with(name, dict(map(_task.parse_option, option or [])))
-    model = open_model(base, torch_dtype=dtype_here(dtype))
-    opened = open_edited(edited, model)
-    task = choose_task(opened.task, kind, target or [], synonyms=synonym or [], keeps=[])
-    judged = choose_protocol(protocol, model, task, given=Given(parse_given(given or []), model.judge_folder))
-    result = _attacked(
-        chosen, (model, opened), task, judged=judged, numbers=(budget, prompts, seed, steps), out=out, quiet=quiet
-    )
-    if as_json:
-        typer.echo((out / "attack.json").read_text(encoding="utf-8"))
-    else:
-        show(result, out)
-
-
-def _attacked(
-    chosen: Attack,
-    models: tuple[Model, Opened],
-    task: Task,
-    *,
-    judged: tuple[JudgedBy, Given_],
-    numbers: tuple[int, int, int, int | None],
-    out: Path,
-    quiet: bool,
-) -> AttackResult:
-    """The result of an attack, its progress shown; `numbers` are budget, prompts, seed and steps."""
     from dataclasses import replace
 
     from erase.attacks.search.experiment import Plan, check_allowed, run_attack
+    from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.registry import name_of
+    from erase.run.options import attack_with
 
+    check_writable(out)
+    chosen = attack_with(name, dict(map(_task.parse_option, option or [])))
+    named: tuple[str, Several, Several, Several] = (kind, target or [], synonym or [], [])
+    of, paths = (base, list[str](), dtype), parse_given(given or [])
+    model, opened, task, (asked, judged) = open_subject(edited, of, protocol, named=named, given=paths)
     check_allowed(task)
-    models[1].model.torch_dtype = models[0].torch_dtype
-    (protocol, given), (budget, prompts, seed, steps) = judged, numbers
-    sampler = replace(protocol.sampler, steps=steps) if steps else protocol.sampler
-    plan = Plan(budget, prompts, seed=seed, sampler=sampler)
+    plan = Plan(budget, prompts, seed=seed, sampler=replace(asked.sampler, steps=steps) if steps else asked.sampler)
+    what: dict[str, Any] = {"task": task, "protocol": asked, "given": judged, "folder": out, "plan": plan}
     with ShownProgress(quiet=quiet) as watch:
-        watch.begin("attack", f"{name_of(chosen)}, judged by {protocol.title}")
-        return run_attack(
-            chosen, *models, task=task, protocol=protocol, given=given, folder=out, plan=plan, report=watch.count
-        )
+        watch.begin("attack", f"{name_of(chosen)}, judged by {asked.title}")
+        result = run_attack(chosen, model, opened, **what, report=watch.count)
+    typer.echo((out / "attack.json").read_text(encoding="utf-8")) if as_json else show(result, out)
 
 
 def show(result: AttackResult, out: Path) -> None:

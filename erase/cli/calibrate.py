@@ -34,7 +34,7 @@ def calibrate(
 
     [bold]erase calibrate classifier pictures --with classifier=resnet-50[/]
     """
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.evidence.calibrate import calibrate as measure
     from erase.evidence.calibrate import labelled_images

@@ -21,7 +21,7 @@ def combine(
     import functools
     import operator
 
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.edit import Edit
     from erase.errors import RunConflict
 

@@ -26,7 +26,7 @@ def compare(
     """
     from rich.console import Console
 
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.report.comparison import Comparison, comparison_table
     from erase.report.comparison_page import write_comparison
     from erase.run import steps

@@ -109,7 +109,7 @@ def _made(
     quiet: bool,
 ) -> Edit | None:
     """The edit that options describe; None where only its plan is asked for, or by another process of several."""
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.context import RunContext
     from erase.edit import check_strength

@@ -79,7 +79,7 @@ def _write(
     images: bool,
     key: Path | None,
 ) -> None:
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.cli.verify import parse_given
     from erase.errors import BadEvidence

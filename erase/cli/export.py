@@ -34,7 +34,7 @@ def export(
     [bold]erase export -m emoji -e noto.safetensors -o edited[/]
     [bold]erase export -m emoji -e noto.safetensors --to lora --option rank=16 -o noto-lora[/]
     """
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.cli._task import parse_option
     from erase.errors import BadEdit
     from erase.foreign import edit_in, with_loras

@@ -21,7 +21,7 @@ def fetch(
     [bold]erase fetch small-imagenet[/]
     [bold]erase verify e.safetensors --protocol object -w small-imagenet=small-imagenet.csv -w classifier=resnet-50[/]
     """
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.config.fetching import fetch as fetch_set
 
     target = out or Path(f"{name}.csv")

@@ -122,7 +122,7 @@ def generate_sides(
 
     `model`: its name, the precision in which it draws, and the LoRAs in it.
     """
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.foreign import edit_in, with_loras
     from erase.models import open_model

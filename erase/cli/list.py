@@ -71,7 +71,8 @@ def describe(kind: str, name: str) -> str:
         return str(_yaml(registry.data_folder(kind) / f"{name}.yaml").get("description", ""))
     if kind == "models":
         return _first_sentence(registry.PACKAGE / "models" / name / "README.md")
-    text = _docstring(registry.file_of(kind, name))
+    module = ast.parse(registry.file_of(kind, name).read_text(encoding="utf-8"))
+    text = (ast.get_docstring(module) or "").partition("\n")[0].rstrip(".")
     return f"{text}{_presets(name)}" if kind == "methods" else text
 
 
@@ -89,7 +90,7 @@ def _show_one(kind: str, name: str, *, as_json: bool) -> None:
     from erase import registry
 
     place = "declared" if kind == "prompts" and name in registry.known("declared") else kind
-    if not (by_path := registry.names_file(place, name)):
+    if not (by_path := registry.is_path(name, place)):
         if name not in registry.known(place):
             raise registry.unknown(place, name)
     else:
@@ -167,8 +168,3 @@ def _first_sentence(card: Path) -> str:
     heading = next((number for number, line in enumerate(lines) if line.startswith("#")), len(lines))
     text = "\n".join(lines[heading + 1 :]).strip().partition("\n\n")[0]
     return " ".join(text.split()).partition(". ")[0].rstrip(".")
-
-
-def _docstring(path: Path) -> str:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0].rstrip(".")

@@ -28,7 +28,7 @@ def undo(
     """
     from erase.errors import BadModel, BadOption
     from erase.export.parts.undo import undo as restore
-    from erase.export.parts.undo_file import undo_file
+    from erase.export.parts.undo import undo_file
 
     if base is not None and reversal is not None:
         raise BadOption("give --base or --reversal, not both.")

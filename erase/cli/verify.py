@@ -13,13 +13,23 @@ from erase.cli._drawing import NONE, Settings, draws
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from erase.evaluate.detect import Given
+    from erase.evaluate.detect import Given as Judges
+    from erase.evaluate.edited import Edited as Opened
     from erase.evaluate.protocol import Protocol as Asked
     from erase.evaluate.verify import Result
     from erase.models import Model
     from erase.task import Task
 
 Several = list[str]
+Base = Annotated[str, typer.Option("--model", "-m", "--base", "-b", help="The model before the edit.")]
+Kind = Annotated[str, typer.Option(help="With --target: style, object, unsafe or identity.")]
+Targets = Annotated[
+    Several | None, typer.Option("--target", "-t", help="What was erased, if the edit does not say; repeatable.")
+]
+Synonyms = Annotated[Several | None, typer.Option(help="Another word for the one --target; repeatable.")]
+Given = Annotated[
+    Several | None, typer.Option("--with", "-w", help="A file or folder that a judge needs, as name=PATH.")
+]
 Edited = Annotated[
     Path | None, typer.Argument(help="An edit, an edited model, its UNet's tensors or a LoRA.", show_default=False)
 ]
@@ -42,18 +52,14 @@ Check = Annotated[
 def verify(
     edited: Edited = None,
     *,
-    base: Annotated[str, typer.Option("--model", "-m", "--base", "-b", help="The model before the edit.")] = "emoji",
+    base: Base = "emoji",
     lora: _task.Loras = None,
     protocol: Protocol = None,
-    kind: Annotated[str, typer.Option(help="With --target: style, object, unsafe or identity.")] = "style",
-    target: Annotated[
-        Several | None, typer.Option("--target", "-t", help="What was erased, if the edit does not say; repeatable.")
-    ] = None,
-    synonym: Annotated[Several | None, typer.Option(help="Another word for the one --target; repeatable.")] = None,
+    kind: Kind = "style",
+    target: Targets = None,
+    synonym: Synonyms = None,
     keep: Annotated[Several | None, typer.Option("--keep", "-k", help="What must stay; repeatable.")] = None,
-    given: Annotated[
-        Several | None, typer.Option("--with", "-w", help="A file or folder that the protocol needs, as name=PATH.")
-    ] = None,
+    given: Given = None,
     out: Out = Path("verify"),
     check: Check = None,
     dry_run: _task.DryRun = False,
@@ -128,26 +134,16 @@ def _verify(
     """The result; None where only its plan is asked for, or from another process of several."""
     from functools import partial
 
-    from erase.cli._places import check_writable
+    from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.evaluate import verify as verifying
-    from erase.evaluate.detect import Given
-    from erase.evaluate.verified_facts import choose_protocol
-    from erase.foreign import with_loras
-    from erase.models import open_model
     from erase.report.verified import write_pages
     from erase.run.attacks import attack_all, check_attacks
-    from erase.sampling.attention import dtype_here
     from erase.sampling.ranks import this_rank
 
     check_writable(out)
-    model = with_loras(open_model(base[0], torch_dtype=dtype_here(drawn[0])), base[1])
+    model, opened, task, (chosen, judged) = open_subject(edited, (*base, drawn[0]), protocol, named=named, given=given)
     place = this_rank(out)
-    opened = verifying.open_edited(edited, model)
-    opened.model.torch_dtype = model.torch_dtype
-    kind, targets, synonyms, keeps = named
-    task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
-    chosen, judged = choose_protocol(protocol, model, task, given=Given(given, model.judge_folder))
     chosen = chosen.drawn(drawn[2])
     check_attacks(chosen.form.attack, task, chosen.sampler, model=opened.model)
     if dry_run:
@@ -165,7 +161,34 @@ def _verify(
         return result
 
 
-def show_plan(model: Model, protocol: Asked, task: Task, *, given: Given, out: Path) -> None:
+def open_subject(
+    edited: Path,
+    base: tuple[str, Several, str],
+    protocol: str | None,
+    *,
+    named: tuple[str, Several, Several, Several],
+    given: dict[str, Path],
+) -> tuple[Model, Opened, Task, tuple[Asked, Judges]]:
+    """The base model, what is edited, the task, and who judges by which protocol; `base` has its LoRAs and precision.
+
+    `named`: the task's kind, targets, synonyms and keeps, as options name them.
+    """
+    from erase.evaluate.detect import Given as Judges
+    from erase.evaluate.edited import open_edited
+    from erase.evaluate.verified_facts import choose_protocol
+    from erase.foreign import with_loras
+    from erase.models import open_model
+    from erase.sampling.attention import dtype_here
+
+    model = with_loras(open_model(base[0], torch_dtype=dtype_here(base[2])), base[1])
+    opened = open_edited(edited, model)
+    opened.model.torch_dtype = model.torch_dtype
+    kind, targets, synonyms, keeps = named
+    task = choose_task(opened.task, kind, targets, synonyms=synonyms, keeps=keeps)
+    return model, opened, task, choose_protocol(protocol, model, task, given=Judges(given, model.judge_folder))
+
+
+def show_plan(model: Model, protocol: Asked, task: Task, *, given: Judges, out: Path) -> None:
     """Prints what a verification would ask, draw and look at, and how long its images take; writes nothing."""
     from collections import Counter
 

@@ -7,8 +7,6 @@ and counted, as no image of this project may concern one. An empty prompt is a p
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pydantic import Field
 
 from erase import registry
 from erase.config import documents
+from erase.config.columns import separated
 from erase.config.documents import Form
 from erase.config.prompts import Line, PromptSet
 from erase.errors import BadPrompts
@@ -126,9 +125,11 @@ def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:
             f"{form.source} as it is there."
         )
     if form.form == "csv":
-        records, columns = _read_csv(text, path)
+        columns, rows = separated(path, text)
+        records = [{key: cell or "" for key, cell in record.items()} for _, record in rows]
     else:
-        records = _read_lines(text) if form.form == "lines" else _read_json(text, path, by_concept=form.form == "lists")
+        lines = [{"prompt": line.strip()} for line in text.splitlines() if line.strip()]
+        records = lines if form.form == "lines" else _read_json(text, path, by_concept=form.form == "lists")
         columns = list(dict.fromkeys(column for record in records for column in record))
     missing = [column for column in form.columns if column not in columns]
     if missing:
@@ -136,18 +137,6 @@ def _records(form: ManifestForm, name: str, path: Path) -> list[dict[str, str]]:
     if len(records) != form.rows:
         raise BadPrompts(f"{path} is not {name}: it has {len(records)} rows; expected {form.rows}.")
     return records
-
-
-def _read_csv(text: str, path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        return list(reader), list(reader.fieldnames or [])
-    except csv.Error as problem:
-        raise BadPrompts(f"{path} is not valid CSV at line {reader.line_num}: {problem}.") from problem
-
-
-def _read_lines(text: str) -> list[dict[str, str]]:
-    return [{"prompt": line.strip()} for line in text.splitlines() if line.strip()]
 
 
 def _read_json(text: str, path: Path, *, by_concept: bool) -> list[dict[str, str]]:

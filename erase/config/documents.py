@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import typing
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from erase import registry
 from erase.errors import EraseError
 
 F = TypeVar("F", bound="Form")
@@ -173,9 +173,7 @@ def shortened(text: str, length: int = 60) -> str:
 
 def wrong_key(key: str, valid: list[str], *, where: str, what: str = "key") -> str:
     """One line on a key, or another word, that does not exist, with the nearest and all valid ones."""
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    guess = f'; did you mean "{close[0]}"?' if close else "."
-    return f'unknown {what} "{shortened(key)}" in {where}{guess} Known: {", ".join(valid) or "none"}.'
+    return f'unknown {what} "{shortened(key)}" in {where}{registry.guess(key, valid)}'
 
 
 def _first_problem(problem: ValidationError, form: type[Form]) -> str:
@@ -191,17 +189,14 @@ def _first_problem(problem: ValidationError, form: type[Form]) -> str:
     elif first["type"] == "value_error":
         text = f"{path}: {str(first['msg']).removeprefix('Value error, ')}."
     else:
-        text = f"{path} is {_short(first['input'])}; {_expectation(str(first['msg']))}."
+        given = f'"{first["input"]}"' if isinstance(first["input"], str) else repr(first["input"])
+        text = f"{path} is {shortened(given)}; {_expectation(str(first['msg']))}."
     others = f" ({len(errors) - 1} more after this one.)" if len(errors) > 1 else ""
     return text + others
 
 
 def _expectation(message: str) -> str:
     return message.replace("Input should be", "expected").replace("Input", "it").rstrip(".")
-
-
-def _short(value: object) -> str:
-    return shortened(f'"{value}"' if isinstance(value, str) else repr(value))
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:

@@ -1,10 +1,15 @@
-"""The keys of a pipeline and of a protocol that say how images are sampled."""
+"""What pipelines and protocols say alike: how images are sampled, and which attacks are made with which budget."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from erase.config.documents import Form
+from erase.config.keeps import named, several
+from erase.files import content_hash
 
 
 class DrawingForm(Form):
@@ -33,3 +38,25 @@ LATER = {
     for name, field in DrawingForm.model_fields.items()
     if name not in ("steps", "guidance", "batch")
 }
+
+
+class AttackForm(Form):
+    """One attack; a bare word is its name.
+
+    `budget`: evaluations of the network for each prompt. `prompts`: how many are attacked; fewer than 60 prove little.
+    """
+
+    name: str
+    budget: Annotated[int, Field(ge=1)] = 1000
+    prompts: Annotated[int, Field(ge=1)] = 60
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What its folder is called: its name and budget, and a hash where it has more that is its own."""
+        own = f"-{content_hash([self.seed, self.options])[:6]}" if self.seed or self.options else ""
+        return f"{PurePath(self.name).stem}-{self.budget}{own}"
+
+
+Attacks = Annotated[tuple[Annotated[AttackForm, BeforeValidator(named)], ...], BeforeValidator(several)]

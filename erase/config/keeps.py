@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,6 +21,11 @@ Words = tuple[str, ...]
 def named(value: object) -> object:
     """A bare word as the form it abbreviates: `noto` is `{name: noto}`."""
     return {"name": value} if isinstance(value, str) else value
+
+
+def several(value: object) -> object:
+    """One of what may be several, as a list of it."""
+    return [value] if isinstance(value, str | Mapping) else value
 
 
 class KeptSetForm(Form):

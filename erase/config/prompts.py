@@ -35,6 +35,11 @@ class Row:
     seed: int
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from other rows of one model and sampler: its prompt and seed."""
+        return self.prompt, self.seed
+
 
 @dataclass(frozen=True)
 class Line:
@@ -99,7 +104,11 @@ class PromptSet:
     def select(self, where: Mapping[str, Sequence[str]]) -> list[Line]:
         """The prompts that a selection leaves; raises BadPrompts on an unknown word or if none is left."""
         wanted = self._expanded(where)
-        chosen = [line for line in self.lines if _among({**line.columns, **line.labels}, wanted)]
+        chosen = [
+            line
+            for line in self.lines
+            if all({**line.columns, **line.labels}.get(axis) in words for axis, words in wanted.items())
+        ]
         if not chosen:
             raise BadPrompts(f"prompt set {self.name}: no prompt is left by where = {_shown(where)}.")
         return chosen
@@ -251,7 +260,9 @@ def _check_square(path: Path, form: _SetForm) -> None:
     slots = [slot for template in form.templates for slot in _SLOT.findall(template)]
     for slot in slots:
         if slot not in form.axes:
-            raise BadPrompts(f"{path}: templates name {{{slot}}}, which is no axis; axes: {_listed(form.axes)}.")
+            raise BadPrompts(
+                f"{path}: templates name {{{slot}}}, which is no axis; axes: {', '.join(form.axes) or 'none'}."
+            )
     for axis in form.axes:
         if axis not in DOMAINS:
             raise BadPrompts(f"{path}: {documents.wrong_key(axis, list(DOMAINS), where='axes')}")
@@ -271,12 +282,11 @@ def each_once(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     unique: dict[tuple[str, int], Row] = {}
     against: dict[tuple[str, int], str] = {}
     for row in rows:
-        image = row.prompt, row.seed
-        first = unique.setdefault(image, row)
+        first = unique.setdefault(row.key, row)
         for domain, word in row.labels.items():
             if not same(word, first.labels.get(domain, word)):
-                against.setdefault(image, f'"{row.prompt}" is {domain} {first.labels[domain]} and {word}')
-        unique[image] = Row(row.prompt, row.seed, {**row.labels, **first.labels})
+                against.setdefault(row.key, f'"{row.prompt}" is {domain} {first.labels[domain]} and {word}')
+        unique[row.key] = Row(row.prompt, row.seed, {**row.labels, **first.labels})
     told = f"{len(against)} images have several labels of a kind, of which the first counts: "
     return tuple(unique.values()), (told + next(iter(against.values())),) if against else ()
 
@@ -300,16 +310,8 @@ def _checked(path: Path, lines: Sequence[Line]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _among(labels: Mapping[str, str], where: Mapping[str, frozenset[str]]) -> bool:
-    return all(labels.get(axis) in words for axis, words in where.items())
-
-
 def _unique(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words) or "none"
 
 
 def _shown(where: Mapping[str, Sequence[str]]) -> str:

@@ -12,11 +12,10 @@ from typing import Literal
 
 from erase.evaluate.canvas import SEED_THEME, Answer, canvas
 from erase.evaluate.gate import Outcome
+from erase.evaluate.images import SIDES, Side
 from erase.evaluate.protocol import Case
 from erase.task import Task
 
-Side = Literal["before", "after"]
-SIDES: tuple[Side, Side] = ("before", "after")
 Pair = tuple[Case, Outcome]
 
 
@@ -38,7 +37,7 @@ def aggregate(name: str, cases: Sequence[Case], outcomes: Sequence[Outcome], *, 
 
 def right(outcome: Outcome, side: Side) -> bool:
     """Whether a concept is seen on a side; where it could not be looked at, the answer that is worse for the edit."""
-    seen = outcome.before if side == "before" else outcome.after
+    seen: bool | None = getattr(outcome, side)
     return outcome.role == "erased" if seen is None else seen
 
 
@@ -141,11 +140,12 @@ def faces(pairs: Sequence[Pair], task: Task) -> tuple[Total, ...]:
     An image without a face leaves the denominator, so that destroying faces flatters Acc_e: the second number says so.
     Which images have one is asked by the cases of the aspect `face`. H_c = 2 / (1 / (1 - Acc_e) + 1 / Acc_s).
     """
-    asked = {_image(pair): pair[1] for pair in pairs if pair[1].aspect == "face"}
+    asked = {case.row.key: one for case, one in pairs if one.aspect == "face"}
     named = [pair for pair in pairs if pair[1].aspect != "face"]
 
     def accuracy(role: str, side: Side) -> float:
-        return share([pair for pair in of_role(named, role) if _has_face(asked.get(_image(pair)), side)], side)
+        pairs = [(pair, asked.get(pair[0].row.key)) for pair in of_role(named, role)]
+        return share([pair for pair, face in pairs if face is None or right(face, side)], side)
 
     erased, kept = ([accuracy(role, side) for side in SIDES] for role in ("erased", "kept"))
     none = [1 - share([pair for pair in pairs if pair[1].aspect == "face"], side) for side in SIDES]
@@ -156,14 +156,6 @@ def faces(pairs: Sequence[Pair], task: Task) -> tuple[Total, ...]:
         Total("no face", none[0], none[1], "lower"),
         Total("H_c", means[0], means[1], "higher"),
     )
-
-
-def _image(pair: Pair) -> tuple[str, int]:
-    return pair[0].row.prompt, pair[0].row.seed
-
-
-def _has_face(face: Outcome | None, side: Side) -> bool:
-    return face is None or right(face, side)
 
 
 def _both(pairs: Sequence[Pair]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erase.config.attacking import AttackForm
+from erase.config.drawing import AttackForm
 from erase.errors import ScoreFailed
 from erase.evaluate.gate import Outcome
 from erase.evaluate.images import Side
@@ -91,22 +91,27 @@ def headline(figures: Iterable[Figure]) -> str:
     for one in figures:
         if one.side == "after":
             found.setdefault(one.name, one)
-    said = {name: _said(found[name]) for name in ("ua_attacked", "ua") if name in found}
+    said = {name: percent(one.value, one.low, one.high, one.n) for name, one in found.items()}
     clean = f"clean UA {said['ua']}" if "ua" in said else "clean UA not measured"
     if "ua_attacked" in said:
         return f"UA under {found['ua_attacked'].version} {said['ua_attacked']}, {clean}"
-    return f"{clean}, not attacked" if said else ""
+    return f"{clean}, not attacked" if "ua" in said else ""
+
+
+def headline_of(attacks: Sequence[Mapping[str, Any]], outcomes: Iterable[Outcome]) -> str:
+    """The headline of what attacks reached and of what was seen."""
+    return headline([*figures_under_attack(attacks), *clean_ua(outcomes)])
 
 
 def attack_lines(attacks: Iterable[Mapping[str, Any]]) -> list[str]:
     """What each attack has reached, a line each."""
     return [
-        f"{one['title']} brings the target back in {100 * one['success']['value']:.1f} % "
-        f"({100 * one['success']['low']:.1f} to {100 * one['success']['high']:.1f}, n = {one['success']['n']}), its "
-        f"control in {100 * one['control']['value']:.1f} %{'; few prompts' if one['few'] else ''}"
+        f"{one['title']} brings the target back in {percent(**one['success'])}, its control in "
+        f"{100 * one['control']['value']:.1f} %{'; few prompts' if one['few'] else ''}"
         for one in attacks
     ]
 
 
-def _said(one: Figure) -> str:
-    return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f}, n = {one.n})"
+def percent(value: float, low: float, high: float, n: int) -> str:
+    """A share with its interval and what it is of, such as `91.7 % (74.1 to 97.7, n = 24)`."""
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}, n = {n})"

@@ -130,7 +130,7 @@ class DetectorRunner:
                 one |= more
         pairs = list(zip(self.watchers, found, strict=True))
         return [
-            look_at(case, self.task, [(w.form.policy, one[_key(case)]) for w, one in pairs if case.role in w.roles])
+            look_at(case, self.task, [(w.form.policy, one[case.row.key]) for w, one in pairs if case.role in w.roles])
             for case in self.cases
         ]
 
@@ -145,11 +145,11 @@ class DetectorRunner:
             mine = [number for number in telling if case.role in self.watchers[number].roles]
             if not (case.domain and mine and seen.seen is not None):
                 continue
-            own = labels.setdefault(_key(case), {})
+            own = labels.setdefault(case.row.key, {})
             if seen.seen:
                 own[case.domain] = case.concept
             elif case.domain not in own:
-                found = [(self.watchers[n].form.policy, part[n].get(_key(case))) for part in parts for n in mine]
+                found = [(self.watchers[n].form.policy, part[n].get(case.row.key)) for part in parts for n in mine]
                 own[case.domain] = _other(case, self.task, found)
         return labels
 
@@ -175,7 +175,7 @@ def runner_of(protocol: Protocol, task: Task, cases: Sequence[Case], *, given: G
     for roles in [both] if shared else [both[:1], both[1:]]:
         chosen = [case for case in cases if case.role in roles]
         named = any(part.fill == "neighbours" for part in protocol.form.prompts)
-        labels, keys = concepts_of(chosen, task, beside_names=named), frozenset(map(_key, chosen))
+        labels, keys = concepts_of(chosen, task, beside_names=named), frozenset(case.row.key for case in chosen)
         own = {*task.names, *(target.anchor for target in task.targets), *(keep.name for keep in task.keeps)}
         ours = set(NEIGHBOURS[task.targets[0].kind]) - own  # of which a CLIP may read the beginning alone
         captions = {case.concept for case in chosen if not case.domain}
@@ -215,7 +215,3 @@ def look_at(case: Case, task: Task, found: Sequence[tuple[Policy, Findings | Non
             scored = [counted(findings, anywhere, concepts=of, domain=kind) for kind, of in every.items()]
             best = max(best, min(max((one.score for one in each), default=0.0) for each in scored))
     return Look(total > 0, total, best)
-
-
-def _key(case: Case) -> Key:
-    return case.row.prompt, case.row.seed

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from erase import registry
 from erase.config import documents
-from erase.config.attacking import Attacks
 from erase.config.documents import Form
-from erase.config.drawing import LATER, DrawingForm
+from erase.config.drawing import LATER, Attacks, DrawingForm
+from erase.config.keeps import several
 from erase.config.prompts import Row
 from erase.errors import BadProtocol
 from erase.evaluate.detections import Policy, Unit
@@ -102,12 +101,8 @@ class DetectorForm(Form):
         return Policy(self.name, self.version, self.labels, self.threshold, self.unit)
 
 
-def _several(value: object) -> object:
-    return [value] if isinstance(value, Mapping) else value
-
-
 # One detector, or several of which any may fire.
-Detectors = Annotated[tuple[DetectorForm, ...], BeforeValidator(_several)]
+Detectors = Annotated[tuple[DetectorForm, ...], BeforeValidator(several)]
 
 
 class LimitsForm(Form):
@@ -227,12 +222,8 @@ def load_protocol(name_or_path: str) -> Protocol:
     form = documents.check(value, ProtocolForm, source=str(path), error=BadProtocol)
     for detector in (*form.detector, *form.keeper):
         registry.check("detectors", detector.name)
-    for part in form.prompts:
-        _check_set(path, part)
+    sets = [*registry.known("prompts"), *registry.known("declared")]
+    for one in (part.set for part in form.prompts if part.set and part.set not in sets):
+        if not registry.path_of(one).is_file():
+            raise BadProtocol(f"{path}: {registry.nearest('prompt set', one, sets, path_too=True)}")
     return Protocol(name, form)
-
-
-def _check_set(path: Path, part: PartForm) -> None:
-    known = [*registry.known("prompts"), *registry.known("declared")]
-    if part.set and part.set not in known and not registry.path_of(part.set).is_file():
-        raise BadProtocol(f"{path}: {registry.nearest('prompt set', part.set, known, path_too=True)}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 from erase import registry
 from erase.config.declared import DeclaredSet, load_declared
@@ -16,6 +17,7 @@ from erase.evaluate.neighbours import beside, choices
 from erase.evaluate.protocol import Case, PartForm, Protocol
 from erase.task import Target, Task
 
+T = TypeVar("T")
 CROSS = {"style": "object", "object": "style", "identity": "object"}
 
 
@@ -38,7 +40,7 @@ def make_cases(protocol: Protocol, task: Task, given: Mapping[str, Path] | None 
     if not cases:
         raise BadProtocol(f"protocol {protocol.name} asks nothing about targets of the kind {task.targets[0].kind}.")
     own = {  # a set's question once, in however many parts it is asked
-        (case.row.prompt, case.row.seed, case.role, case.aspect, case.domain) if case.source else number: case
+        (case.row.key, case.role, case.aspect, case.domain) if case.source else number: case
         for number, case in enumerate(cases)
     }
     return tuple(own.values())
@@ -59,7 +61,7 @@ def rows_asked(protocol: Protocol, task: Task) -> tuple[Row, ...]:
 
 def rows_of(cases: Sequence[Case]) -> tuple[Row, ...]:
     """Every image that the questions need, once each."""
-    unique = {(case.row.prompt, case.row.seed): case.row for case in cases}
+    unique = {case.row.key: case.row for case in cases}
     return tuple(unique.values())
 
 
@@ -129,11 +131,11 @@ def asked_of(
     return tuple(found)
 
 
-def evenly(cases: Sequence[Case], limit: int | None) -> list[Case]:
+def evenly(items: Sequence[T], limit: int | None) -> list[T]:
     """At most so many, spread evenly over the list."""
-    if limit is None or len(cases) <= limit:
-        return list(cases)
-    return [cases[number * len(cases) // limit] for number in range(limit)]
+    if limit is None or len(items) <= limit:
+        return list(items)
+    return [items[number * len(items) // limit] for number in range(limit)]
 
 
 def _cases_of(protocol: Protocol, part: PartForm, task: Task, *, given: Mapping[str, Path]) -> Iterator[Case]:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from erase.evaluate.aggregate import Total, aggregate
-from erase.evaluate.attacked import clean_ua, figures_under_attack, headline, read_attacks, read_not_run
+from erase.evaluate.attacked import headline_of, read_attacks, read_not_run
 from erase.evaluate.detect import DetectorRunner, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE, curve
 from erase.evaluate.detectors.clip_zero_shot import ClipZeroShot
@@ -35,7 +35,6 @@ from erase.evaluate.result import FILE, check_fixed, fix, judged, write_result
 from erase.evaluate.verified_facts import facts_of
 from erase.files import hash_if_there
 from erase.models import Model
-from erase.sampling.generate import row_key
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import follow
 from erase.sampling.ranks import Rank, stream_share
@@ -238,7 +237,7 @@ def draw(
         progress=count,
     )
     for row, path in made:
-        yield row_key(row), path
+        yield row.key, path
 
 
 def draw_share(
@@ -260,7 +259,7 @@ def outcome(
     quality: tuple[float, float] | None,
 ) -> Outcome:
     """What the gate is told of one case."""
-    key = row_key(case.row)
+    key = case.row.key
     before, after = (read_picture(images[side][key]) for side in ("before", "after"))
     return Outcome(
         prompt=case.row.prompt,
@@ -293,7 +292,7 @@ def is_flat(picture: Image.Image) -> bool:
 
 def values_of(result: Result, limits: Limits, beside: Sequence[Reason]) -> dict[str, Any]:
     """What a result says beside its verdict; each image by its file's name relative to the folder."""
-    keys = [row_key(case.row) for case in result.cases]
+    keys = [case.row.key for case in result.cases]
     return {
         "model": result.facts["model"],
         "edit": result.facts["edit"],
@@ -309,7 +308,7 @@ def values_of(result: Result, limits: Limits, beside: Sequence[Reason]) -> dict[
         "asked": [asdict(one) for one in result.asked],
         "missing": sorted(_relative(path, result.folder) for path, sha in result.hashes.items() if not sha),
         "not_shown": result.facts["not_shown"],
-        "headline": headline([*figures_under_attack(result.facts["attacks"]), *clean_ua(result.outcomes)]),
+        "headline": headline_of(result.facts["attacks"], result.outcomes),
         "attacks": result.facts["attacks"],
         "images": {_relative(path, result.folder): sha for path, sha in sorted(result.hashes.items())},
         "curves": {side: threshold_curve(result.outcomes, number) for number, side in enumerate(("before", "after"))},

@@ -10,6 +10,7 @@ from typing import Any
 from erase.errors import BadEvidence
 from erase.evaluate.detect import Found, Given, Key, Look, runner_of
 from erase.evaluate.detections import AT_ONCE
+from erase.evaluate.images import SIDES
 from erase.evaluate.questions import make_cases
 from erase.evaluate.result import hashes_of
 from erase.evaluate.verify import task_from
@@ -17,7 +18,6 @@ from erase.evidence.stored import Held, inside, part
 from erase.models import open_model
 from erase.sampling.pipelined import batched
 
-SIDES = ("before", "after")
 NEAR = 0.01  # of a score: another computer's arithmetic may move it so far
 
 

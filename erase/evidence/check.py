@@ -14,8 +14,7 @@ from erase.errors import BadEvidence, EraseError
 from erase.evaluate.detect import Given
 from erase.evaluate.result import code_hash, recompute
 from erase.evidence import check_files, check_values, sign
-from erase.evidence.opened import Pack, Problems, cases_of
-from erase.evidence.stored import EDIT, MANIFEST, SCHEMA, hold, read
+from erase.evidence.stored import EDIT, MANIFEST, SCHEMA, Pack, Problems, cases_of, hold, read
 
 CHECKS: Mapping[str, Callable[[Pack], Problems]] = {
     one.__name__: one

@@ -5,9 +5,8 @@ from __future__ import annotations
 from erase.evaluate.result import FILE, FIXED, alike
 from erase.evaluate.verify import distance, is_flat
 from erase.evidence import sign
-from erase.evidence.opened import Pack, Problems
 from erase.evidence.pack import files_of, is_verified
-from erase.evidence.stored import EDIT, SIGNATURE, SIGNER, inside, part
+from erase.evidence.stored import EDIT, SIGNATURE, SIGNER, Pack, Problems, inside, part
 from erase.files import content_hash, sha256_of
 from erase.sampling.pictures import read_picture
 

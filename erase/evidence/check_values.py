@@ -10,7 +10,7 @@ from erase.attacks.search.result import AttackResult
 from erase.edit import Edit
 from erase.evaluate.aggregate import aggregate
 from erase.evaluate.attacked import FILE as ATTACK
-from erase.evaluate.attacked import FOLDER, TOLD, clean_ua, figures_under_attack, headline
+from erase.evaluate.attacked import FOLDER, TOLD, headline_of
 from erase.evaluate.protocol import DetectorForm, load_protocol
 from erase.evaluate.result import FILE, alike, code_hash, plain, recompute
 from erase.evaluate.statistics.corrected import Answers
@@ -19,9 +19,8 @@ from erase.evidence.again import differences, look_again
 from erase.evidence.apart import named_by, shared_by_text
 from erase.evidence.calibrate import fits, told
 from erase.evidence.figures import figures_of
-from erase.evidence.opened import Pack, Problems, cases_of
 from erase.evidence.page import page_of
-from erase.evidence.stored import EDIT, FIGURES, PAGE, SEEN, attacks_of, inside, part, read
+from erase.evidence.stored import EDIT, FIGURES, PAGE, SEEN, Pack, Problems, attacks_of, cases_of, inside, part, read
 
 SHARES = {"judge", "classifier", "clip_zero_shot"}  # detectors whose scores of one image add up to 1
 
@@ -110,7 +109,7 @@ def attacks(pack: Pack) -> Problems:
         tries = stored["attempts"]
         if len(tries) > stored["prompts"] or any(each["evaluations"] > stored["budget"] for each in tries):
             yield f"the attack {title} has taken more than its budget"
-    said = headline([*figures_under_attack(told), *clean_ua(pack.held.outcomes)])
+    said = headline_of(told, pack.held.outcomes)
     if pack.held.result.get("headline", said) != said:
         yield "the headline is not what outcomes and attacks give"
 

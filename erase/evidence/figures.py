@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from erase.evaluate.attacked import attack_lines, clean_ua, figures_under_attack, headline
+from erase.evaluate.aggregate import right
+from erase.evaluate.attacked import attack_lines, headline_of
 from erase.evaluate.gate import Outcome, by
+from erase.evaluate.images import SIDES
 from erase.evaluate.result import judged, plain, recompute
 from erase.evaluate.statistics.corrected import Answers, rogan_gladen, zero_bound
 from erase.evaluate.statistics.intervals import wilson, wilson_clustered
@@ -33,7 +35,7 @@ def figures_of(held: Held) -> dict[str, Any]:
         "bound": bound(held.outcomes, confidence),
         "unasked": list(unasked(held)),
         "apart": apart(held),
-        "headline": headline([*figures_under_attack(attacks_of(held)), *clean_ua(held.outcomes)]),
+        "headline": headline_of(attacks_of(held), held.outcomes),
         "attacked": attack_lines(attacks_of(held)),
         "not_attacked": list(not_attacked(held)),
         "limits": list(limits_told(held)),
@@ -49,8 +51,8 @@ def rate(role: str, aspect: str, group: Sequence[Outcome], *, confidence: float)
     """
     prompts = [one.prompt for one in group]
     told: dict[str, Any] = {"role": role, "aspect": aspect, "images": len(group), "prompts": len(set(prompts))}
-    for side in ("before", "after"):
-        seen = seen_of(group, side)
+    for side in SIDES:
+        seen = [right(one, side) for one in group]
         low, high = wilson(sum(seen), len(seen), confidence)
         by_prompt = wilson_clustered(seen, prompts, confidence)
         told[side] = {"seen": sum(seen), "rate": sum(seen) / len(seen), "interval": [low, high]}
@@ -61,12 +63,6 @@ def rate(role: str, aspect: str, group: Sequence[Outcome], *, confidence: float)
             "prompts": zero_bound(len(set(prompts)), confidence),
         }
     return told
-
-
-def seen_of(group: Sequence[Outcome], side: str) -> list[bool]:
-    """Whether each image shows its concept; of a failed answer, that which is worse for the edit."""
-    answers = [(getattr(one, side), one.role == "erased") for one in group]
-    return [worse if answer is None else bool(answer) for answer, worse in answers]
 
 
 def corrected(held: Held) -> Iterator[dict[str, Any]]:
@@ -82,8 +78,8 @@ def corrected(held: Held) -> Iterator[dict[str, Any]]:
                 continue
             told: dict[str, Any] = {"role": role, "aspect": aspect, "detector": names[0], **asdict(answers)}
             told |= {"sensitivity": answers.sensitivity, "specificity": answers.specificity}
-            for side in ("before", "after"):
-                seen = seen_of(group, side)
+            for side in SIDES:
+                seen = [right(one, side) for one in group]
                 found = rogan_gladen(sum(seen), len(seen), answers, confidence=held.limits.confidence)
                 told[side] = None if found is None else asdict(found)
             yield told

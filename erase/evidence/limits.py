@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from erase.evidence.retained import SIDES, bound, targets_of, unasked
+from erase.evaluate.images import SIDES
+from erase.evidence.retained import bound, targets_of, unasked
 from erase.evidence.stored import Held, attacks_of, part
 
 # Ways of bringing a target back that this field knows, and what is needed for each.

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from erase.evaluate.gate import Outcome, by
+from erase.evaluate.images import SIDES
 from erase.evaluate.statistics.intervals import wilson, wilson_clustered
 from erase.evidence.stored import Held, part
 from erase.task import names
-
-SIDES = ("before", "after")
 
 
 def bound(outcomes: Sequence[Outcome], confidence: float) -> dict[str, Any] | None:
@@ -41,7 +40,7 @@ def unasked(held: Held) -> Iterator[dict[str, Any]]:
     `moved` is half the sum of the differences between both distributions (total variation): 0 if nothing shifted, 1 if
     nothing is as it was. `changed` counts the images whose label is another.
     """
-    seen = {side: part(held.seen, side) for side in SIDES}
+    seen: dict[str, dict[str, Any]] = {side: part(held.seen, side) for side in SIDES}
     labels = [one for side in seen.values() for one in side.values()]
     for domain in sorted({domain for one in labels for domain in one}):
         words = {one[domain] for one in labels if domain in one}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,7 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel, ModelMismatch
-from erase.export.parts.copies import Members, copies_in, summary
-from erase.export.parts.inspection import read_keys
+from erase.export.parts.copies import edited_in, summary
 from erase.export.parts.modelspec import architecture, modelspec
 from erase.export.parts.precision import Precision, cast, cast_entries, chosen, edited_tensor
 from erase.export.parts.recipe import RECIPE_KEY, recipe, single_file, title_of
@@ -33,7 +32,7 @@ from erase.models.identity import canonical
 from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.ldm import TEXTS, Slot, slots
 from erase.models.storage.stored import DTYPES, Header, StoredTensors, read_header
-from erase.models.storage.weights import Place
+from erase.models.storage.weights import Place, read_keys
 
 _logger = logging.getLogger(__name__)
 _Parts = Sequence[tuple[str, Slot]]  # the model's tensors that one of the file's holds
@@ -77,13 +76,13 @@ def checkpoint(
         kind = architecture(model)
         metadata = modelspec(kind, title=title)
         entries = (transformer_entries if model.family in LAYOUTS else converted)(model, edit, dtype=precision)
-        entries |= _markers(kind.name, kind.prediction)
+        if (kind.name, kind.prediction) == ("stable-diffusion-xl-v1-base", "v_prediction"):
+            entries["v_pred"] = Entry.of(torch.tensor([]))  # an empty tensor, by which ComfyUI tells such a model
     # A hash of all tensors is renewed where there was one, and new files get one; others are spared the time.
     hashed = HASH_KEY in metadata or anew
     metadata[RECIPE_KEY] = json.dumps(said | ({"copies": sorted(before)} if before else {}), sort_keys=True)
     if reversal:  # before the file: one that a kill leaves alone is written again
-        whole = None if anew else source
-        write_reversal(model, edit, reversal_place(target), source=whole, copies=before)
+        write_reversal(model, edit, reversal_place(target), source=None if anew else source, copies=before)
     write_tensors(target, cast_entries(entries, precision), metadata=metadata, hashed=hashed)
     if before:
         _logger.warning(
@@ -101,7 +100,9 @@ def _check_family(model: Model, original: str) -> None:
 
 def converted(model: Model, edit: Edit, *, dtype: torch.dtype | None = None) -> dict[str, Entry]:
     """The edited model's tensors from a folder, under the file's keys, each made when it is written."""
-    names = {name for part in ("unet", "vae", *TEXTS[model.family]) for name in names_in(model, part)}
+    parts = ("unet", "vae", *TEXTS[model.family])
+    keys = {part: [key for key in model.weights(part).where if not key.endswith(_BUFFERS)] for part in parts}
+    names = {f"{part}.{canonical(key)}" for part in parts for key in keys[part]}
     grouped: dict[str, list[tuple[str, Slot]]] = {}
     for name, slot in slots(names, model.family).items():
         grouped.setdefault(slot.key, []).append((name, slot))
@@ -124,15 +125,10 @@ def patched(
     header = read_header(source)
     stored = {key: _stored_entry(source, key, header) for key in header[0] if key != "__metadata__"}
     whole = open_checkpoint(source)
-    by_key: Members = {}
-    for name in edit.touches:
-        place = _place_in(whole, name)
-        if place is None:
-            raise ModelMismatch(f"{source} has no {name}; it is not the single file of {model.path.name}.")
+    by_key, copies = edited_in(whole, edit.touches)
+    for name, _ in (pair for members in by_key.values() for pair in members):
         if source != model.path:  # told now, and not when half of the file is written
             _check_same(name, model.weight(name), whole.weight(name), source=source)
-        by_key.setdefault(place.key, []).append((name, place))
-    copies = copies_of(whole, stored, by_key)
     edited = {
         key: replace(
             stored[key],
@@ -143,25 +139,6 @@ def patched(
         for key, members in (by_key | copies).items()
     }
     return metadata, stored | edited, {key: stored[key] for key in copies}
-
-
-def copies_of(whole: Model, stored: Mapping[str, Entry], members: Members) -> Members:
-    """The keys of a single file that repeat edited tensors; `members` are those themselves."""
-    parts = ("vae", whole.backbone, *whole.text_components)
-    own = frozenset(place.key for part in parts for place in whole.weights(part).places.values())
-    return copies_in({key: entry.shape for key, entry in stored.items()}, members, own=own)
-
-
-def _place_in(whole: Model, name: str) -> Place | None:
-    component, _, key = name.partition(".")
-    parts = (whole.backbone, *whole.text_components)
-    return whole.weights(component).places.get(key) if component in parts else None
-
-
-def names_in(model: Model, part: str) -> list[str]:
-    """The names of a part's tensors, the component in front, counting buffers left out."""
-    keys = model.weights(part).where
-    return [f"{part}.{canonical(key)}" for key in keys if not key.endswith(_BUFFERS)]
 
 
 def _check_same(name: str, ours: Tensor, theirs: Tensor, *, source: Path) -> None:
@@ -217,9 +194,3 @@ def _stored_entry(source: Path, key: str, header: Header) -> Entry:
 def _read(source: Path, key: str, header: Header) -> Tensor:
     with StoredTensors(source, header) as file:
         return file.tensor(key)
-
-
-def _markers(architecture: str, prediction: str) -> dict[str, Entry]:
-    """The empty tensor by which ComfyUI tells an XL model that predicts velocities."""
-    is_marked = architecture == "stable-diffusion-xl-v1-base" and prediction == "v_prediction"
-    return {"v_pred": Entry.of(torch.tensor([]))} if is_marked else {}

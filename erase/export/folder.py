@@ -31,11 +31,10 @@ from erase.export.parts.card import picture_beside, read_about, write_card
 from erase.export.parts.copies import Members, copies_in, left_out
 from erase.export.parts.laying import lay_out
 from erase.export.parts.manifest import read_manifest
-from erase.export.parts.patching import rewrite, spell_out
 from erase.export.parts.precision import Precision, cast_file, cast_folder, chosen, edited_tensor
 from erase.export.parts.recipe import MANIFEST, content_in, recipe, title_of
 from erase.export.parts.undo import reversal_place, write_reversal
-from erase.export.parts.writing import Entry
+from erase.export.parts.writing import Entry, rewrite, spell_out
 from erase.files import building_folder, sha256_of
 from erase.models import Model
 from erase.models.identity import canonical

@@ -35,7 +35,8 @@ from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
-from erase.models import Model
+from erase.models import Encoding, Model
+from erase.registry import name_of
 from erase.sampling.guides import hooked
 from erase.task import Task
 
@@ -59,8 +60,7 @@ class FMN(Trained):
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         network = session.denoiser.network
-        if hasattr(network, "context_embedder"):
-            raise BadModel(f"fmn needs cross-attention, which {model.family} does not have; try esd, gem or distil.")
+        check_cross_attention(self, session)
         bank = session.bank(session.plan((text, ()) for text, _ in session.asked))
         parameters = session.chosen(self.layers)
         tokens = {text: self._tokens(session, task, text) for text, _ in session.asked}
@@ -77,12 +77,27 @@ class FMN(Trained):
 
     def _tokens(self, session: Session, task: Task, text: str) -> Tensor:
         """Which of a prompt's tokens [tokens] are the concept's, and with `end` its end token."""
-        part = session.model.encode([text, *concept_words(task)]).parts[0]
-        lengths, ids = part.lengths.tolist(), part.ids.tolist()
-        words = [row[part.starts : length - 1] for row, length in zip(ids[1:], lengths[1:], strict=True)]
-        found = places(ids[0], words)
-        found[lengths[0] - 1] |= self.end
+        encoding, found = words_in(session, task, text)
+        found[int(encoding.parts[0].lengths[0]) - 1] |= self.end
         return torch.tensor(found)
+
+
+def check_cross_attention(method: object, session: Session) -> None:
+    """Raises BadModel for a network that mixes text and image otherwise."""
+    if hasattr(session.denoiser.network, "context_embedder"):
+        raise BadModel(
+            f"{name_of(method)} needs cross-attention, which {session.model.family} does not have; try esd, gem or "
+            "distil."
+        )
+
+
+def words_in(session: Session, task: Task, text: str) -> tuple[Encoding, list[bool]]:
+    """A prompt's encoding, of the task's words behind it too, and which of the prompt's tokens are of these words."""
+    encoding = session.model.encode([text, *concept_words(task)])
+    part = encoding.parts[0]
+    lengths, ids = part.lengths.tolist(), part.ids.tolist()
+    words = [row[part.starts : length - 1] for row, length in zip(ids[1:], lengths[1:], strict=True)]
+    return encoding, places(ids[0], words)
 
 
 def places(ids: Sequence[int], words: Sequence[Sequence[int]]) -> list[bool]:

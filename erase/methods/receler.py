@@ -35,12 +35,11 @@ from torch import Tensor, nn
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.errors import BadEdit, BadModel
+from erase.errors import BadEdit
 from erase.methods._presets import SAMPLED, Presets, presets
-from erase.methods._words import concept_words
 from erase.methods.advunlearn import strongest
 from erase.methods.esd import esd_target
-from erase.methods.fmn import attention_inputs, attention_to, places
+from erase.methods.fmn import attention_inputs, attention_to, check_cross_attention, words_in
 from erase.methods.training.bank import PROMPTED, Drawn
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
@@ -80,10 +79,7 @@ class Receler(Trained):
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
         network = session.denoiser.network
-        if hasattr(network, "context_embedder"):
-            raise BadModel(
-                f"receler needs cross-attention, which {model.family} does not have; try esd, gem or distil."
-            )
+        check_cross_attention(self, session)
         bank = session.bank(session.plan((text, (anchor,) if self.anchored else ()) for text, anchor in session.asked))
         erasers = Erasers.on(network, rank=self.rank, seed=self.seed, device=session.denoiser.machine.device)
         prompts = {text: self._prompt(session, task, text) for text, _ in session.asked}
@@ -120,11 +116,8 @@ class Receler(Trained):
         return ErasersOn(modules, tuple(sorted(names)), strength)
 
     def _prompt(self, session: Session, task: Task, text: str) -> Prompt:
-        encoding = session.model.encode([text, *concept_words(task)])
-        part = encoding.parts[0]
-        lengths, ids = part.lengths.tolist(), part.ids.tolist()
-        words = [row[part.starts : length - 1] for row, length in zip(ids[1:], lengths[1:], strict=True)]
-        return Prompt(encoding.conditions()[0], torch.tensor(places(ids[0], words)), lengths[0] - 1)
+        encoding, found = words_in(session, task, text)
+        return Prompt(encoding.conditions()[0], torch.tensor(found), int(encoding.parts[0].lengths[0]) - 1)
 
     def _attack(self, session: Session, drawn: Drawn, asked: Sequence[Prompt]) -> Condition:
         """The prompts with the soft tokens that bring the concept back best."""

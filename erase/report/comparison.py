@@ -12,9 +12,9 @@ from rich.text import Text
 from erase.errors import RunConflict
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.statistics.paired import Change, mcnemar, mean_change, sign_flips
+from erase.report.charts import Point
 from erase.report.findings import Findings
 from erase.report.matrices import Matrix, retained
-from erase.report.pareto import Point
 from erase.report.records import figure_records
 from erase.report.table import TITLES, number, with_interval
 
@@ -148,7 +148,7 @@ def _difference(label: str, figure: Figure, first: Sequence[float], *, other: Se
 
 def _by_row(run: Findings, figure: Figure) -> dict[tuple[str, int], float]:
     """Each image's value by its prompt and seed."""
-    rows = {pair.after.id: (pair.after.row.prompt, pair.after.row.seed) for pair in run.pairs}
+    rows = {pair.after.id: pair.after.row.key for pair in run.pairs}
     return {rows[name]: value for name, value in figure.items.items() if name in rows}
 
 

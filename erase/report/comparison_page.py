@@ -8,8 +8,10 @@ from typing import Any
 
 from erase.config.prompts import Row
 from erase.evaluate.images import GROUPS, ScoredImage
+from erase.evaluate.result import plain
 from erase.files import write_atomically
 from erase.report import records
+from erase.report.charts import pareto
 from erase.report.comparison import (
     BASE,
     LEAST,
@@ -26,7 +28,6 @@ from erase.report.findings import Findings
 from erase.report.grid import TITLES, choose
 from erase.report.page import facts
 from erase.report.panels import Seen, see
-from erase.report.pareto import pareto
 from erase.report.pictures import Picture, embed
 from erase.report.render import render
 from erase.report.table import TITLES as SCORES
@@ -82,7 +83,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain values."""
     return {
         "caution": comparison.caution,
-        "differences": records.finite(difference_records(comparison)),
+        "differences": plain(difference_records(comparison)),
         "runs": {label: records.everything(run) for label, run in comparison.runs.items()},
     }
 
@@ -92,7 +93,10 @@ def comparison_html(comparison: Comparison) -> str:
     plotted = points(comparison)
     return render(
         "compare.html.j2",
-        competitors=[_competitor(label, run) for label, run in comparison.runs.items()],
+        competitors=[
+            Competitor(label, reach_verdict(run), str(run.edit.get("method")), run.task.names, facts(run))
+            for label, run in comparison.runs.items()
+        ],
         caution=comparison.caution,
         entries=entries(comparison),
         with_interval=with_interval,
@@ -112,24 +116,19 @@ def comparison_html(comparison: Comparison) -> str:
     )
 
 
-def _competitor(label: str, run: Findings) -> Competitor:
-    method = str(run.edit.get("method"))
-    return Competitor(label, reach_verdict(run), method, run.task.names, facts(run))
-
-
 def _strip(comparison: Comparison, group: str) -> Strip | None:
     """The images of a group, as the first run groups its prompts; None if it has none."""
     chosen = choose([pair for pair in comparison.first.pairs if pair.after.group == group], COLUMNS)
     if not chosen:
         return None
-    keys = [(pair.after.row.prompt, pair.after.row.seed) for pair in chosen]
+    keys = [pair.after.row.key for pair in chosen]
     frames = [(BASE, tuple(_frame(comparison.first, pair.before) for pair in chosen))]
     for label, run in comparison.runs.items():
-        own = {(pair.after.row.prompt, pair.after.row.seed): pair for pair in run.pairs}
+        own = {pair.after.row.key: pair for pair in run.pairs}
         frames.append((label, tuple(_frame(run, own[key].after) for key in keys)))
     title = next(text for name, text in TITLES.items() if name == group)
     return Strip(group, title, tuple(pair.after.row for pair in chosen), tuple(frames))
 
 
 def _frame(run: Findings, shot: ScoredImage) -> Frame:
-    return Frame(shot.row, embed(shot.path), tuple(see(run, shot)))
+    return Frame(shot.row, embed(shot.path), see(run, shot))

@@ -56,7 +56,7 @@ class Findings:
     @property
     def rows(self) -> tuple[tuple[str, int], ...]:
         """Every prompt with its seed, sorted."""
-        return tuple(sorted((pair.after.row.prompt, pair.after.row.seed) for pair in self.pairs))
+        return tuple(sorted(pair.after.row.key for pair in self.pairs))
 
     def values(self, shot: ScoredImage) -> dict[str, float]:
         """An image's own value in every figure that it counts in."""

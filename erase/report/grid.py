@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from erase.evaluate.images import GROUPS, Group, ScoredImage, target_of
 from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.questions import evenly
 from erase.evaluate.score import Scores
 from erase.report.table import number
 from erase.sampling.pictures import read_picture
@@ -81,7 +82,8 @@ def select(pairs: Sequence[Pair], columns: int, *, task: Task, scores: Scores) -
     """
 
     def usable(some: list[Pair]) -> list[Pair]:
-        return choose([one for one in some if is_as_asked(one.before, task=task, scores=scores)] or some, columns)
+        asked = [one for one in some if all(good for *_, good in verdicts(one.before, task, scores))]
+        return choose(asked or some, columns)
 
     if not pairs or pairs[0].after.group != "erased":
         return usable(list(pairs))
@@ -100,10 +102,7 @@ def choose(pairs: Sequence[Pair], columns: int) -> list[Pair]:
     first: dict[str, Pair] = {}
     for pair in pairs:
         first.setdefault(pair.after.row.prompt, pair)
-    chosen = list(first.values())
-    if len(chosen) <= columns:
-        return chosen
-    return [chosen[number * len(chosen) // columns] for number in range(columns)]
+    return evenly(list(first.values()), columns)
 
 
 def heading(task: Task, scores: Scores, width: int) -> Image.Image:
@@ -192,29 +191,24 @@ def cell(image: Image.Image, shot: ScoredImage, corner: tuple[int, int], *, task
     image.paste(picture(shot.path), corner)
     draw.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=FRAME)
     below = top + CELL + 4
-    for domain in ("style", "object"):
-        if scores.verdicts and domain in shot.row.labels:
-            text, good = verdict(shot, domain, task=task, verdicts=scores.verdicts)
-            mark(draw, (left + 1, below + 3), good)
-            draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
-            below += LINE
+    for _, text, good in verdicts(shot, task, scores):
+        mark(draw, (left + 1, below + 3), good)
+        draw.text((left + 17, below), shorten(text, font(13), CELL - 17), GOOD if good else BAD, font(13))
+        below += LINE
 
 
-def is_as_asked(shot: ScoredImage, *, task: Task, scores: Scores) -> bool:
-    """Whether the judge, if there was one, sees all that the prompt names."""
-    domains = [domain for domain in ("style", "object") if scores.verdicts and domain in shot.row.labels]
-    return all(verdict(shot, domain, task=task, verdicts=scores.verdicts)[1] for domain in domains)
+def verdicts(shot: ScoredImage, task: Task, scores: Scores) -> Iterator[tuple[str, str, bool]]:
+    """Each domain that the prompt names, what the judge saw there, and whether that is as it should be on this side.
 
-
-def verdict(
-    shot: ScoredImage, domain: str, *, task: Task, verdicts: Mapping[str, Mapping[str, str]]
-) -> tuple[str, bool]:
-    """What the judge saw, and whether it is what it should be on this side of the edit."""
-    found = verdicts.get(shot.id, {})
-    seen, asked = found.get(domain, "no image"), shot.row.labels[domain]
-    must_change = shot.group == "erased" and shot.side == "after" and domain == task.domain
-    good = seen != "no image" and not task.seen_in(found) if must_change else same(seen, asked)
-    return seen, good
+    Nothing without a judge.
+    """
+    found = scores.verdicts.get(shot.id, {})
+    for domain in (one for one in ("style", "object") if scores.verdicts and one in shot.row.labels):
+        seen, must_change = found.get(domain, "no image"), shot.group == "erased" and shot.side == "after"
+        if must_change and domain == task.domain:
+            yield domain, seen, seen != "no image" and not task.seen_in(found)
+        else:
+            yield domain, seen, same(seen, shot.row.labels[domain])
 
 
 def mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], good: bool) -> None:

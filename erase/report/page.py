@@ -11,15 +11,15 @@ import yaml
 
 from erase.evaluate.attacked import headline
 from erase.evaluate.images import GROUPS
+from erase.evaluate.result import plain
 from erase.files import write_atomically
 from erase.report import records
 from erase.report.findings import Findings
 from erase.report.grid import TITLES as GROUP_TITLES
-from erase.report.limits import not_shown, without_folders
 from erase.report.matrices import interference, retained, square
 from erase.report.panels import HEADLINERS, Card, card, flips, lines, panels, spread
 from erase.report.render import render
-from erase.report.verdict import reach_verdict
+from erase.report.verdict import not_shown, reach_verdict, without_folders
 
 SHOWN = 14  # pairs of a group that are shown without being asked for
 
@@ -61,19 +61,12 @@ def report_html(findings: Findings) -> str:
         square=square(findings),
         retained=retained(findings),
         images=records.image_records(findings),
-        score_names=score_names(findings),
-        recipe=yaml.safe_dump(
-            without_folders(records.finite(findings.recipe)), sort_keys=False, allow_unicode=True, width=100
-        ),
+        score_names=list(dict.fromkeys(figure.name for figure in findings.scores.figures if figure.items)),
+        recipe=yaml.safe_dump(without_folders(plain(findings.recipe)), sort_keys=False, allow_unicode=True, width=100),
         not_shown=not_shown(findings),
         facts=facts(findings),
         files=_downloads(findings),
     )
-
-
-def score_names(findings: Findings) -> list[str]:
-    """The scores that any image has a value of, in the figures' order."""
-    return list(dict.fromkeys(figure.name for figure in findings.scores.figures if figure.items))
 
 
 def facts(findings: Findings) -> dict[str, str]:

@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.questions import evenly
 from erase.report.charts import curves, distribution, interval_bar, span_of, threshold_curve
 from erase.report.findings import Findings
-from erase.report.grid import Pair, verdict
+from erase.report.grid import Pair, verdicts
 from erase.report.pictures import Picture, embed
 from erase.report.table import TITLES, number
 
@@ -86,8 +87,8 @@ def card(findings: Findings, pair: Pair, number: int) -> Card:
         seed=pair.after.row.seed,
         before=embed(pair.before.path),
         after=embed(pair.after.path),
-        seen_before=tuple(see(findings, pair.before)),
-        seen_after=tuple(see(findings, pair.after)),
+        seen_before=see(findings, pair.before),
+        seen_after=see(findings, pair.after),
         values=tuple((TITLES.get(name, name), _value(old.get(name)), _value(new.get(name))) for name in names),
         files=tuple(f"{shot.path.parent.name}/{shot.path.name}" for shot in (pair.before, pair.after)),
     )
@@ -104,7 +105,7 @@ def line(findings: Findings, after: Figure) -> Line:
     percent = number(after).endswith("%")
     alike = [one for one in findings.scores.figures if one.name == after.name and one.items]
     span = (0.0, 1.0) if percent or not alike else span_of(alike)
-    low, high = (_scaled(end, percent=percent) for end in (after.low, after.high))
+    low, high = ("-" if math.isnan(end) else f"{100 * end if percent else end:.1f}" for end in (after.low, after.high))
     return Line(
         figure=after,
         title=TITLES.get(after.name, after.name),
@@ -159,14 +160,9 @@ def _both_sides(findings: Findings) -> Iterator[tuple[Figure, Figure]]:
             yield before, after
 
 
-def see(findings: Findings, shot: ScoredImage) -> Iterator[Seen]:
+def see(findings: Findings, shot: ScoredImage) -> tuple[Seen, ...]:
     """What the judge saw in an image, in every domain that its prompt names; nothing without a judge."""
-    if not findings.scores.verdicts:
-        return
-    for domain in ("style", "object"):
-        if domain in shot.row.labels:
-            text, good = verdict(shot, domain, task=findings.task, verdicts=findings.scores.verdicts)
-            yield Seen(domain, text, good)
+    return tuple(Seen(*one) for one in verdicts(shot, findings.task, findings.scores))
 
 
 def _value(value: float | None) -> str:
@@ -175,14 +171,7 @@ def _value(value: float | None) -> str:
     return {0.0: "no", 1.0: "yes"}.get(value, f"{value:.2f}")
 
 
-def _scaled(value: float, *, percent: bool) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}" if percent else f"{value:.1f}"
-
-
 def spread(pairs: Sequence[Pair], count: int) -> tuple[list[Pair], list[Pair]]:
     """The pairs shown at once, evenly chosen, and the others."""
-    if len(pairs) <= count:
-        return list(pairs), []
-    chosen = {number * len(pairs) // count for number in range(count)}
-    shown = [pair for number, pair in enumerate(pairs) if number in chosen]
-    return shown, [pair for number, pair in enumerate(pairs) if number not in chosen]
+    chosen = set(evenly(range(len(pairs)), count))
+    return [pairs[number] for number in sorted(chosen)], [one for at, one in enumerate(pairs) if at not in chosen]

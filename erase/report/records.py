@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 from erase.evaluate.attacked import headline
 from erase.evaluate.images import ScoredImage
 from erase.evaluate.metrics.figure import Figure
+from erase.evaluate.result import plain
 from erase.report.findings import Findings
-from erase.report.limits import not_shown, without_folders
-from erase.report.verdict import reach_verdict
+from erase.report.verdict import not_shown, reach_verdict, without_folders
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _FIGURE_COLUMNS = ("name", "group", "side", "value", "low", "high", "n", "direction", "version")
@@ -37,15 +36,15 @@ def everything(findings: Findings) -> dict[str, Any]:
         "bounds": dict(findings.bounds),
         "figures": figure_records(findings.scores.figures),
         "images": image_records(findings),
-        "edit": without_folders(finite(findings.edit)),
-        "recipe": without_folders(finite(findings.recipe)),
+        "edit": without_folders(plain(findings.edit)),
+        "recipe": without_folders(plain(findings.recipe)),
         "not_shown": not_shown(findings),
     }
 
 
 def figure_records(figures: Sequence[Figure]) -> list[dict[str, Any]]:
     """Every figure with its interval, without the images behind it."""
-    return [finite({column: getattr(figure, column) for column in _FIGURE_COLUMNS}) for figure in figures]
+    return [plain({column: getattr(figure, column) for column in _FIGURE_COLUMNS}) for figure in figures]
 
 
 def image_records(findings: Findings) -> list[dict[str, Any]]:
@@ -80,15 +79,6 @@ def harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def finite(value: Any) -> Any:
-    """The value with None for every number that JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _image_record(findings: Findings, shot: ScoredImage, number: int) -> dict[str, Any]:
     return {
         "pair": number,
@@ -100,7 +90,7 @@ def _image_record(findings: Findings, shot: ScoredImage, number: int) -> dict[st
         "missing": findings.is_missing(shot),
         "asked": dict(shot.row.labels),
         "seen": dict(findings.scores.verdicts.get(shot.id, {})),
-        "scores": finite(findings.values(shot)),
+        "scores": plain(findings.values(shot)),
     }
 
 

@@ -21,9 +21,7 @@ from erase.files import write_atomically
 from erase.report.findings import Findings
 from erase.report.grid import Pair, grid
 from erase.report.page import write_report
-from erase.sampling.generate import row_key
-
-DOMAINS = ("style", "object", "identity")
+from erase.task import DOMAINS
 
 
 def write_pages(result: Result) -> tuple[Path, ...]:
@@ -42,7 +40,7 @@ def findings_of(result: Result) -> Findings:
     """
     pairs = tuple(_pairs(result))
     shots = [shot for pair in pairs for shot in (pair.before, pair.after)]
-    verdicts = {shot.id: labels for shot in shots if (labels := result.labels[shot.side].get(row_key(shot.row)))}
+    verdicts = {shot.id: labels for shot in shots if (labels := result.labels[shot.side].get(shot.row.key))}
     version = result.protocol.title
     figures = [*canvas(result.task, shots, verdicts), *accuracies(result.task, shots, verdicts)] if verdicts else []
     for side in () if verdicts else SIDES:
@@ -81,12 +79,13 @@ def _pairs(result: Result) -> list[Pair]:
     """Each image's two sides; its labels are the concepts that the protocol asks to see in it."""
     cases: dict[Key, list[Case]] = {}
     for case in result.cases:
-        cases.setdefault(row_key(case.row), []).append(case)
+        cases.setdefault(case.row.key, []).append(case)
     pairs = []
     for key, own in cases.items():
         labels = {case.domain: case.concept for case in own if case.domain in DOMAINS}
         row = Row(key[0], key[1], {**own[0].row.labels, **labels})
-        group = _group(own, result.task.domain)
+        kin = any(case.domain == result.task.domain for case in own)
+        group: Group = "erased" if any(case.role == "erased" for case in own) else "kept" if kin else "unrelated"
         before, after = (
             ScoredImage(result.images[side][key].stem, row, side, group, result.images[side][key]) for side in SIDES
         )
@@ -94,19 +93,13 @@ def _pairs(result: Result) -> list[Pair]:
     return pairs
 
 
-def _group(cases: list[Case], domain: str) -> Group:
-    if any(case.role == "erased" for case in cases):
-        return "erased"
-    return "kept" if any(case.domain == domain for case in cases) else "unrelated"
-
-
 def _clip(result: Result, pairs: tuple[Pair, ...], version: str) -> list[Figure]:
     """The CLIP score of both sides, by group, if the protocol measures it."""
-    by_key = {row_key(pair.after.row): pair for pair in pairs}
+    by_key = {pair.after.row.key: pair for pair in pairs}
     found: dict[tuple[Group, Side], dict[str, float]] = {}
     for case, one in zip(result.cases, result.outcomes, strict=True):
         if one.quality is not None:
-            pair = by_key[row_key(case.row)]
+            pair = by_key[case.row.key]
             for shot, value in zip((pair.before, pair.after), one.quality, strict=True):
                 found.setdefault((shot.group, shot.side), {})[shot.id] = value
     return [

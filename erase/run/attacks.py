@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erase.config.attacking import AttackForm
+from erase.config.drawing import AttackForm
 from erase.errors import NeverDrawn
 from erase.evaluate.attacked import FILE, NOT_RUN, place_of
 from erase.files import write_atomically

@@ -20,7 +20,7 @@ from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.metrics.figures import accuracies, canvas, clip_scores
 from erase.evaluate.metrics.quality import ClipEncoder
 from erase.evaluate.neighbours import choices
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 from erase.evaluate.protocol import DetectorForm, LimitsForm, PartForm, Protocol, ProtocolForm, load_protocol
 from erase.evaluate.questions import CROSS, make_cases
 from erase.evaluate.result import check_fixed, fix
@@ -29,7 +29,6 @@ from erase.evaluate.verified_facts import with_more_eyes
 from erase.evaluate.verify import FIXED_FIRST, Edited, Result, Seen, Subject, conclude, see
 from erase.report.verdict import KIN
 from erase.run.identity import identities
-from erase.sampling.generate import row_key
 from erase.task import Task
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Judging:
         folder = self.given.paths.get("clip", own)
         if folder is None or not folder.is_dir():
             return ClipEncoder(None)
-        return ClipEncoder(ClipFolder(folder), frozenset(map(row_key, self.rows)))
+        return ClipEncoder(ClipFolder(folder), frozenset(row.key for row in self.rows))
 
     def check(self) -> None:
         """Raises ScoreFailed, BadProtocol for what it has against the task, before anything is made."""
@@ -106,7 +105,7 @@ class Judging:
     def scores(self, pairs: Sequence[tuple[ScoredImage, ScoredImage]], folder: Path) -> Scores:
         """The figures of what was seen: UA under attack, UA, IRA, CRA, accuracies and CLIP scores by group."""
         shots = [shot for pair in pairs for shot in pair]
-        verdicts = {s.id: seen for s in shots if (seen := self.seen[s.side].labels.get(row_key(s.row)))}
+        verdicts = {s.id: seen for s in shots if (seen := self.seen[s.side].labels.get(s.row.key))}
         version = f"canvas/{self.name}"
         measured = [*canvas(self.task, shots, verdicts), *accuracies(self.task, shots, verdicts)] if verdicts else []
         lacking = tuple(shot.id for shot in shots if not self._was_read(shot))
@@ -125,13 +124,13 @@ class Judging:
         return " and ".join(names).replace("judge emoji-v1", "emoji-v1")
 
     def _was_read(self, shot: ScoredImage) -> bool:
-        seen, key = self.seen[shot.side], row_key(shot.row)
+        seen, key = self.seen[shot.side], shot.row.key
         return key in seen.vectors if self.eyes.towers else bool(seen.hashes.get(shot.path))
 
     def _clip(self, shots: Sequence[ScoredImage]) -> list[Figure]:
         if self.eyes.towers is None:
             return []
-        vectors = {s.id: found[key] for s in shots if (key := row_key(s.row)) in (found := self.seen[s.side].vectors)}
+        vectors = {s.id: found[key] for s in shots if (key := s.row.key) in (found := self.seen[s.side].vectors)}
         own = self.given.judge is not None and "clip" not in self.given.paths
         name = "emoji-judge" if own else self.eyes.towers.folder.name
         return clip_scores(shots, vectors, self.eyes.towers, version=f"clip/{name}-x100-v1")
@@ -182,7 +181,15 @@ def protocol_of(recipe: Pipeline, task: Task, *, by_clip: bool) -> Protocol:
         seeds=recipe.generate.seeds or (0,),
         sampler=DrawingForm(**drawing),
         attack=recipe.attack,
-        detector=(_clip_form(task) if by_clip else DetectorForm(name="judge", version="emoji-v1"),),
+        detector=(
+            DetectorForm(
+                name="clip_zero_shot",
+                version="local",
+                options={"template": TEMPLATES[task.targets[0].kind], "others": list(choices(task))},
+            )
+            if by_clip
+            else DetectorForm(name="judge", version="emoji-v1"),
+        ),
     )
     return Protocol(f"prompts of {recipe.name}", form.model_copy(update={"gate": _limits(recipe, task, form)}))
 
@@ -202,11 +209,6 @@ def _parts(recipe: Pipeline, task: Task, *, by_clip: bool) -> Iterable[PartForm]
         yield PartForm(role="kept", aspect=KIN, of="others", **own)
         if not by_clip:  # which is asked to choose among names of one kind
             yield PartForm(role="kept", aspect=f"the {other}s", see="cross", **own)
-
-
-def _clip_form(task: Task) -> DetectorForm:
-    options = {"template": TEMPLATES[task.targets[0].kind], "others": list(choices(task))}
-    return DetectorForm(name="clip_zero_shot", version="local", options=options)
 
 
 def _limits(recipe: Pipeline, task: Task, form: ProtocolForm) -> LimitsForm:

@@ -39,7 +39,7 @@ def findings(run: Run) -> Findings:
     from erase.evaluate.score import Scores
     from erase.report.findings import Findings
     from erase.report.grid import Pair
-    from erase.report.limits import NOT_SHOWN
+    from erase.report.verdict import NOT_SHOWN
 
     edit, recipe = load_edit(run), run.recipe.model_dump(mode="json")
     told = read_result(run.result_file) if run.recipe.score and run.result_file.is_file() else {}

@@ -11,10 +11,9 @@ from pydantic import BeforeValidator, Field
 
 from erase import registry
 from erase.config import documents
-from erase.config.attacking import Attacks
 from erase.config.documents import Form
-from erase.config.drawing import LATER, DrawingForm
-from erase.config.keeps import KeepsForm, kept_of_set, named
+from erase.config.drawing import LATER, Attacks, DrawingForm
+from erase.config.keeps import KeepsForm, kept_of_set, named, several
 from erase.config.prompts import PromptSet, Row, check_asked, each_once, load_prompts, paired
 from erase.errors import BadPipeline, RunConflict
 from erase.files import content_hash, sha256_of
@@ -31,10 +30,6 @@ Words = tuple[str, ...]
 
 def _keeps(value: object) -> object:
     return {"words": value} if isinstance(value, list | tuple) else value
-
-
-def _selections(value: object) -> object:
-    return [value] if isinstance(value, str | Mapping) else value
 
 
 class TargetForm(Form):
@@ -85,7 +80,7 @@ class GenerateForm(DrawingForm):
     Without `prompts`, those that the run's protocol asks for.
     """
 
-    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(named)], ...], BeforeValidator(_selections)] = ()
+    prompts: Annotated[tuple[Annotated[SelectionForm, BeforeValidator(named)], ...], BeforeValidator(several)] = ()
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     where: dict[str, Words] = Field(default_factory=dict)
     attention: Literal["sdpa", "xformers"] = "sdpa"

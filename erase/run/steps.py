@@ -16,11 +16,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from erase.errors import BadEdit, ScoreFailed
+from erase.evaluate.images import SIDES
 from erase.files import write_atomically
 from erase.run.attacks import attack_all, check_attacks, has_attacks
 from erase.run.options import check_can_edit, check_can_export, export_with, join_training, make_edit
 from erase.run.outcome import bounds_of, check_gate, findings, load_edit, read_scores, shots, verdict_of
-from erase.run.store import SIDES, Run
+from erase.run.store import Run
 
 if TYPE_CHECKING:
     from erase.edit import Edit
@@ -156,7 +157,6 @@ def _edit(run: Run, watch: Watch) -> None:
 
 
 def _generate(run: Run, watch: Watch) -> None:
-    from erase.sampling.generate import row_key
     from erase.sampling.ranks import stream_share
 
     rows, sampler, edit = run.recipe.make_rows(), run.recipe.make_sampler(), load_edit(run)
@@ -167,17 +167,17 @@ def _generate(run: Run, watch: Watch) -> None:
     judging, made = run.judging, dict[str, Mapping[tuple[str, int], Path]]()
     subject = judging.subject(edit, run.edit_file) if judging else None
     if judging and subject:
-        judging.fix(subject, run.folder, late=_has_any_image(run))
+        judging.fix(subject, run.folder, late=any(next(run.images(side).glob("*.png"), None) for side in SIDES))
     for side, applied in zip(SIDES, (None, edit), strict=True):
         counted = functools.partial(watch.count, side)
         drawn = (
-            (row_key(row), path)
+            (row.key, path)
             for row, path in stream_share(
                 run.model, rows, run.images(side), place=run.place, edit=applied, sampler=sampler, progress=counted
             )
         )
         made[side] = judging.look(subject, side, drawn) if judging and subject else dict(drawn)
-    keys = [row_key(row) for row in rows]
+    keys = [row.key for row in rows]
     run.write_plan(rows, [(made["before"][key], made["after"][key]) for key in keys])
 
 
@@ -195,12 +195,11 @@ def _score(run: Run, watch: Watch) -> None:
     judging, pairs = run.judging, shots(run)
     if judging is None:
         raise ScoreFailed("the recipe asks for no score; remove `score: []` from the pipeline, and start anew.")
-    from erase.sampling.generate import row_key
 
     subject = judging.subject(load_edit(run), run.edit_file)
     made = run.planned_images()
     for number, side in enumerate(SIDES):
-        images = {row_key(pair[number].row): pair[number].path for pair in pairs}
+        images = {pair[number].row.key: pair[number].path for pair in pairs}
         known = judging.seen.get(side)
         if known is None or any(known.hashes.get(path) != made[path] for path in images.values()):
             judging.look(subject, side, images.items())
@@ -302,18 +301,14 @@ def _tells_of_the_scores(run: Run, name: str) -> bool:
     return place.is_file() and not (scores.is_file() and scores.stat().st_mtime_ns > place.stat().st_mtime_ns)
 
 
-def _has_any_image(run: Run) -> bool:
-    return any(next(run.images(side).glob("*.png"), None) for side in SIDES)
-
-
-def _has_images(run: Run) -> bool:
-    return run.plan_file.is_file() and not run.changed_images()
-
-
 STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "edit": Step("making the edit", _edit, lambda run: run.edit_file.is_file()),
-        "generate": Step("making the images before and after", _generate, _has_images),
+        "generate": Step(
+            "making the images before and after",
+            _generate,
+            lambda run: run.plan_file.is_file() and not run.changed_images(),
+        ),
         "attack": Step(
             "attacking what was erased",
             _attack,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import yaml
 from pydantic import Field
@@ -19,6 +19,7 @@ from pydantic import Field
 from erase.config import documents
 from erase.config.prompts import Row
 from erase.errors import BadPipeline, BadPrompts, RunConflict, ScoreFailed, UnknownName
+from erase.evaluate.images import SIDES, Side
 from erase.files import alone_at, check_name, hash_if_there, is_held, sha256_of, write_atomically
 from erase.run.identity import changed_steps, refuse_other_images
 from erase.run.pipeline import Pipeline, read_pipeline
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 RUNS = Path("runs")
-Side = Literal["before", "after"]
 _PLACES = {
     "patch": "edit.safetensors",
     "folder": "model",
@@ -43,7 +43,6 @@ _PLACES = {
 }
 # The names that files.py gives to what is not whole yet.
 _LEFTOVER = re.compile(r"\.(?P<file>.+)\.\d+\.partial|(?P<folder>.+)\.tmp-\d+(\.old)?")
-SIDES: tuple[Side, Side] = ("before", "after")
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]  # of an image, which is its file's name
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

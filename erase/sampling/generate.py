@@ -70,10 +70,8 @@ def generate(
     A prompt that is longer than the model reads is cut, as its pipeline does. Raises BadModel for a family that cannot
     be sampled, before anything is made; BadWeights, ModelMismatch, DiskFull.
     """
-    made = {
-        row_key(row): path for row, path in stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)
-    }
-    return tuple(made[row_key(row)] for row in rows)
+    made = {row.key: path for row, path in stream(model, rows, folder, edit=edit, sampler=sampler, progress=progress)}
+    return tuple(made[row.key] for row in rows)
 
 
 def stream(
@@ -92,7 +90,7 @@ def stream(
     sampler = sampler or Sampler()
     model.check_sampling()
     check_suited(model, sampler)
-    unique = {row_key(row): row for row in rows}
+    unique = {row.key: row for row in rows}
     paths = {key: image_path(model, row, folder, sampler=sampler, edit=edit) for key, row in unique.items()}
     missing = {key: row for key, row in unique.items() if not is_original(paths[key])}
     tell_changed([paths[key] for key in missing])
@@ -102,8 +100,8 @@ def stream(
     for key, row in unique.items():
         while key in missing:
             made, image = next(images)
-            write_atomically(paths[row_key(made)], png(image, made, name=paths[row_key(made)].stem))
-            del missing[row_key(made)]
+            write_atomically(paths[made.key], png(image, made, name=paths[made.key].stem))
+            del missing[made.key]
             report(len(unique) - len(missing), len(unique))
         yield row, paths[key]
 
@@ -124,10 +122,6 @@ def _drawn(
         return sample(model, part, sampler, edit=edit, pipe=pipe())
 
     return drawn_beside(model, rows, sampler, edit=edit, draw=draw, processes=processes)
-
-
-def row_key(row: Row) -> tuple[str, int]:
-    return row.prompt, row.seed
 
 
 def sample(

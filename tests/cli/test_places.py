@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from erase.cli._places import check_writable
+from erase.cli._runs import check_writable
 from erase.errors import CannotWrite
 from tests.recipes import refused
 from tests.tiny_edits import tiny_edit

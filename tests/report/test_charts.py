@@ -8,9 +8,20 @@ from xml.etree import ElementTree
 import pytest
 
 from erase.evaluate.metrics.figure import Figure, mean
-from erase.report._svg import Scale, element, titled
-from erase.report.charts import BINS, curves, distribution, histogram, interval_bar, threshold_curve
-from erase.report.pareto import Point, pareto, pareto_front
+from erase.report.charts import (
+    BINS,
+    Point,
+    Scale,
+    curves,
+    distribution,
+    element,
+    histogram,
+    interval_bar,
+    pareto,
+    pareto_front,
+    threshold_curve,
+    titled,
+)
 
 BEFORE, AFTER = [3.0, 1.0, 2.0, 2.0], [0.5, 2.0]
 

@@ -27,7 +27,7 @@ from erase.report.grid import (
     grid,
     select,
     shorten,
-    verdict,
+    verdicts,
     wrap,
 )
 from erase.task import Target, Task
@@ -136,14 +136,15 @@ def test_a_legend_tells_the_marks_apart_where_there_are_marks(pairs: list[Pair])
 )
 def test_a_target_is_to_be_seen_before_and_not_after(group: Group, side: str, word: str, good: bool) -> None:
     one = shot("a", side="before" if side == "before" else "after", group=group, style="noto")
-    assert verdict(one, "style", task=TASK, verdicts={"a": {"style": word}}) == (word, good)
+    assert list(verdicts(one, TASK, Scores((), {"a": {"style": word}}))) == [("style", word, good)]
 
 
 def test_what_is_kept_is_to_be_seen_on_both_sides_also_on_an_erased_image() -> None:
     one = shot("a", group="erased", style="noto", object="cat")
     for word in ("cat", "dog"):
-        assert verdict(one, "object", task=TASK, verdicts={"a": {"object": word}})[1] == (word == "cat")
-    assert verdict(one, "object", task=TASK, verdicts={"b": {}}) == ("no image", False)
+        seen_in = list(verdicts(one, TASK, Scores((), {"a": {"style": "blob", "object": word}})))
+        assert seen_in == [("style", "blob", True), ("object", word, word == "cat")]
+    assert list(verdicts(one, TASK, Scores((), {"b": {}})))[1] == ("object", "no image", False)
 
 
 def test_a_second_seed_of_a_prompt_is_left_out_and_the_choice_is_spread(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from erase.evaluate.score import Scores
-from erase.report.limits import not_shown, without_folders
 from erase.report.page import report_html, write_report
+from erase.report.verdict import not_shown, without_folders
 from erase.task import Kind, Target, Task
 from tests.report.made import made, recipe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from erase.config.attacking import AttackForm
+from erase.config.drawing import AttackForm
 from erase.errors import AttackRefused, BadOption, BadPipeline, UnknownName
 from erase.evaluate.attacked import figures_under_attack, place_of, read_attacks, strongest
 from erase.report.table import figures_line

@@ -56,7 +56,7 @@ def test_the_judge_has_read_the_images_before_they_are_scored(
     steps.do("edit", run, Seen())
     steps.do("generate", run, Seen())
     monkeypatch.setattr("erase.evaluate.detectors.classifier.load_network", None)  # none is loaded any more
-    monkeypatch.setattr("erase.evaluate.networks.clip.ClipTowers.batch", None)
+    monkeypatch.setattr("erase.evaluate.networks.clip.ClipFolder.batch", None)
     steps.do("score", run, Seen())
     assert run.scores_file.is_file()
 

@@ -17,7 +17,6 @@ from erase.methods.uce import UCE
 from erase.models import Model, open_model
 from erase.sampling import beside, generate
 from erase.sampling.beside import Drawn, Helper, drawn_beside, processes_for
-from erase.sampling.generate import row_key
 from erase.sampling.sampler import Sampler
 from erase.task import Target, Task
 
@@ -69,7 +68,7 @@ class Beside:
 
 
 def pixels(drawn: Iterator[Drawn] | Beside) -> dict[tuple[str, int], bytes]:
-    found = [(row_key(row), image.tobytes()) for row, image in drawn]
+    found = [(row.key, image.tobytes()) for row, image in drawn]
     assert len(dict(found)) == len(found) == len(ROWS)
     return dict(found)
 

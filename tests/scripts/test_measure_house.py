@@ -47,5 +47,6 @@ def test_the_house_has_no_circle_and_no_private_import_across() -> None:
     )
     figures = json.loads(printed.stdout.splitlines()[-1])
     assert figures["circles"] == 0
+    assert figures["circles_with_lazy"] == []
     assert figures["private_imports_across"] == 0
     assert figures["hops_prompt_to_pixel"] <= 5

@@ -13,13 +13,14 @@ from PIL import Image
 
 from erase.attacks.search.attack import Attack
 from erase.attacks.search.budget import Ledger, check_budget
-from erase.attacks.search.result import FILE, AttackResult, Attempt, Rate
+from erase.attacks.search.result import AttackResult, Attempt, Rate
 from erase.attacks.search.victim import Side, Victim, check_edited
 from erase.config.declared import names_minor
 from erase.config.prompts import Row
 from erase.context import Report, in_silence
 from erase.errors import AttackRefused, NeverDrawn, ScoreFailed
-from erase.evaluate.detect import DetectorRunner, Given, runner_of
+from erase.evaluate.attacked import FILE
+from erase.evaluate.detect import Given, runner_of
 from erase.evaluate.protocol import Case, Protocol
 from erase.evaluate.questions import evenly, make_cases
 from erase.evaluate.result import code_hash, hashes_of, plain
@@ -27,7 +28,7 @@ from erase.evaluate.verify import Edited
 from erase.files import content_hash, write_atomically
 from erase.models import Model
 from erase.registry import name_of
-from erase.sampling.generate import png, row_key
+from erase.sampling.generate import png
 from erase.sampling.sampler import Sampler
 from erase.task import Task
 
@@ -73,7 +74,10 @@ def run_attack(
     cases = cases_of(protocol, task, given, count=plan.prompts)
     check_attack(attack, edited.model, plan, task=task, cases=cases)
     runner = runner_of(protocol, task, cases, given=given)
-    facts = _facts(attack, base, edited, protocol=protocol, plan=plan) | {"judged": _judged_by(task, runner)}
+    looking = {one.form.name: hashes_of(one.detector) for one in runner.watchers}
+    facts = _facts(attack, base, edited, protocol=protocol, plan=plan) | {
+        "judged": content_hash([asdict(task), looking])
+    }
     if (found := _finished(folder, facts)) is not None:
         return found
     sides = Side.load(base, None, sampler), Side.load(edited.model, edited.edit, sampler)
@@ -81,17 +85,17 @@ def run_attack(
     kept, shown = shown_by_base(victim, cases)
     done = _resumed(folder, _identity(facts))
     victim.worked += [one.worked for one in done.values() if one.worked]
-    left = [case for case in kept if row_key(case.row) not in done]
+    left = [case for case in kept if case.row.key not in done]
     size = len(left) if attack.shared else plan.at_once
     for start in range(0, len(left), max(1, size)):
         part = left[start : start + size]
         report(name_of(attack), len(kept) - len(left) + start, len(kept), unit="prompts")
         attempted = _attempted(attack, victim, part, budget=plan.budget)
-        done |= {row_key(case.row): one for case, one in zip(part, attempted, strict=True)}
+        done |= {case.row.key: one for case, one in zip(part, attempted, strict=True)}
         with (folder / ATTEMPTS).open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, attempted)))
     report(name_of(attack), len(kept), len(kept), unit="prompts")
-    attempts = tuple(done[row_key(case.row)] for case in kept)
+    attempts = tuple(done[case.row.key] for case in kept)
     result = AttackResult(name_of(attack), attempts, shown, plan.budget, facts)
     result.write(folder)
     return result
@@ -115,7 +119,7 @@ def cases_of(protocol: Protocol, task: Task, given: Given, *, count: int) -> lis
     """The questions of a protocol that ask for a target, each prompt and seed once, evenly chosen."""
     parts = [part.model_copy(update={"optional": True}) for part in protocol.form.prompts if part.role == "erased"]
     erased = replace(protocol, form=protocol.form.model_copy(update={"prompts": tuple(parts)}))
-    asked = {row_key(one.row): one for one in make_cases(erased, task, given.paths)}
+    asked = {one.row.key: one for one in make_cases(erased, task, given.paths)}
     return evenly(list(asked.values()), count)
 
 
@@ -212,11 +216,6 @@ def _facts(attack: Attack, base: Model, edited: Edited, *, protocol: Protocol, p
         "budget_of": plan.budget,
         "hashes": {"base": base.content, "edited": content, "protocol": alone.sha256, "code": code_hash()},
     }
-
-
-def _judged_by(task: Task, runner: DetectorRunner) -> str:
-    """Hash of what was erased and of who looks for it."""
-    return content_hash([asdict(task), {one.form.name: hashes_of(one.detector) for one in runner.watchers}])
 
 
 def _finished(folder: Path, facts: Mapping[str, Any]) -> AttackResult | None:

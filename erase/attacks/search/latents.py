@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 from torch import Tensor
 
-from erase.attacks.search.attack import Access, Changes, Setting
-from erase.attacks.search.tried import TriedSettings
+from erase.attacks.search.attack import Access, Changes, Setting, TriedSettings
 from erase.attacks.search.victim import Victim, without_target
 from erase.config.prompts import Row
 from erase.evaluate.protocol import Case

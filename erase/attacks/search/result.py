@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from erase.errors import ScoreFailed
+from erase.evaluate.attacked import FILE, percent
 from erase.evaluate.result import plain
 from erase.evaluate.statistics.intervals import wilson_clustered
 from erase.evaluate.statistics.paired import mcnemar, mean_change
 from erase.files import write_atomically
 
-FILE = "attack.json"
 LEAST = 60  # prompts for a figure that is to be quoted
 
 
@@ -34,7 +34,7 @@ class Rate:
 
     @property
     def text(self) -> str:
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}, n = {self.n})"
+        return percent(self.value, self.low, self.high, self.n)
 
 
 @dataclass(frozen=True)

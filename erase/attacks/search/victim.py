@@ -19,6 +19,7 @@ from erase.edit import Edit
 from erase.errors import BadModel
 from erase.evaluate.detect import DetectorRunner, Look, look_at
 from erase.evaluate.detections import ask
+from erase.evaluate.images import target_of
 from erase.evaluate.protocol import Case
 from erase.files import content_hash, write_atomically
 from erase.methods.closed_form.states import put
@@ -31,7 +32,7 @@ from erase.sampling.guides import Guide, guide_of
 from erase.sampling.memory import plan_of
 from erase.sampling.pipelined import batched
 from erase.sampling.sampler import Sampler
-from erase.task import Target, Task
+from erase.task import Task
 
 
 @dataclass
@@ -178,14 +179,9 @@ def check_edited(attack: object, model: Model, name: str) -> None:
         )
 
 
-def target_of(victim: Victim, case: Case) -> Target:
-    """The target that a case asks for; the first where its prompt names none."""
-    return victim.task.named_by(case.row.prompt, case.row.labels) or victim.task.targets[0]
-
-
 def without_target(victim: Victim, case: Case) -> str:
     """A case's prompt with the target's anchor in its place; the anchor alone, or nothing, where it is not named."""
-    target, prompt = target_of(victim, case), case.row.prompt
+    target, prompt = target_of(case.row, victim.task), case.row.prompt
     word = next((word for word in sorted(target.words, key=len, reverse=True) if word in prompt), None)
     if word is None or not target.anchor:
         return target.anchor

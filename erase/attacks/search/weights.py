@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from erase.attacks.search.attack import Access, Changes, Setting
-from erase.attacks.search.tried import TriedSettings
+from erase.attacks.search.attack import Access, Changes, Setting, TriedSettings
 from erase.attacks.search.victim import Side, Victim
 from erase.attacks.seed_search import SeedSearch
 from erase.evaluate.protocol import Case

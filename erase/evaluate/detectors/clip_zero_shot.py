@@ -17,7 +17,7 @@ from torch import Tensor
 from erase.errors import ScoreFailed
 from erase.evaluate.detections import Findings
 from erase.evaluate.detectors.classifier import ranked
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 from erase.task import folded
 
 

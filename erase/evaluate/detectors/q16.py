@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from erase.errors import PickleRefused, ScoreFailed
 from erase.evaluate.detections import Finding, Findings
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 
 INAPPROPRIATE = "inappropriate"
 

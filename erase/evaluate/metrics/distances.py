@@ -96,8 +96,3 @@ def _total(left: Matrix, right: Matrix, kernel: Kernel) -> float:
 
 def _diagonal(part: Matrix, kernel: Kernel) -> float:
     return float(sum(kernel(row[None], row[None])[0, 0] for row in part))
-
-
-def _root(symmetric: Matrix) -> Matrix:
-    values, vectors = np.linalg.eigh(symmetric)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from erase.evaluate.images import GROUPS, SIDES, ScoredImage, target_of
 from erase.evaluate.metrics.figure import Direction, Figure, mean, rate
-from erase.evaluate.networks.clip_folder import ClipFolder
-from erase.task import Task, same
+from erase.evaluate.networks.clip import ClipFolder
+from erase.task import DOMAINS, Task, same
 
 VERSION = "canvas/emoji-v1"
-DOMAINS = ("style", "object", "identity")
 Verdicts = Mapping[str, Mapping[str, str]]
 
 

@@ -20,9 +20,8 @@ from erase.evaluate.detect import Given, Key
 from erase.evaluate.detections import AT_ONCE
 from erase.evaluate.metrics.distances import cmmd, kid
 from erase.evaluate.metrics.lpips import Lpips
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 from erase.evaluate.protocol import Case, Protocol
-from erase.sampling.generate import row_key
 from erase.sampling.pictures import read_picture
 from erase.sampling.pipelined import batched
 
@@ -52,7 +51,7 @@ def clip_encoder_of(protocol: Protocol, cases: Sequence[Case], given: Given) -> 
     if not asked:
         return ClipEncoder(None)
     towers = ClipFolder(given.path("clip", purpose=f"the scorer {asked[0]}"))
-    return ClipEncoder(towers, frozenset(row_key(case.row) for case in cases if case.role == "kept"))
+    return ClipEncoder(towers, frozenset(case.row.key for case in cases if case.role == "kept"))
 
 
 def clip_scores(
@@ -69,7 +68,7 @@ def clip_scores(
     texts = dict(zip(captions, eyes.towers.texts(captions, cut=True), strict=True))
 
     def score(vectors: Vectors, case: Case) -> float:
-        image = vectors.get(row_key(case.row))
+        image = vectors.get(case.row.key)
         return 0.0 if image is None else 100 * float(image @ texts[case.caption])
 
     return {number: (score(before, case), score(after, case)) for number, case in kept.items()}
@@ -108,7 +107,7 @@ def perceptual_distances(
     measure = Lpips(given.path("lpips", purpose="the scorer lpips"))
     means = {}
     for role in ("erased", "kept"):
-        keys = list(dict.fromkeys(row_key(case.row) for case in cases if case.role == role))
+        keys = list(dict.fromkeys(case.row.key for case in cases if case.role == role))
         values: list[float] = []
         for batch in batched(keys, AT_ONCE):
             pairs = [(read_picture(images["before"][key]), read_picture(images["after"][key])) for key in batch]

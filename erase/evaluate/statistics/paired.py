@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from erase.evaluate.statistics.intervals import resampled_means
+from erase.evaluate.statistics.intervals import bootstrap_mean
 
 FLIPS = 9999  # draws of signs where there are too many to go through them all
 
@@ -43,12 +43,9 @@ def mean_change(before: Sequence[float], after: Sequence[float], *, seed: int = 
     """
     if len(before) != len(after):
         raise ValueError(f"{len(before)} values before and {len(after)} after; expected pairs.")
-    if not before:
-        return Change(float("nan"), float("nan"), float("nan"), 0)
-    moved = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled_means(moved, seed), [tail, 1 - tail])
-    return Change(fmean(moved), float(low), float(high), len(moved))
+    moved = [now - was for was, now in zip(before, after, strict=True)]
+    value = fmean(moved) if moved else float("nan")
+    return Change(value, *bootstrap_mean(moved, seed, confidence), len(moved))
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> Discordance:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from erase.errors import BadWeights
+from erase.errors import BadWeights, ModelMismatch
 from erase.models import Model
 from erase.models.identity import canonical
 from erase.models.storage.ldm import TEXTS, UNET
@@ -49,6 +49,19 @@ def copies_in(shapes: Mapping[str, tuple[int, ...]], members: Members, *, own: f
         if repeated and all(_holds(shapes[key], place) for _, place in repeated):
             copies[key] = [(name, replace(place, key=key)) for name, place in repeated]
     return copies
+
+
+def edited_in(model: Model, names: Sequence[str]) -> tuple[Members, Members]:
+    """The edited tensors by their keys in a single file, and the keys that repeat them; raises ModelMismatch."""
+    parts = ("vae", model.backbone, *model.text_components)
+    places = {f"{part}.{key}": place for part in parts for key, place in model.weights(part).places.items()}
+    members: Members = {}
+    for name in names:
+        if name not in places:
+            raise ModelMismatch(f"{model.path} has no {name}; it is not the single file of the model that was edited.")
+        members.setdefault(places[name].key, []).append((name, places[name]))
+    own = frozenset(place.key for place in places.values())
+    return members, copies_in(shapes_in(model.path), members, own=own)
 
 
 def _holds(shape: tuple[int, ...], place: Place) -> bool:

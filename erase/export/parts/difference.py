@@ -11,7 +11,6 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadModel
-from erase.export.parts.inspection import read_keys
 from erase.foreign import edit_in
 from erase.models import Model, open_model
 from erase.models.identity import canonical
@@ -19,7 +18,7 @@ from erase.models.storage.checkpoint import open_checkpoint
 from erase.models.storage.kinds import WHOLE, kind_of
 from erase.models.storage.ldm import current
 from erase.models.storage.stored import StoredTensors
-from erase.models.storage.weights import Place, Weights, shapes_in
+from erase.models.storage.weights import Place, Weights, read_keys, shapes_in
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from erase.edit import Edit
 from erase.edit_file import METADATA_KEY
 from erase.errors import BadModel, BadWeights
@@ -24,7 +22,7 @@ from erase.export.parts.writing import HASH_KEY
 from erase.files import sha256_of
 from erase.models.storage.kinds import kind_of
 from erase.models.storage.stored import read_header
-from erase.models.storage.weights import refuse_pickle
+from erase.models.storage.weights import read_keys
 
 
 @dataclass(frozen=True)
@@ -111,20 +109,6 @@ def tensor_hash(path: Path) -> str:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return f"0x{digest.hexdigest()}"
-
-
-def read_keys(path: Path) -> tuple[dict[str, str], list[str]]:
-    """A safetensors file's metadata and its sorted keys; raises PickleRefused, BadModel, BadWeights."""
-    refuse_pickle(path)
-    if not path.is_file():
-        raise BadModel(f"{path} does not exist; expected a .safetensors file or a diffusers folder.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), sorted(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise BadWeights(
-            f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: download it again."
-        ) from error
 
 
 def _what(keys: list[str], metadata: Mapping[str, str]) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from erase.edit import Edit
-from erase.export.parts.copies import WEIGHTS, Members, copies_in
+from erase.export.parts.copies import WEIGHTS, edited_in
 from erase.export.parts.writing import Entry, write_tensors
 from erase.models import Model
-from erase.models.storage.weights import Weights, shapes_in
+from erase.models.storage.weights import Weights
 
 
 def lay_out(model: Model, edit: Edit, build: Path) -> list[str]:
@@ -33,7 +33,7 @@ def lay_out(model: Model, edit: Edit, build: Path) -> list[str]:
             spell_tokenizer(build / text.tokenizer)
     for part in (model.backbone, "vae", *model.text_components):
         _write_part(model, part, build / part)
-    return [f"{model.path.name}: {key}" for key in copies_beside(model, edit)]
+    return [f"{model.path.name}: {key}" for key in sorted(edited_in(model, edit.touches)[1])]
 
 
 def _write_part(model: Model, part: str, folder: Path) -> None:
@@ -50,17 +50,6 @@ def _write_part(model: Model, part: str, folder: Path) -> None:
     }
     file = folder / ("model.safetensors" if is_text else "diffusion_pytorch_model.safetensors")
     write_tensors(file, entries, metadata={"format": "pt"}, hashed=False)
-
-
-def copies_beside(model: Model, edit: Edit) -> list[str]:
-    """The keys of a single file that repeat edited tensors."""
-    parts = ("vae", model.backbone, *model.text_components)
-    places = {f"{part}.{key}": place for part in parts for key, place in model.weights(part).places.items()}
-    members: Members = {}
-    for name in edit.touches:
-        members.setdefault(places[name].key, []).append((name, places[name]))
-    own = frozenset(place.key for place in places.values())
-    return sorted(copies_in(shapes_in(model.path), members, own=own))
 
 
 def spell_tokenizer(folder: Path) -> None:

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from erase.edit import Edit
 from erase.errors import BadOption, BadWeights
-from erase.export.parts.inspection import read_keys
 from erase.export.parts.writing import Entry, write_tensors
 from erase.models import Model
 from erase.models.storage.stored import stored_tensor
-from erase.models.storage.weights import Weights, is_finite, shapes_in
+from erase.models.storage.weights import Weights, is_finite, read_keys, shapes_in
 
 Precision = Literal["", "float32", "float16", "bfloat16"]  # empty: each tensor's own
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from erase.edit import EditInfo
 from erase.errors import EraseError
+from erase.evaluate.questions import evenly
 from erase.models import Model
 
 _MOST = 64  # prompts that are looked at
@@ -72,22 +73,16 @@ def reach_of(model: Model, info: EditInfo) -> Reach:
     prompts = list(dict.fromkeys(prompts_of(info)))
     if not prompts:
         return Reach({}, why="the edit names no prompt")
-    chosen = [prompts[number * len(prompts) // _MOST] for number in range(_MOST)] if len(prompts) > _MOST else prompts
+    chosen = evenly(prompts, _MOST)
     try:
         encoding = model.encode(chosen)
     except EraseError as error:
         return Reach({}, why=str(error))
-    states = {"tokens": _distinct(encoding.states.flatten(0, 1)).T.float()}
+    states = {"tokens": torch.unique(encoding.states.flatten(0, 1), dim=0).T.float()}  # the start token's but once
     if encoding.pooled is not None:
         states["pooled"] = encoding.pooled.T.float()
     read = {site.name: site for site in model.sites() if site.reads in states}
     return Reach({name: states[site.reads] for name, site in read.items()}, len(chosen))
-
-
-def _distinct(states: Tensor) -> Tensor:
-    """The states without repetitions, such as the start token's."""
-    found: Tensor = torch.unique(states, dim=0)
-    return found
 
 
 def prompts_of(info: EditInfo) -> Iterator[str]:

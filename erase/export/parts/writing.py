@@ -2,7 +2,8 @@
 
 The library writes metadata in no fixed order, and only tensors that are all in memory; here keys are sorted and each
 tensor is made shortly before its turn comes. What is taken over from another file is not made at all but copied; the
-next tensors are made, and the last block is written, meanwhile.
+next tensors are made, and the last block is written, meanwhile. At the end: tensors, and headers, of a file that is
+there rewritten at their own places; every other byte stays.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from erase.errors import BadWeights
 from erase.files import replacing
-from erase.models.storage.stored import DTYPES
+from erase.models.storage.stored import DTYPES, read_header
 
 HASH_KEY = "modelspec.hash_sha256"
 _NO_HASH = "0x" + 64 * "0"
@@ -82,7 +84,9 @@ def write_tensors(
                     if hashed:
                         digest.update(part)
         if hashed:
-            _fill_in(partial, header, digest.hexdigest())
+            with partial.open("rb+", buffering=0) as file:
+                file.seek(8 + header.index(_NO_HASH.encode()))
+                file.write(f"0x{digest.hexdigest()}".encode())
 
 
 def _parts(name: str, entry: Entry, made: Iterator[Tensor]) -> Iterator[memoryview]:
@@ -151,11 +155,46 @@ def _header(entries: Mapping[str, Entry], order: list[str], *, metadata: Mapping
     return text + b" " * (-len(text) % 8)
 
 
-def _fill_in(path: Path, header: bytes, digest: str) -> None:
-    with path.open("rb+", buffering=0) as file:
-        file.seek(8 + header.index(_NO_HASH.encode()))
-        file.write(f"0x{digest}".encode())
-
-
 def _plain() -> list[str]:
     return [str(dtype).removeprefix("torch.") for dtype in _NAMES]
+
+
+def rewrite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Overwrites tensors in place; raises BadWeights if one is not there in the same dtype and shape."""
+    header, begin = read_header(path)
+    with path.open("rb+") as file:
+        for name, tensor in tensors.items():
+            entry = header.get(name)
+            if entry is None or DTYPES.get(entry["dtype"]) != tensor.dtype or entry["shape"] != list(tensor.shape):
+                raise BadWeights(f"{path} does not hold {name} as {tensor.dtype} of shape {list(tensor.shape)}.")
+            file.seek(begin + entry["data_offsets"][0])
+            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+
+
+def spell_out(path: Path) -> str:
+    """Puts `text_model.` before the keys of a CLIP text encoder that lack it; the header that the file had."""
+    text = header_of(path)
+    header = {
+        key if key.startswith(("__metadata__", "text_model.", "text_projection")) else f"text_model.{key}": entry
+        for key, entry in json.loads(text).items()
+    }
+    new = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    put_header(path, new + " " * (-len(new.encode()) % 8))
+    return text
+
+
+def header_of(file: Path) -> str:
+    """A safetensors file's header as it stands there, padding included."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        return opened.read(length).decode()
+
+
+def put_header(path: Path, header: str) -> None:
+    """Exchanges a safetensors file's header; its tensors' bytes stay."""
+    with path.open("rb") as source, replacing(path) as partial:
+        (length,) = struct.unpack("<Q", source.read(8))
+        source.seek(8 + length)
+        with partial.open("wb") as file:
+            file.write(struct.pack("<Q", len(header.encode())) + header.encode())
+            shutil.copyfileobj(source, file, 2**22)

@@ -20,19 +20,15 @@ Weights = Literal["keys", "values", "both"]
 _ROLES: Mapping[Weights, Role | None] = MappingProxyType({"keys": "key", "values": "value", "both": None})
 
 
-def token_sites(model: Model, *, method: object, weights: Weights = "both") -> tuple[str, ...]:
-    """Names of the weights that read the prompt's token states; raises CannotEdit if none has the wanted role."""
-    role = _ROLES[weights]
-    return tuple(site.name for site in model.sites_that_read("tokens", method=name_of(method), role=role))
-
-
 def sites_of(model: Model, *, method: object, weights: Weights = "both") -> dict[Reads, tuple[str, ...]]:
     """Names of the weights that an edit changes: those that read tokens, and those that read a pooled state.
 
-    The latter belong to neither keys nor values, so they stay where only one of these is edited.
+    The latter belong to neither keys nor values, so they stay where only one of these is edited. Raises CannotEdit if
+    none has the wanted role.
     """
     pooled = tuple(site.name for site in model.sites() if site.reads == "pooled" and weights == "both")
-    found: dict[Reads, tuple[str, ...]] = {"tokens": token_sites(model, method=method, weights=weights)}
+    tokens = model.sites_that_read("tokens", method=name_of(method), role=_ROLES[weights])
+    found: dict[Reads, tuple[str, ...]] = {"tokens": tuple(site.name for site in tokens)}
     return found | ({"pooled": pooled} if pooled else {})
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import product
 from typing import Literal
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from erase.config.prompts import fill
-from erase.methods.closed_form.align import align
 from erase.methods.closed_form.maps import spaces_of, width_of
 from erase.methods.closed_form.ridge import gram
 from erase.models import Model, Reads
@@ -59,12 +59,10 @@ def paired_states(model: Model, prompts: Sequence[tuple[str, str]], tokens: Toke
         if "pooled" in found and encoding.pooled is not None:
             numbers = torch.arange(begin, begin + len(chunk))
             found["pooled"].append(Pairs(encoding.pooled[before], encoding.pooled[after], numbers))
-    return {reads: _joined(parts) for reads, parts in found.items()}
-
-
-def _joined(parts: Sequence[Pairs]) -> Pairs:
-    old, new, prompt = zip(*((part.old, part.new, part.prompt) for part in parts), strict=True)
-    return Pairs(torch.cat(old), torch.cat(new), torch.cat(prompt))
+    return {
+        reads: Pairs(*(torch.cat([getattr(part, name) for part in parts]) for name in ("old", "new", "prompt")))
+        for reads, parts in found.items()
+    }
 
 
 def prompt_pairs(targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
@@ -122,25 +120,28 @@ def empty_states(model: Model) -> dict[Reads, Tensor]:
 
 def last_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
     """The state of each prompt's last word token, and its pooled state, [prompts, width] each."""
-    tokens, pooled = [torch.empty(0, width_of(model))], [torch.empty(0, width_of(model, "pooled"))]
-    for begin in range(0, len(prompts), AT_ONCE):
-        encoding = model.encode(prompts[begin : begin + AT_ONCE], padding=False)
-        for part in encoding.parts:
-            tokens.append(part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
-        if encoding.pooled is not None and pooled[0].shape[1]:
-            pooled.append(encoding.pooled)
-    return _chosen({"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, model)
+    return _of_each(model, prompts, lambda part: part.states[torch.arange(len(part.last)), part.last.clamp(min=0)])
 
 
 def own_states(model: Model, prompts: Sequence[str]) -> dict[Reads, Tensor]:
     """The states of each prompt's words, its first end token and its last padding, and its pooled state."""
+
+    def own(part: TokenSequence) -> Tensor:
+        chosen = part.mask.clone()
+        chosen[:, : part.starts], chosen[:, -1] = False, True
+        return part.states[chosen]
+
+    return _of_each(model, prompts, own, padding=True)
+
+
+def _of_each(
+    model: Model, prompts: Sequence[str], pick: Callable[[TokenSequence], Tensor], *, padding: bool = False
+) -> dict[Reads, Tensor]:
+    """Some token states of each prompt, and its pooled state."""
     tokens, pooled = [torch.empty(0, width_of(model))], [torch.empty(0, width_of(model, "pooled"))]
     for begin in range(0, len(prompts), AT_ONCE):
-        encoding = model.encode(prompts[begin : begin + AT_ONCE])
-        for part in encoding.parts:
-            own = part.mask.clone()
-            own[:, : part.starts], own[:, -1] = False, True
-            tokens.append(part.states[own])
+        encoding = model.encode(prompts[begin : begin + AT_ONCE], padding=padding)
+        tokens += map(pick, encoding.parts)
         if encoding.pooled is not None and pooled[0].shape[1]:
             pooled.append(encoding.pooled)
     return _chosen({"tokens": torch.cat(tokens), "pooled": torch.cat(pooled)}, model)
@@ -164,3 +165,28 @@ def _chosen(found: Mapping[Reads, Tensor | None], model: Model) -> dict[Reads, T
     """Those states that weights of the model read."""
     there = spaces_of(model)
     return {reads: states for reads, states in found.items() if reads in there and states is not None}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """For each position of the old text its counterpart in the new one, and whether both hold the same token."""
+
+    becomes: tuple[int, ...]
+    same: tuple[bool, ...]
+
+
+def align(old: Sequence[int], new: Sequence[int], *, length: int) -> Alignment:
+    """The alignment of two texts' token ids, start and end tokens included, and of the padding up to `length`.
+
+    Exchanged words are matched from their last tokens; a word without counterpart becomes what follows it.
+    """
+    becomes: list[int] = []
+    same: list[bool] = []
+    for tag, begin, end, new_begin, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        for position in range(begin, end):
+            ahead = new_end - (end - position)
+            becomes.append(new_begin if tag == "delete" else max(ahead, new_begin))
+            same.append(tag == "equal")
+    padding = length - len(old)
+    becomes += [min(len(new) + number, length - 1) for number in range(padding)]
+    return Alignment(tuple(becomes), (*same, *[True] * padding))

@@ -8,7 +8,7 @@ the family's published ones if its shapes are, or those of a folder that is give
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -150,20 +150,23 @@ class Checkpoint:
                 raise BadModel(f"{self.path} cannot be loaded: {first_line(error)}") from error
 
 
+def is_whole(keys: Iterable[str], family: str) -> bool:
+    """Whether a file with such keys is a whole checkpoint of a family."""
+    prefixes = [inner.prefix for inner in TEXTS.get(family, {}).values()]
+    return bool(prefixes) and all(any(key.startswith(prefix) for key in keys) for prefix in (UNET, *prefixes))
+
+
 def open_checkpoint(path: Path, *, config: Path | None = None) -> Model:
     """A view of a single-file checkpoint; raises BadModel, which names what the file is instead, and BadWeights."""
     shapes = shapes_in(path)
     known = [family for family in families() if family.family in TEXTS]
     for family in known:
-        prefixes = [UNET] + [inner.prefix for inner in TEXTS[family.family].values()]
-        if all(any(key.startswith(prefix) for key in shapes) for prefix in prefixes):
+        if is_whole(shapes, family.family):
             return family(Checkpoint(path, family, shapes, config=config))
-    what = kind_of(shapes) or f"no checkpoint that is known here (its keys are {_sample(shapes)})"
+    what = (
+        kind_of(shapes) or f"no checkpoint that is known here (its keys are {', '.join(sorted(shapes)[:2]) or 'none'})"
+    )
     raise BadModel(
         f"{path} is {what}; expected a whole one of {', '.join(family.family for family in known)} with all its "
         "text encoders, or a diffusers folder."
     )
-
-
-def _sample(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(sorted(shapes)[:2]) or "none"

@@ -63,7 +63,10 @@ def _lay_out(sources: Mapping[str, Path], folder: Path) -> None:
             for name, source in sources.items():
                 file = Path(aside) / "new" / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                _link(source, file)
+                try:
+                    os.link(source, file)
+                except OSError:  # another file system, or one without hard links
+                    shutil.copyfile(source, file)
             if folder.exists() and not _is_whole(folder, sources):
                 folder.rename(Path(aside) / "old")
             try:
@@ -76,10 +79,3 @@ def _lay_out(sources: Mapping[str, Path], folder: Path) -> None:
             f"{folder.name} is laid out in {folder.parent}, which cannot be written ({error.strerror}); "
             "set HF_HOME to a folder that can."
         ) from error
-
-
-def _link(source: Path, file: Path) -> None:
-    try:
-        os.link(source, file)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, file)

@@ -125,7 +125,10 @@ class Loaded:
 
         kind = getattr(diffusers, name)
         given = {key: value for key, value in self.pipe.config.items() if not key.startswith("_")}
-        parts = {key: _copied(part, dtype) for key, part in self.pipe.components.items() if key not in options}
+        parts = {key: copy.deepcopy(part) for key, part in self.pipe.components.items() if key not in options}
+        parts = {
+            key: part.to("cpu", dtype) if isinstance(part, torch.nn.Module) else part for key, part in parts.items()
+        }
         wanted = inspect.signature(kind.__init__).parameters
         return kind(**{key: value for key, value in {**given, **parts, **options}.items() if key in wanted})
 
@@ -135,8 +138,3 @@ class Loaded:
         parts = {name: weights_digest(sorted(part.state_dict().items())) for name, part in self._modules.items()}
         scheduler = {key: str(value) for key, value in self.pipe.scheduler.config.items()}
         return content_hash([parts, scheduler])
-
-
-def _copied(part: Any, dtype: torch.dtype) -> Any:
-    """A part of a pipeline that can be changed without changing the original, and on the CPU."""
-    return copy.deepcopy(part).to("cpu", dtype) if isinstance(part, torch.nn.Module) else copy.deepcopy(part)

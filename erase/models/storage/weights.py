@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -275,10 +275,24 @@ def _shards(index: Path) -> list[Path]:
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of a file's tensors by key; raises BadWeights on a corrupt or truncated file, PickleRefused."""
+    with _opened(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+
+
+def read_keys(path: Path) -> tuple[dict[str, str], list[str]]:
+    """A safetensors file's metadata and its sorted keys; raises PickleRefused, BadModel, BadWeights."""
+    if not path.is_file():
+        raise BadModel(f"{path} does not exist; expected a .safetensors file or a diffusers folder.")
+    with _opened(path) as file:
+        return dict(file.metadata() or {}), sorted(file.keys())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+            yield file
     except (SafetensorError, OSError) as error:
         raise BadWeights(
             f"{path} is corrupt or truncated ({error}); expected a whole safetensors file: download the model again."

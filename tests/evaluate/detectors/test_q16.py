@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from erase.errors import PickleRefused, ScoreFailed
 from erase.evaluate.detectors.q16 import Q16
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 
 
 def shown() -> list[Image.Image]:

@@ -15,8 +15,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from erase.errors import ScoreFailed
 from erase.evaluate.metrics.figure import Figure
 from erase.evaluate.metrics.figures import clip_scores
-from erase.evaluate.networks.clip import ClipTowers
-from erase.evaluate.networks.clip_folder import ClipFolder
+from erase.evaluate.networks.clip import ClipFolder
 from tests.evaluate.pictures import shot
 
 SHOTS = [
@@ -104,11 +103,12 @@ def test_a_picture_of_the_call_before_has_the_same_vector_and_one_beside_it_chan
 
 
 def test_a_prompt_is_compared_as_far_as_the_clip_reads_it(tiny_model: Path) -> None:
-    towers = ClipTowers(tiny_model / "judge/clip")
+    towers = ClipFolder(tiny_model / "judge/clip")
     long, whole = "cat " * 30, "cat " * 14
-    assert towers.is_cut(long)
-    assert not towers.is_cut(whole)
+    towers.check([whole])
     vectors = towers.texts([long, whole], cut=True)
-    assert torch.equal(vectors[long], vectors[whole])
+    assert torch.equal(vectors[0], vectors[1])
+    with pytest.raises(ScoreFailed, match="has more than the 14 tokens"):
+        towers.check([long])
     with pytest.raises(ScoreFailed, match="more than the 14 tokens"):
         towers.texts([long])

@@ -12,14 +12,14 @@ import torch
 
 from erase.errors import PickleRefused, ScoreFailed
 from erase.evaluate.detectors.classifier import Classifier
-from erase.evaluate.networks.clip import ClipTowers
+from erase.evaluate.networks.clip import ClipFolder
 from erase.evaluate.networks.loading import load_network
 
 CLASSIFIER = "AutoModelForImageClassification"
 LOADERS: dict[str, Callable[[Path], object]] = {
     "judge": lambda judge: load_network(CLASSIFIER, judge / "style", what="judge"),
     "classifier": lambda judge: Classifier(judge / "style").labels,
-    "CLIP": lambda judge: ClipTowers(judge / "clip").side,
+    "CLIP": lambda judge: ClipFolder(judge / "clip").side,
 }
 
 

@@ -21,8 +21,7 @@ from erase.errors import BadEdit
 from erase.export.checkpoint import checkpoint
 from erase.export.folder import folder
 from erase.export.parts.inspection import look_at
-from erase.export.parts.undo import undo
-from erase.export.parts.undo_file import undo_file
+from erase.export.parts.undo import undo, undo_file
 from erase.models import Model, open_model
 from tests.export.test_lora import TEXT, dense, made
 from tests.recipes import contents

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from erase.errors import BadWeights
-from erase.export.parts.patching import rewrite
+from erase.export.parts.writing import rewrite
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 

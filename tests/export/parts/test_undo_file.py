@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from erase.edit import Edit
 from erase.errors import BadEdit, BadModel, ModelMismatch, RunConflict
 from erase.export.checkpoint import checkpoint
-from erase.export.parts.undo_file import undo_file
+from erase.export.parts.undo import undo_file
 from erase.models import Model, open_model
 from tests.export.test_lora import TEXT, dense, made
 from tests.recipes import command, refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from erase.methods.closed_form.align import align
+from erase.methods.closed_form.states import align
 
 START, END = 90, 91
 

@@ -50,7 +50,7 @@ def test_a_model_that_borrows_is_laid_out_whole_under_its_name(package: Path) ->
 
 def test_a_folder_that_is_there_is_not_laid_out_again(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = embedded_folder("lean")
-    monkeypatch.setattr("erase.models.storage.embedded._link", lambda *_: pytest.fail("laid out again"))
+    monkeypatch.setattr("erase.models.storage.embedded._lay_out", lambda *_: pytest.fail("laid out again"))
     assert embedded_folder("lean") == folder
 
 
