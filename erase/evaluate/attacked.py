@@ -91,7 +91,7 @@ def headline(figures: Iterable[Figure]) -> str:
     for one in figures:
         if one.side == "after":
             found.setdefault(one.name, one)
-    said = {name: percent(one.value, one.low, one.high, one.n) for name, one in found.items()}
+    said = {name: percent(value=one.value, low=one.low, high=one.high, n=one.n) for name, one in found.items()}
     clean = f"clean UA {said['ua']}" if "ua" in said else "clean UA not measured"
     if "ua_attacked" in said:
         return f"UA under {found['ua_attacked'].version} {said['ua_attacked']}, {clean}"
@@ -112,6 +112,6 @@ def attack_lines(attacks: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def percent(value: float, low: float, high: float, n: int) -> str:
+def percent(*, value: float, low: float, high: float, n: int) -> str:
     """A share with its interval and what it is of, such as `91.7 % (74.1 to 97.7, n = 24)`."""
     return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}, n = {n})"

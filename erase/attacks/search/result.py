@@ -34,7 +34,7 @@ class Rate:
 
     @property
     def text(self) -> str:
-        return percent(self.value, self.low, self.high, self.n)
+        return percent(**asdict(self))
 
 
 @dataclass(frozen=True)
