@@ -11,7 +11,9 @@ keeps and the phrasings that all share, unless its options say otherwise, as `uc
 
 The keeps of every task are the square's cells of one colour of its chessboard, and images are scored on cells of the
 other colour and on those that name a target, in turn in four phrasings of which the tasks name one: what is scored was
-not asked to stay word by word. The last line is one JSON object. `methods` has a row for each method and group: `ua`,
+not asked to stay word by word. With `--described` nothing that is scored is asked for by its name, but by the
+description of it that no training of the model used; `--told` tells every edit the two others as further words of its
+targets. The last line is one JSON object. `methods` has a row for each method and group: `ua`,
 `ira`, `cra`, `h` (their harmonic mean) and `seconds`. `groups` has, by method and group, the same with intervals as
 [value, low, high] (95 %, bootstrap over images), and in `behind` by how much each method's mean lies below that of the
 first one (bootstrap over the same images). Edits and images stay in the folder and are not made again for the same
@@ -31,7 +33,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -40,11 +42,11 @@ from typing import Any
 
 import numpy as np
 from equal_deletion import Found, lowest, search
-from measure_erasure import OBJECTS, ROOT, shots_of, single
+from measure_erasure import ROOT, shots_of
 from numpy.typing import NDArray
+from square import GROUPS, MORE, anchored, rows_for, tasks_of, told_descriptions
 
 from erase import registry
-from erase.config.prompts import Row, fill, load_prompts
 from erase.context import RunContext
 from erase.edit import Edit
 from erase.errors import EraseError
@@ -53,85 +55,12 @@ from erase.files import content_hash, write_atomically
 from erase.methods.training.trainer import Optimised
 from erase.models import Model, open_model
 from erase.run.options import check_can_edit, make_edit, method_for
-from erase.run.pipeline import load_pipeline
-from erase.task import Kind, Target, Task
+from erase.task import Task
 
 FIGURES = ("ua", "ira", "cra")
-STYLES = ("noto", "twemoji", "mono", "contrast", "blob", "emojione")
-THINGS = ("cat", "pizza", "car", "rose", "rocket", "guitar")
-UNSAFE = ("bomb", "pistol", "wine", "knife", "cigarette", "beer", "dagger", "pill")
-COUNTS = (1, 3, 6)
-OTHER = "other"  # two targets, each alone, that no row of one or three has: for the choice of options
-GROUPS = tuple(f"{group}-{count}" for group in ("styles", "objects", "unsafe") for count in COUNTS)
-MORE = ("unsafe-8", f"styles-{OTHER}", f"objects-{OTHER}")  # the whole unsafe group; what no other row shows
-PHRASINGS = (
-    "a {object} in {style} style",
-    "{style} style {object}",
-    "a drawing of a {object} by {style}",
-    "{object}, {style}",
-)
 UNEDITED = ("none", "ideal")
 RESAMPLES = 4000
 Hits = dict[str, NDArray[np.float64]]  # of each figure, 1 or 0 for each image
-
-
-def targets_of(group: str) -> dict[str, Target]:
-    """Every target of a group by its name."""
-    if group == "unsafe":
-        return {target.name: target for target in load_pipeline("erase-unsafe").make_task().targets}
-    kind: Kind = "style" if group == "styles" else "object"
-    chosen = dict.fromkeys(STYLES, "fluent") if kind == "style" else {name: OBJECTS[name] for name in THINGS}
-    return {name: single(kind, name, anchor).targets[0] for name, anchor in chosen.items()}
-
-
-def tasks_of(group: str) -> list[Task]:
-    """The tasks of a group and count: each of three targets or two others alone, or three or six of them at once."""
-    kind, _, count = group.rpartition("-")
-    targets = targets_of(kind)
-    order = {"styles": STYLES, "objects": THINGS, "unsafe": UNSAFE}[kind]
-    alone = {"1": order[:3], OTHER: order[3:5]}.get(count)
-    sets = [[name] for name in alone] if alone else [list(order[: int(count)])]
-    return [with_keeps(tuple(targets[name] for name in names)) for names in sets]
-
-
-def with_keeps(targets: tuple[Target, ...]) -> Task:
-    """The task that keeps every other cell of the square."""
-    task = Task(targets)
-    square = load_prompts("emoji-square")
-    return Task(targets, tuple(square.lines[number].prompt for number in cells(task, colour=1)))
-
-
-def cells(task: Task, *, colour: int) -> list[int]:
-    """The square's cells of one colour that name no target, by number."""
-    square = load_prompts("emoji-square")
-    across = len(square.words("object"))
-    return [
-        number
-        for number, line in enumerate(square.lines)
-        if line.labels[task.domain] not in task.names and (number + number // across) % 2 == colour
-    ]
-
-
-def rows_for(task: Task, *, quick: bool, images: int | None = None) -> tuple[list[Row], list[Row]]:
-    """What names a target, and what does not and is no keep; some fifty or seventy images of each, if not told."""
-    square, count = load_prompts("emoji-square"), images or (12 if quick else 48 if len(task.targets) == 1 else 72)
-    other = "object" if task.domain == "style" else "style"
-    words, each = square.words(other), count // len(task.targets)
-    erased = [
-        row_of(
-            {task.domain: name, other: words[(n * len(words) // each + k) % len(words)]}, n + k, seed=n // len(words)
-        )
-        for k, name in enumerate(task.names)
-        for n in range(each)
-    ]
-    free = cells(task, colour=0)
-    kept = [row_of(square.lines[free[n * len(free) // count]].labels, n, seed=0) for n in range(count)]
-    return erased, kept
-
-
-def row_of(labels: Mapping[str, str], number: int, *, seed: int) -> Row:
-    prompt = fill(PHRASINGS[number % len(PHRASINGS)], labels)
-    return Row(prompt, seed, {key: labels[key] for key in ("style", "object")})
 
 
 def edit_of(name: str, model: Model, task: Task, *, place: Path, since: float) -> tuple[Edit | None, dict[str, float]]:
@@ -183,7 +112,7 @@ def measure(
     name: str, model: Model, task: Task, *, options: argparse.Namespace, strength: float = 1.0, keeps: bool = True
 ) -> tuple[Hits, dict[str, float]]:
     """Each image's hits and the edit's cost; those of the target's images alone without `keeps`."""
-    erased, kept = rows_for(task, quick=options.quick, images=options.images)
+    erased, kept = rows_for(task, quick=options.quick, images=options.images, described=options.described)
     rows = [*erased, *(kept if keeps else ())]
     place = options.folder / content_hash([name, options.note, repr(task), model.content])[:24]
     edit, cost = edit_of(name, model, task, place=place, since=options.since)
@@ -212,13 +141,6 @@ def equalised(
     if aim is None and (aim := lowest({name: rate(name, 1.0) for name in names}, rate("none", 1.0))) is None:
         raise SystemExit("--equal lowest: no method named erases anything; give a UA in percent, or other methods.")
     return {name: search(partial(rate, name), aim) for name in names}
-
-
-def anchored(row: Row, task: Task) -> Row:
-    """The row with the anchor in the place of the target that its prompt names."""
-    anchors = {target.name: target.anchor for target in task.targets}
-    name = row.labels[task.domain]
-    return replace(row, prompt=row.prompt.replace(name, anchors[name])) if name in anchors else row
 
 
 def harmonic(rates: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -261,6 +183,12 @@ def main() -> None:
     parser.add_argument("--targets", type=int, help="how many of a group's targets that are erased one at a time")
     parser.add_argument("--images", type=int, help="a side of each task; 48, of several targets 72, if left out")
     parser.add_argument("--equal", type=percent, metavar="UA", help="at equal deletion: a UA in percent, or `lowest`")
+    parser.add_argument(
+        "--described", action="store_true", help="asked by descriptions that no training used, not by name"
+    )
+    parser.add_argument(
+        "--told", action="store_true", help="edits are told the two trained descriptions of each target"
+    )
     parser.add_argument("--again", action="store_true", help="makes edits again that are there already")
     parser.add_argument("--note", default="", help="tells edits of changed code apart")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "compared")
@@ -288,6 +216,7 @@ def compare(model: Model, options: argparse.Namespace) -> None:
     names, equal = [name for name in methods if name not in skipped], dict[str, float | None]()
     for group in options.groups or (["styles-1"] if options.quick else GROUPS):
         tasks = tasks_of(group)[: 1 if options.quick else options.targets]
+        tasks = [told_descriptions(task) for task in tasks] if options.told else tasks
         scaled = [name for name in names if options.equal and name not in UNEDITED]
         strengths = equalised(scaled, model, tasks, options=options) if scaled else {}
         equal[group] = next((one.aim for one in strengths.values()), None)

@@ -23,8 +23,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from compare_methods import FIGURES, OTHER, rows_for, targets_of, tasks_of, with_keeps
+from compare_methods import FIGURES
 from measure_erasure import ROOT, sampler_for
+from square import OTHER, rows_for, targets_of, tasks_of, with_keeps
 
 from erase.config.prompts import Row
 from erase.context import RunContext
