@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from erase.methods.uce import UCE
-from erase.task import Target, Task
+from erase.task import Target, Task, names
 from tests.families import Opener
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -23,6 +23,11 @@ def compare() -> Iterator[ModuleType]:
     sys.path.insert(0, str(SCRIPTS))
     yield import_module("compare_methods")
     sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def square(compare: ModuleType) -> ModuleType:
+    return import_module("square")
 
 
 @pytest.mark.parametrize("group", ["styles-1", "objects-3", "unsafe-6"])
@@ -83,3 +88,29 @@ def test_methods_are_those_that_the_family_takes(compare: ModuleType, family_mod
     assert {"uce", "redirect", "dp", "esd"} <= set(found)
     assert compare.is_trained("esd")
     assert not compare.is_trained("uce")
+
+
+@pytest.mark.parametrize("group", ["styles-1", "objects-3"])
+def test_what_is_described_names_no_target_and_asks_for_the_same_cells(square: ModuleType, group: str) -> None:
+    for task in square.tasks_of(group):
+        plain, described = (square.rows_for(task, quick=False, described=asked) for asked in (False, True))
+        for one, other in zip((*plain[0], *plain[1]), (*described[0], *described[1]), strict=True):
+            assert (one.labels, one.seed) == (other.labels, other.seed)
+        said = [word for target in task.targets for word in target.words]
+        assert not [row.prompt for row in described[0] if any(names(row.prompt, word) for word in said)]
+
+
+def test_the_ideal_of_a_description_is_that_of_the_anchor(square: ModuleType) -> None:
+    (task, *_) = square.tasks_of("objects-1")
+    row = square.rows_for(task, quick=True, described=True)[0][0]
+    anchored = square.anchored(row, task)
+    assert anchored.prompt == square.descriptions("object")[row.labels["style"], task.targets[0].anchor]
+    assert square.anchored(row, square.tasks_of("styles-1")[1]) == row or row.labels["style"] == "twemoji"
+
+
+def test_told_descriptions_are_the_trained_ones_and_not_those_that_are_asked(square: ModuleType) -> None:
+    (task, *_) = square.tasks_of("objects-1")
+    told = square.told_descriptions(task).targets[0]
+    assert "pet that says meow" in told.words
+    asked = {row.prompt for row in square.rows_for(task, quick=False, described=True)[0]}
+    assert not [prompt for prompt in asked if any(names(prompt, word) for word in told.words)]
