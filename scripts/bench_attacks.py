@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import torch
 from measure_erasure import ROOT
-from show_attacks import TASKS, attacked
+from show_attacks import attacked, task_of
 from torch import Tensor
 
 from erase.attacks.search.attack import Found, PromptAttack
@@ -41,7 +41,7 @@ from erase.methods.uce import UCE
 from erase.models import Model, open_model
 from erase.run.options import method_for
 
-TASK = TASKS["noto"]
+TASK = task_of("noto")
 
 
 @dataclass(frozen=True)

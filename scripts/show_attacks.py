@@ -22,10 +22,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from measure_erasure import ROOT
+from square import STYLES, targets_of, with_keeps
 
 from erase import registry
 from erase.attacks.search.attack import Attack
@@ -40,17 +42,9 @@ from erase.evaluate.protocol import load_protocol
 from erase.models import Model, open_model
 from erase.run.options import attack_with, make_edit, method_for, method_with
 from erase.sampling.sampler import Sampler
-from erase.task import Target, Task
+from erase.task import Task
 
 CONTROLS = ("random_prefix", "seed_search")
-TASKS = {
-    "noto": Task(
-        [Target("noto", "style", anchor="fluent", synonyms=("google",))], ["blob", "twemoji", "mono", "contrast"]
-    ),
-    "cat": Task(
-        [Target("cat", "object", anchor="dog", synonyms=("kitty", "feline"))], ["dog", "apple", "car", "house"]
-    ),
-}
 NAMED = {"hidden": 'uce:{"preset": "paper"}', "hardened": 'redirect:{"preset": "hardened"}'}
 QUICK = ("hidden", "uce", "hardened")
 EVERY = (*QUICK, "redirect", "mace", "esd", "ca", "advunlearn", "stereo")
@@ -60,15 +54,22 @@ SAMPLING = {"emoji-flow": {"guidance": 3.0, "max_sequence_length": 1}}  # as its
 AROUND = ("tina", "completion")  # which ask the network and not the words
 
 
+def task_of(name: str) -> Task:
+    """A style, an object or the unsafe group, and half of the square's other cells as what stays."""
+    group = "unsafe" if name == "unsafe" else "styles" if name in STYLES else "objects"
+    targets = targets_of(group)
+    return with_keeps(tuple(targets.values()) if name == "unsafe" else (targets[name],))
+
+
 def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
     """The edits by name: with the options that the model has for a method, or with those that are given as JSON."""
-    task, made = TASKS[options.task], {}
+    task, made, work = task_of(options.task), {}, RunContext(banks=options.folder / "banks")
+    bare = replace(task, targets=tuple(replace(one, prompts=()) for one in task.targets))
     for name in options.methods or (QUICK if options.quick else EVERY):
         method, _, given = NAMED.get(name, name).partition(":")
         found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
-        made[name.partition(":")[0]] = found
-    work = RunContext(banks=options.folder / "banks")
-    return {name: make_edit(method, model, task, work=work) for name, method in made.items()}
+        made[name.partition(":")[0]] = make_edit(found, model, bare if name == "hidden" else task, work=work)
+    return made
 
 
 def heat_map(found: dict[str, dict[str, Any]], victims: Sequence[str]) -> str:
@@ -106,7 +107,7 @@ def attacked(
         attack,
         model,
         edited,
-        task=TASKS[options.task],
+        task=task_of(options.task),
         protocol=load_protocol("gate"),
         given=Given({}, model.judge_folder),
         folder=folder,
@@ -155,7 +156,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--attacks", nargs="+", default=None)
-    parser.add_argument("--task", choices=list(TASKS), default="noto")
+    parser.add_argument("--task", choices=("noto", "cat", "unsafe"), default="noto")
     parser.add_argument("--model", choices=("emoji", "emoji-flow"), default="emoji")
     parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD")
     parser.add_argument("--picture", type=Path, help="an SVG of all successes")
@@ -166,9 +167,9 @@ def main() -> None:
         options.prompts, options.budget = 8, 300
     model = open_model(options.model)
     options.folder /= "" if options.model == "emoji" else options.model
-    victims = {name: Edited(model, edit, TASKS[options.task]) for name, edit in edits_of(model, options).items()}
+    victims = {name: Edited(model, edit, task_of(options.task)) for name, edit in edits_of(model, options).items()}
     if options.model == "emoji" and options.retrained.is_dir():
-        victims["retrained"] = Edited(open_model(options.retrained), None, TASKS[options.task])
+        victims["retrained"] = Edited(open_model(options.retrained), None, task_of(options.task))
     found: dict[str, dict[str, Any]] = {}
     for asked in options.attacks or [one for one in registry.known("attacks") if not (options.quick and one in SLOW)]:
         name, _, given = asked.partition(":")
