@@ -83,10 +83,9 @@ class Sampler:
     def settings(self) -> dict[str, object]:
         """What an image depends on."""
         own = {one.name: one.default for one in fields(self)}
+        said = asdict(self) | ({"size": int(self.size)} if str(self.size).isdigit() else {})  # as a text or a number
         return {
-            key: value
-            for key, value in asdict(self).items()
-            if key in _ALWAYS or (key not in _NEVER and value != own[key])
+            key: value for key, value in said.items() if key in _ALWAYS or (key not in _NEVER and value != own[key])
         }
 
     @property

@@ -40,6 +40,7 @@ def test_a_size_is_one_side_or_width_and_height() -> None:
     assert Sampler(size=64).sides == Sampler(size="64").sides == {"height": 64, "width": 64}
     assert Sampler(size="64x32").sides == {"height": 32, "width": 64}
     assert Sampler().sides == {}
+    assert Sampler(size=64).settings == Sampler(size="64").settings  # an option's text makes no other image
 
 
 def test_the_ends_of_the_ranges_are_taken() -> None:
