@@ -35,7 +35,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def measure(
     """Each image's hits and the edit's cost; those of the target's images alone without `keeps`."""
     erased, kept = rows_for(task, quick=options.quick, images=options.images, described=options.described)
     rows = [*erased, *(kept if keeps else ())]
-    place = options.folder / content_hash([name, options.note, repr(task), model.content])[:24]
+    place = options.folder / content_hash([name, options.note, str(asdict(task)), model.content])[:24]
     edit, cost = edit_of(name, model, task, place=place, since=options.since)
     edit = edit.scaled(strength) if edit and strength else None
     asked = [anchored(row, task) for row in rows] if name == "ideal" else rows

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -74,7 +74,7 @@ def tried(name: str, model: Model, task: Task, *, options: argparse.Namespace) -
     """One setting on one task: from the log if it stands there, else computed and written there."""
     method, _, given = name.partition(":")
     made = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
-    key = content_hash([repr(made), repr(task), model.content, options.steps, options.images, options.note])[:24]
+    key = content_hash([repr(made), str(asdict(task)), model.content, options.steps, options.images, options.note])[:24]
     log: Path = options.log
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     found: Result | None = next((line for line in lines if line["key"] == key), None)

@@ -78,7 +78,7 @@ def measured(model: Model, task: Task, given: dict[str, Any], *, options: argpar
     rows = {"named": rows_for(tasks_of("styles-1")[0], quick=False)[0][few], "unnamed": plain[few]}
     chosen = {"action": "both", **given, **options.options, **({"steps": 40} if options.quick else {})}
     name = f"lora:{json.dumps(chosen)}"
-    place = options.folder / content_hash([name, repr(task), model.content])[:24]
+    place = options.folder / content_hash([name, str(asdict(task)), model.content])[:24]
     edit, cost = edit_of(name, model, task, place=place, since=0.0)
     results: dict[str, Any] = {"method": name, "seconds": round(cost["seconds"], 1)}
     for strength in options.strengths:
