@@ -64,7 +64,7 @@ def task_of(name: str) -> Task:
 def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
     """The edits by name: with the options that the model has for a method, or with those that are given as JSON."""
     task, made, work = task_of(options.task), {}, RunContext(banks=options.folder / "banks")
-    bare = replace(task, targets=tuple(replace(one, prompts=()) for one in task.targets))
+    bare = Task(tuple(replace(one, prompts=()) for one in task.targets))
     for name in options.methods or (QUICK if options.quick else EVERY):
         method, _, given = NAMED.get(name, name).partition(":")
         found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
