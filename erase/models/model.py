@@ -48,6 +48,7 @@ class Model(ABC):
     fits: int = 0  # images at once for which its memory was last found to suffice; 0 where it was never short
     torch_dtype: torch.dtype = torch.float32  # in which its pipelines compute
     device: str = ""  # where they do; empty for a card where there is one
+    max_sequence_length: int = 0  # tokens that T5 is given where nobody says it; 0 for the pipeline's own number
     loras: tuple[Mapping[str, Any], ...] = ()  # what was fused into its weights: file, sha256, scale
 
     def __init__(self, source: Source) -> None:
@@ -159,13 +160,13 @@ class Model(ABC):
         """The prompts as the sites see them, equal to what the family's pipeline encodes.
 
         Raises PromptTooLong for a prompt that is longer than the model reads. `cut`: reads its beginning instead, as
-        the pipeline does. `max_sequence_length`: tokens that T5 is given; 0 for the pipeline's own number. `padding`:
+        the pipeline does. `max_sequence_length`: tokens that T5 is given; 0 for the model's own number. `padding`:
         where false, states behind a prompt's own tokens are NaN in causal encoders, which takes far less time.
         """
         if not cut:
             self.check_prompts(prompts)
         _ = self._fingerprinting  # starts hashing in the background: callers that encode need it soon
-        encoders = [one.reading(max_sequence_length) for one in self._encoders]
+        encoders = [one.reading(max_sequence_length or self.max_sequence_length) for one in self._encoders]
         return self.join(encoders if padding else unpadded(encoders, prompts), prompts)
 
     @property

@@ -134,14 +134,12 @@ def sample(
     """
     device = model.device or device_here()
     plan = plan_of(model, sampler, device)
-    guide = guide_of(edit, model)
+    guide = guide_of(edit, model, max_sequence_length=sampler.max_sequence_length)
     if type(guide) is not NoGuide:
         if plan.offload == "layers":
             raise BadOption("a method that acts while sampling needs its network whole: give offload: model or none.")
         if model.true_cfg and sampler.true_guidance <= 1:
             _log.warning("with one prediction a step a guard can only change the prompt's: give true_guidance over 1.")
-        if sampler.max_sequence_length:
-            raise BadOption("a method that acts while sampling reads prompts at full length: no max_sequence_length.")
     _log.log(logging.INFO if plan.offload == "none" else logging.WARNING, "%s: %s", device, plan.why)
     pipe = model.pipeline(moved=False) if pipe is None else pipe
     weights = edit.ungated.apply(pipe) if edit and not edit.guidance else contextlib.nullcontext()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,13 +93,16 @@ def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
         yield
 
 
-def guide_of(edit: Edit | None, model: Model) -> Guide:
+def guide_of(edit: Edit | None, model: Model, *, max_sequence_length: int = 0) -> Guide:
     """What an edit does while sampling: nothing if it changes weights for all prompts alike, or at strength 0.
 
-    Raises UnknownName, ModelMismatch, BadEdit.
+    `max_sequence_length`: tokens that T5 is given there, and so of what a guide reads. Raises UnknownName,
+    ModelMismatch, BadEdit.
     """
     if edit is None or not (edit.guidance or edit.gated) or not edit.info.strength:
         return NoGuide()
+    model = copy.copy(model)
+    model.max_sequence_length = max_sequence_length
     edit.check_base(model.fingerprint)
     if edit.gated:
         edit.check(model)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from erase.config.prompts import Row
 from erase.errors import BadOption
+from erase.methods.negative_prompt import NegativePrompt
 from erase.models import Model, conditions_of, open_model
 from erase.sampling.draw import Output, sample_batch
 from erase.sampling.generate import generate, sample
 from erase.sampling.sampler import Sampler
 from erase.sampling.schedulers import scheduler_of
+from erase.task import Target, Task
 from tests.families import Opener
 from tests.methods.test_contract import make
 from tests.tiny_edits import tiny_edit
@@ -104,6 +108,16 @@ def test_t5_is_given_as_many_tokens_as_are_asked_for(family: str, pipe_of: Pipes
     made = ours(pipe_of(family), sampler)
     assert_equal(made, theirs(pipe_of(family), sampler, max_sequence_length=32))
     assert (made - ours(pipe_of(family), settings(family))).abs().max() > 1e-4
+
+
+def test_a_guard_reads_as_many_tokens_of_t5_as_its_pipeline(family_model: Opener) -> None:
+    model, sampler = family_model("stable-diffusion-3"), settings("stable-diffusion-3", max_sequence_length=32)
+    task = Task((Target("noto", "style"),))
+    edit = NegativePrompt(text="a blob")(model, task)
+    found = [np.asarray(image, dtype=int) for _, image in sample(model, ROWS[1:2], sampler, edit=edit)]
+    plain = replace(sampler, negative="a blob")
+    wanted = [np.asarray(image, dtype=int) for _, image in sample(model, ROWS[1:2], plain)]
+    assert np.abs(found[0] - wanted[0]).max() <= 1
 
 
 def test_a_model_that_is_not_told_its_guidance_draws_the_same_under_any(family_model: Opener) -> None:

@@ -51,7 +51,8 @@ class Side:
         pipe = model.pipeline().to(model.device or device_here())
         if edit is not None and not edit.guidance:
             edit.ungated.apply(pipe)
-        return Side(model, pipe, guide_of(edit, model), sampler, edit)
+        guide = guide_of(edit, model, max_sequence_length=sampler.max_sequence_length)
+        return Side(model, pipe, guide, sampler, edit)
 
     @cached_property
     def denoiser(self) -> Denoiser:
