@@ -130,7 +130,7 @@ def compared(
 ) -> tuple[Any, Faked]:
     faked = Faked()
     monkeypatch.setattr(module, "measure", faked)
-    options = argparse.Namespace(methods=list(names), quick=False, groups=["styles-1"], targets=1, equal=ua)
+    options = argparse.Namespace(methods=list(names), quick=False, groups=["styles-1"], targets=1, equal=ua, told=False)
     module.compare(None, options)
     return json.loads(capsys.readouterr().out.splitlines()[-1]), faked
 
