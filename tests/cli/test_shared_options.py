@@ -180,6 +180,7 @@ def test_images_are_drawn_in_the_precision_that_is_asked_for(capsys: Capture, pl
 
 
 def test_a_shell_is_told_what_may_come_next(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))  # whatever runs the tests
     assert "--install-completion" in command(capsys, "--help").out
     shown = command(capsys, "--show-completion", "bash")
     assert (shown.code, shown.errors) == (0, "")
