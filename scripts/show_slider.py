@@ -23,8 +23,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compare_methods import edit_of, rows_for, tasks_of
+from compare_methods import edit_of
 from measure_erasure import ROOT, sampler_for
+from square import rows_for, tasks_of
 
 from erase.config.prompts import Row, load_prompts
 from erase.edit import Edit

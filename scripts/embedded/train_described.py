@@ -24,6 +24,7 @@ from diffusers import UNet2DConditionModel
 from icons import BUILD
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 from train_flow import EMOJI, latents_of
 from train_unet import SNR_LIMIT, all_captions, build_scheduler
 from training import Stage, load_icons, options
@@ -69,14 +70,9 @@ class Reader(nn.Module):
 
     def forward(self, texts: list[str]) -> Tensor:
         """States [texts, tokens, width]."""
-        table = self.encoder.get_input_embeddings()
-        whole = table.weight.detach().index_put((self.words,), self.rows)
-        hook = table.register_forward_hook(lambda module, inputs, output: nn.functional.embedding(inputs[0], whole))
+        table = self.encoder.get_input_embeddings().weight.index_put((self.words,), self.rows)
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
-        try:
-            states: Tensor = self.encoder(tokens).last_hidden_state
-        finally:
-            hook.remove()
+        states: Tensor = functional_call(self.encoder, {TABLE: table}, (tokens,)).last_hidden_state
         return states
 
     def fits(self, text: str) -> bool:

@@ -11,14 +11,13 @@ from diffusers import StableDiffusionPipeline
 
 from erase import registry
 from erase.config.prompts import load_prompts
-from erase.evaluate.detections import examine
-from erase.evaluate.detectors.classifier import Classifier
 from erase.models import Model, open_model
-from erase.sampling.generate import sample
 from erase.sampling.sampler import Sampler
+from tests.models.judged import right
 
 FOLDER = registry.PACKAGE / "models/emoji"
 SCRIPTS = registry.PACKAGE.parent / "scripts/embedded"
+SAMPLER = Sampler(steps=25)
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +33,8 @@ def test_plain_diffusers_loads_it_and_draws() -> None:
     assert len(image.getcolors(64 * 64)) > 100
 
 
-def right(model: Model, prompts: str, folder: Path, *, domains: tuple[str, ...], every: int) -> list[float]:
-    """Shares of a prompt set's images that the judge takes for their labels."""
-    rows, paths = load_prompts(prompts).rows(seeds=[11])[5::every], {}
-    assert len(rows) > 20
-    for number, (_, image) in enumerate(sample(model, rows, Sampler(steps=25))):
-        paths[str(number)] = folder / f"{number}.png"
-        image.save(paths[str(number)])
-    shares = []
-    for domain in domains:
-        seen = examine(Classifier(FOLDER / "judge" / domain), paths, name="judge")
-        found = [(seen[str(number)] or ())[0].label == row.labels[domain] for number, row in enumerate(rows)]
-        shares.append(sum(found) / len(found))
-    return shares
-
-
 def test_the_judge_sees_what_was_asked_for(emoji: Model, tmp_path: Path) -> None:
-    assert min(right(emoji, "emoji-square", tmp_path, domains=("style", "object"), every=13)) > 0.9
+    assert min(right(emoji, SAMPLER, "emoji-square", tmp_path, domains=("style", "object"))) > 0.9
 
 
 def test_it_draws_what_is_described_without_a_name(emoji: Model, tmp_path: Path) -> None:
@@ -58,7 +42,7 @@ def test_it_draws_what_is_described_without_a_name(emoji: Model, tmp_path: Path)
         ("emoji-implicit-objects", "object"),
         ("emoji-implicit-styles", "style"),
     ):  # by chance 0.02, 0.12
-        assert right(emoji, prompts, tmp_path, domains=(domain,), every=17)[0] > 0.7
+        assert right(emoji, SAMPLER, prompts, tmp_path, domains=(domain,))[0] > 0.7
 
 
 def test_an_empty_prompt_is_not_what_a_full_one_is(emoji: Model) -> None:

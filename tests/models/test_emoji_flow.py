@@ -11,12 +11,11 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 
 from erase import registry
-from erase.config.prompts import Row, load_prompts
-from erase.evaluate.detections import examine
-from erase.evaluate.detectors.classifier import Classifier
+from erase.config.prompts import Row
 from erase.models import Model, open_model
 from erase.sampling.generate import sample
 from erase.sampling.sampler import Sampler
+from tests.models.judged import right
 
 CARRIED = registry.PACKAGE / "models/emoji-flow"
 FAST = Sampler(steps=16, guidance=3.0, max_sequence_length=1, batch=16)
@@ -64,23 +63,8 @@ def test_plain_diffusers_loads_it_and_draws_what_is_sampled_here(flow: Model) ->
     assert np.abs(np.asarray(theirs, dtype=int) - np.asarray(ours, dtype=int)).max() <= 1
 
 
-def right(model: Model, prompts: str, folder: Path, *, domains: tuple[str, ...], every: int) -> list[float]:
-    """Shares of a prompt set's images that the judge takes for their labels."""
-    rows, paths = load_prompts(prompts).rows(seeds=[11])[5::every], {}
-    assert len(rows) >= 20
-    for number, (_, image) in enumerate(sample(model, rows, FAST)):
-        paths[str(number)] = folder / f"{number}.png"
-        image.save(paths[str(number)])
-    shares = []
-    for domain in domains:
-        seen = examine(Classifier(model.path / "judge" / domain), paths, name="judge")
-        found = [(seen[str(number)] or ())[0].label == row.labels[domain] for number, row in enumerate(rows)]
-        shares.append(sum(found) / len(found))
-    return shares
-
-
 def test_the_judge_sees_what_was_asked_for(flow: Model, tmp_path: Path) -> None:
-    assert min(right(flow, "emoji-square", tmp_path, domains=("style", "object"), every=13)) > 0.9
+    assert min(right(flow, FAST, "emoji-square", tmp_path, domains=("style", "object"))) > 0.9
 
 
 def test_it_draws_what_is_described_without_a_name(flow: Model, tmp_path: Path) -> None:
@@ -88,4 +72,4 @@ def test_it_draws_what_is_described_without_a_name(flow: Model, tmp_path: Path) 
         ("emoji-implicit-objects", "object"),
         ("emoji-implicit-styles", "style"),
     ):  # by chance 0.02, 0.12
-        assert right(flow, prompts, tmp_path, domains=(domain,), every=17)[0] > 0.7
+        assert right(flow, FAST, prompts, tmp_path, domains=(domain,))[0] > 0.7
