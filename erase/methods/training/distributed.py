@@ -7,6 +7,7 @@ each process has what flows through its own rows, add up to those that one proce
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Machine:
         from accelerate import PartialState
 
         state = PartialState(cpu=is_cpu)
+        atexit.register(state.destroy_process_group)  # its threads abort a process whose interpreter ended before them
         return Machine(state.device, state.process_index, state.num_processes)
 
     def rows(self, count: int, compute: Callable[[slice], Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -33,14 +34,20 @@ def passed(machine: Machine, count: int) -> tuple[Tensor, Tensor]:
 
 
 def work(folder: Path) -> None:
-    """One of two processes: leaves what it got."""
-    machine = Machine.here()
+    """One of two processes: leaves what it got, and whether at its very end they still hold each other."""
     found = {}
+
+    def leave() -> None:
+        found["still"] = torch.tensor(torch.distributed.is_initialized())
+        save_file(found, folder / f"{machine.rank}.safetensors")
+
+    atexit.register(leave)  # what was registered first runs last
+    machine = Machine.here()
+    assert torch.distributed.is_initialized()
     for count in COUNTS:
         found[f"rows.{count}"], found[f"gradient.{count}"] = passed(machine, count)
     found["first"] = torch.tensor(machine.of_first(lambda: 10 * machine.rank + 7))
     found["summed"] = machine.summed(torch.tensor([1.0 + machine.rank]))
-    save_file(found, folder / f"{machine.rank}.safetensors")
 
 
 def together(*command: object) -> list[subprocess.CompletedProcess[str]]:
@@ -71,6 +78,7 @@ def test_two_processes_have_all_rows_and_the_gradients_of_one(tmp_path: Path) ->
         found = load_file(tmp_path / f"{rank}.safetensors")
         assert found["first"].item() == 7
         assert found["summed"].item() == 3
+        assert not found["still"]  # a thread of the group would abort the process as its interpreter ends
         for count in COUNTS:
             rows, gradient = passed(one, count)
             torch.testing.assert_close(found[f"rows.{count}"], rows, rtol=1e-12, atol=1e-12)
