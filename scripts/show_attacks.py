@@ -1,7 +1,7 @@
 """Shows what every attack reaches on `emoji`: against an edit that only hides a concept, closed forms, trained ones.
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
-    [--methods esd stereo ...] [--task noto] [--model emoji-flow] [--picture FILE.svg]
+    [--methods esd stereo ...] [--task noto] [--model emoji-flow] [--seed 1] [--picture FILE.svg]
 
 The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
 preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
@@ -114,6 +114,7 @@ def attacked(
         plan=Plan(
             options.budget,
             options.prompts,
+            seed=options.seed,
             sampler=Sampler(steps=options.steps, batch=16, **SAMPLING.get(model.title, {})),
         ),
     )
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--budget", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of what an attack draws at random, its folder too")
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--attacks", nargs="+", default=None)
     parser.add_argument("--task", choices=("noto", "cat", "unsafe"), default="noto")
@@ -181,7 +183,7 @@ def main() -> None:
                     attack_with(name, own),
                     edited,
                     model,
-                    folder=options.folder / options.task / side / name,
+                    folder=options.folder / f"{options.task}-{options.seed}" / side / name,
                     options=options,
                 )
             except EraseError as problem:
