@@ -44,10 +44,13 @@ def read_not_run(folder: Path, forms: Iterable[AttackForm]) -> list[str]:
     """Why attacks were not run that would have shown nothing, a line each."""
     why = {form.title: place_of(folder, form) / NOT_RUN for form in forms}
     return [
-        f"the attack {title} was not run: {file.read_text(encoding='utf-8').strip()}"
-        for title, file in why.items()
-        if file.is_file()
+        said_not_run(title) + file.read_text(encoding="utf-8").strip() for title, file in why.items() if file.is_file()
     ]
+
+
+def said_not_run(title: str) -> str:
+    """How the line begins that tells why an attack was not run."""
+    return f"the attack {title} was not run: "
 
 
 def strongest(attacks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

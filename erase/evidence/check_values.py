@@ -10,7 +10,7 @@ from erase.attacks.search.result import AttackResult
 from erase.edit import Edit
 from erase.evaluate.aggregate import aggregate
 from erase.evaluate.attacked import FILE as ATTACK
-from erase.evaluate.attacked import FOLDER, TOLD, headline_of
+from erase.evaluate.attacked import FOLDER, TOLD, headline_of, said_not_run
 from erase.evaluate.protocol import DetectorForm, load_protocol
 from erase.evaluate.result import FILE, alike, code_hash, plain, recompute
 from erase.evaluate.statistics.corrected import Answers
@@ -76,14 +76,16 @@ def questions(pack: Pack) -> Problems:
 def budget(pack: Pack) -> Problems:
     """As much was asked as was planned."""
     said, outcomes = part(pack.held.fixed, "budget"), pack.held.outcomes
+    declared, lines = part(said, "attacks"), pack.held.result.get("not_shown") or ()
+    unrun = [one for one in declared if any(line.startswith(said_not_run(one)) for line in lines)]
     done = {
         "questions": len(outcomes),
         "prompts": len({one.prompt for one in outcomes}),
         "seeds": len({one.seed for one in outcomes}),
         "images": 2 * len({(one.prompt, one.seed) for one in outcomes}),
-        "attacks": sorted(one["title"] for one in attacks_of(pack.held)),
+        "attacks": sorted([*unrun, *(one["title"] for one in attacks_of(pack.held))]),
     }
-    planned = said | {"attacks": sorted(part(said, "attacks"))}
+    planned = said | {"attacks": sorted(declared)}
     for name, value in done.items():
         if not alike(value, planned.get(name)):
             yield f"the budget that was fixed says {planned.get(name)} for {name}, and {value} were made"

@@ -11,8 +11,9 @@ from erase.errors import BadEvidence, RunConflict, ScoreFailed
 from erase.evaluate.result import FILE, FIXED
 from erase.evidence import pack as packing
 from erase.evidence.check import check_pack
+from erase.evidence.check_values import budget
 from erase.evidence.pack import Beside, write_pack
-from erase.evidence.stored import APART, EDIT, FIGURES, MANIFEST
+from erase.evidence.stored import APART, EDIT, FIGURES, MANIFEST, Pack, hold
 from erase.models import Model
 from tests.evidence.packs import change, hash_anew, values
 
@@ -42,6 +43,16 @@ def test_known_attacks_that_were_not_run_are_named(packs: tuple[Path, Path]) -> 
     said = values(packs[0], FIGURES)["not_attacked"]
     assert len(said) == 7
     assert any("fine-tuning" in one or "relearning" in one for one in said)
+
+
+def test_an_attack_that_the_result_says_was_not_run_is_of_the_budget_and_one_that_is_left_out_is_not(
+    pack: Path,
+) -> None:
+    change(pack, FIXED, lambda told: told["budget"].update(attacks={"tina": {"steps": 50}}))
+    problems = list(budget(Pack(hold(pack), {})))
+    assert problems == ["the budget that was fixed says ['tina'] for attacks, and [] were made"]
+    change(pack, FILE, lambda told: told["not_shown"].append("the attack tina was not run: the base never draws noto."))
+    assert list(budget(Pack(hold(pack), {}))) == []
 
 
 def test_prompts_that_the_edit_was_made_on_are_a_limit_and_the_others_are_checked_by_themselves(pack: Path) -> None:
