@@ -39,6 +39,8 @@ from erase.errors import EraseError
 from erase.evaluate.detect import Given
 from erase.evaluate.edited import Edited
 from erase.evaluate.protocol import load_protocol
+from erase.evaluate.result import code_hash
+from erase.files import content_hash
 from erase.models import Model, open_model
 from erase.run.options import attack_with, make_edit, method_for, method_with
 from erase.sampling.sampler import Sampler
@@ -47,7 +49,7 @@ from erase.task import Task
 CONTROLS = ("random_prefix", "seed_search")
 NAMED = {"hidden": 'uce:{"preset": "paper"}', "hardened": 'redirect:{"preset": "hardened"}'}
 QUICK = ("hidden", "uce", "hardened")
-EVERY = (*QUICK, "redirect", "mace", "esd", "ca", "advunlearn", "stereo")
+EVERY = (*QUICK, "redirect", "mace", "esd", "ca", "advunlearn", "stereo", "withstand")
 SLOW = ("concept_inversion", "poison")  # which learn for minutes
 SMALL = {"relearn": {"rate": 1e-3, "steps": 40}, "merge_probe": {"rate": 1e-3}, "poison": {"rate": 1e-3}}  # for `emoji`
 SAMPLING = {"emoji-flow": {"guidance": 3.0, "max_sequence_length": 1}}  # as its model card draws
@@ -62,13 +64,22 @@ def task_of(name: str) -> Task:
 
 
 def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
-    """The edits by name: with the options that the model has for a method, or with those that are given as JSON."""
+    """The edits by name: with the options that the model has for a method, or with those that are given as JSON.
+
+    They stay in the folder until the code changes.
+    """
     task, made, work = task_of(options.task), {}, RunContext(banks=options.folder / "banks")
     bare = Task(tuple(replace(one, prompts=()) for one in task.targets))
     for name in options.methods or (QUICK if options.quick else EVERY):
         method, _, given = NAMED.get(name, name).partition(":")
         found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
-        made[name.partition(":")[0]] = make_edit(found, model, bare if name == "hidden" else task, work=work)
+        asked = bare if name == "hidden" else task
+        known = content_hash([method, str(found), str(asked), model.content, code_hash()])[:24]
+        file = options.folder / "edits" / f"{known}.safetensors"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            make_edit(found, model, asked, work=work).save(file)
+        made[name.partition(":")[0]] = Edit.load(file)
     return made
 
 

@@ -24,7 +24,7 @@ from tests.tiny_families import FAMILIES, SIDE
 TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
 # What trains the text encoder, or soft tokens, knows no model with several; what is of UNets no transformer.
 SEVERAL_ENCODERS = ("stable-diffusion-xl", "stable-diffusion-3", "flux")
-REFUSED = {(method, family) for method in ("advunlearn", "stereo") for family in SEVERAL_ENCODERS}
+REFUSED = {(method, family) for method in ("advunlearn", "stereo", "withstand") for family in SEVERAL_ENCODERS}
 REFUSED |= {(method, family) for method in ("fmn", "i2i", "receler") for family in ("stable-diffusion-3", "flux")}
 QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-3, "warm_up": 1}
 QUICK |= {"attack_steps": 1, "keep_trajectories": 1, "fisher": 1, "mask_batches": 1}
