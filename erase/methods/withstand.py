@@ -6,8 +6,9 @@ This method starts from the closed form (`redirect`, told random contexts) and t
 of the target, of every level, under three kinds of states, as many of each; a and n are the anchor's and the target's
 prompt, and eps is what the network would predict if it knew the noise:
 
-- hunted: soft tokens stand in the place of the target's name. A standing pool of them is searched while the network
-  learns: at each step one takes a step of Adam down | e_s(x_n, v) - eps |^2, and starts anew after its life;
+- hunted: soft tokens stand in the place of the target's name, or in front of the prompt as words do that attack it. A
+  standing pool of them is searched while the network learns: at each step one takes a step of Adam down
+  | e_s(x_n, v) - eps |^2, and starts anew after its life;
 - mixed: s n + (1 - s) a + g (k - k') with s in 0.2 ... 1.3, g normal of 0.5, and prompts k, k' that stay: what soft
   tokens reach lies between the target's and the anchor's states and beside them;
 - plain: n as the closed form moves it, or a.
@@ -204,7 +205,7 @@ class Lesson:
         tokens = self.pool.state["pool"][number].clone().requires_grad_(True)
         rows = self._rows(number, generator)
         noised, texts = self.forget.noised, [self.forget.prompts[row] for row in rows.tolist()]
-        states, shares = self._states(texts, tokens, generator)
+        states, shares = self._states(texts, number, tokens, generator)
         held = self._held(generator)
         predicted = self.session.denoiser.predict(
             torch.cat([noised.inputs[rows], held[0]]),
@@ -230,11 +231,17 @@ class Lesson:
         others = torch.randint(len(self.forget.prompts), (count,), generator=generator)
         return torch.cat([hunted, others])
 
-    def _states(self, texts: Sequence[str], tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, list[float]]:
+    def _in_front(self, number: int) -> bool:
+        """Whether soft tokens stand in front of the prompt, as attacks by words have theirs, and not for the name."""
+        return number // len(self.rows) % 2 == 1
+
+    def _states(
+        self, texts: Sequence[str], number: int, tokens: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, list[float]]:
         """The states of a batch, [batch, tokens, width], and how far each is from its anchor's."""
         hunted, mixed = texts[: self._third], texts[self._third : 2 * self._third]
         words = [word for target in self.session.task.targets for word in target.words]
-        places = place(self.tokenizer, hunted, words, count=len(tokens))
+        places = place(self.tokenizer, hunted, () if self._in_front(number) else words, count=len(tokens))
         found = self.encoder.read(places.ids, tokens.expand(len(hunted), -1, -1), places.places).states
         states, shares = [self._moved(found)], [1.0] * len(hunted)
         for text in mixed:

@@ -12,6 +12,7 @@ from torch import Tensor
 from erase.context import RunContext
 from erase.errors import BadModel, BadOption
 from erase.methods.redirect import Redirect
+from erase.methods.training.inversion import place
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import draws
 from erase.methods.withstand import Lesson, Pictures, Pool, Withstand
@@ -51,7 +52,7 @@ def test_the_loss_is_the_formula_number_by_number(model: Model, monkeypatch: pyt
     torch.randint(2, (1,), generator=generator)
     assert torch.equal(made._rows(0, generator), torch.tensor(rows))
     texts = [made.forget.prompts[row] for row in rows]
-    shares = made._states(texts, torch.zeros(2, made.encoder.table.shape[1]), generator)[1]
+    shares = made._states(texts, 0, torch.zeros(2, made.encoder.table.shape[1]), generator)[1]
     assert shares[0] == 1
     assert 0.2 <= shares[1] <= 1.3
     assert shares[2] == 0
@@ -102,6 +103,17 @@ def test_each_element_of_the_pool_is_searched_on_pictures_of_its_own_target(mode
     for number, name in enumerate(("noto", "José Mono")):
         rows = made._rows(number, draws(0, 3))
         assert all(name in made.forget.prompts[row] for row in rows[:2].tolist())
+
+
+def test_half_of_the_pool_stands_in_front_of_the_prompt_and_leaves_the_name(model: Model) -> None:
+    made = lesson(model, batch=3)
+    tokens = made.encoder.table[:2].float()
+    for number in (0, 1):
+        got = made._states([OLD] * 3, number, tokens, draws(0, 1))[0][0]
+        words = () if number else ("noto",)
+        places = place(made.tokenizer, [OLD], words, count=2)
+        read = made.encoder.read(places.ids, tokens[None], places.places).states[0].double()
+        torch.testing.assert_close(got.double(), read @ made.moves.matrix().T, rtol=1e-4, atol=1e-4)
 
 
 def test_a_starting_pool_has_the_targets_names_in_it(model: Model) -> None:

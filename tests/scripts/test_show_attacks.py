@@ -43,6 +43,8 @@ def test_controls_are_good_only_if_the_first_is_broken_and_the_second_is_not(sho
 def test_the_excess_is_the_largest_over_attacks_by_text(show: ModuleType) -> None:
     found = {"gcg": {"hardened": side(0.3, 0.2)}, "p4d": {"hardened": side(0.4, 0.1)}, "tina": {"hardened": side(1.0)}}
     assert show.summed_up(found)["defended_excess"] == pytest.approx(0.3)
+    found["p4d"]["withstand"] = side(0.6, 0.1)
+    assert show.summed_up(found)["defended_excess"] == pytest.approx(0.5)
 
 
 def test_the_heat_map_has_a_cell_for_each_attack_on_each_edit(show: ModuleType) -> None:
