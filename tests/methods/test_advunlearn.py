@@ -12,7 +12,7 @@ from erase.errors import BadOption
 from erase.methods.advunlearn import AdvUnlearn, advunlearn_loss, strongest
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.text import TextEncoder
-from erase.models import Model
+from erase.models import Model, open_model
 from tests.methods.trained import FEW, OLD, STYLE, seen, square
 
 METHOD = AdvUnlearn(**FEW, warm_up=1, attack_steps=2, keep_batch=2)
@@ -63,6 +63,13 @@ def test_only_the_text_encoders_layers_change(model: Model) -> None:
 
 
 @pytest.mark.slow
+def test_a_network_that_was_not_trained_is_not_said_to_have_changed_next_to_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    METHOD(open_model("emoji"), STYLE)
+    assert "next to nothing" not in caplog.text
+
+
 def test_an_anchored_target_goes_from_its_anchors_prompt(model: Model) -> None:
     assert METHOD(model, STYLE).content != replace(METHOD, anchored=True)(model, STYLE).content
 

@@ -31,6 +31,7 @@ from erase.task import Task
 
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
+ROUNDING = 1e-5
 CHECKED = 4  # tuples by which a training is found to have destroyed its network, or to have changed nothing
 
 
@@ -236,7 +237,7 @@ class Session:
                 f"of learning_rate {options.learning_rate}."
             )
         moved = float((now[1] - targets).norm() / (targets - empty).norm())
-        if not moved:  # what was trained is not the network
+        if moved < ROUNDING:  # what was trained is not the network, whose sums round otherwise as it is laid out now
             return
         effect = Effect("predictions", moved, share)
         self.info = replace(self.info, effect=effect)
