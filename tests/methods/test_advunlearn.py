@@ -62,7 +62,6 @@ def test_only_the_text_encoders_layers_change(model: Model) -> None:
     assert all(name.startswith(("text_encoder.encoder.layers.", "text_encoder.final_layer_norm.")) for name in changed)
 
 
-@pytest.mark.slow
 def test_a_network_that_was_not_trained_is_not_said_to_have_changed_next_to_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -70,6 +69,7 @@ def test_a_network_that_was_not_trained_is_not_said_to_have_changed_next_to_noth
     assert "next to nothing" not in caplog.text
 
 
+@pytest.mark.slow
 def test_an_anchored_target_goes_from_its_anchors_prompt(model: Model) -> None:
     assert METHOD(model, STYLE).content != replace(METHOD, anchored=True)(model, STYLE).content
 
