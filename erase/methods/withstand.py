@@ -205,7 +205,7 @@ class Lesson:
         tokens = self.pool.state["pool"][number].clone().requires_grad_(True)
         rows = self._rows(number, generator)
         noised, texts = self.forget.noised, [self.forget.prompts[row] for row in rows.tolist()]
-        states, shares = self._states(texts, number, tokens, generator)
+        states, shares = self._states(texts, number, tokens, generator=generator)
         held = self._held(generator)
         predicted = self.session.denoiser.predict(
             torch.cat([noised.inputs[rows], held[0]]),
@@ -236,7 +236,7 @@ class Lesson:
         return number // len(self.rows) % 2 == 1
 
     def _states(
-        self, texts: Sequence[str], number: int, tokens: Tensor, generator: torch.Generator
+        self, texts: Sequence[str], number: int, tokens: Tensor, *, generator: torch.Generator
     ) -> tuple[Tensor, list[float]]:
         """The states of a batch, [batch, tokens, width], and how far each is from its anchor's."""
         hunted, mixed = texts[: self._third], texts[self._third : 2 * self._third]

@@ -52,7 +52,7 @@ def test_the_loss_is_the_formula_number_by_number(model: Model, monkeypatch: pyt
     torch.randint(2, (1,), generator=generator)
     assert torch.equal(made._rows(0, generator), torch.tensor(rows))
     texts = [made.forget.prompts[row] for row in rows]
-    shares = made._states(texts, 0, torch.zeros(2, made.encoder.table.shape[1]), generator)[1]
+    shares = made._states(texts, 0, torch.zeros(2, made.encoder.table.shape[1]), generator=generator)[1]
     assert shares[0] == 1
     assert 0.2 <= shares[1] <= 1.3
     assert shares[2] == 0
@@ -109,7 +109,7 @@ def test_half_of_the_pool_stands_in_front_of_the_prompt_and_leaves_the_name(mode
     made = lesson(model, batch=3)
     tokens = made.encoder.table[:2].float()
     for number in (0, 1):
-        got = made._states([OLD] * 3, number, tokens, draws(0, 1))[0][0]
+        got = made._states([OLD] * 3, number, tokens, generator=draws(0, 1))[0][0]
         words = () if number else ("noto",)
         places = place(made.tokenizer, [OLD], words, count=2)
         read = made.encoder.read(places.ids, tokens[None], places.places).states[0].double()
