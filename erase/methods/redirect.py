@@ -48,8 +48,8 @@ class Redirect(Options):
     `hold`: the share of the keeps' energy that does not move at all; more keeps better and leaves less to erase by.
     `floor`: how much of the average direction every direction counts as kept; more changes less of what no keep names.
     `phrasings`: as in UCE.
-    `contexts`: of targets' phrasings and of keeps that are told with random words in front, too, which holds against
-    attacks by words; 0 for none, and 200 by `preset: hardened`.
+    `contexts`: of targets' phrasings and of keeps that are told with random words in front, too, as attacks by words
+    put them there; 0 for none, and 200 by `preset: hardened`.
     `prior`, `prior_scale`: a file of `scripts/build_prior.py`, and its weight against the keeps' second moment.
     """
 
