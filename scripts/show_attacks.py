@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
         method, _, given = NAMED.get(name, name).partition(":")
         found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
         asked = bare if name == "hidden" else task
-        known = content_hash([method, str(found), str(asked), model.content, code_hash()])[:24]
+        known = content_hash([method, str(found), str(asdict(asked)), model.content, code_hash()])[:24]
         file = options.folder / "edits" / f"{known}.safetensors"
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)

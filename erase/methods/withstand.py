@@ -227,7 +227,7 @@ class Lesson:
         """Pictures of a batch: those under soft tokens are of the target that these are searched for."""
         own = self.rows[number % len(self.rows)]
         hunted = own[torch.randint(len(own), (self._third,), generator=generator)]
-        count = max(self.options.batch - self._third, 0)
+        count = self.options.batch - self._third
         others = torch.randint(len(self.forget.prompts), (count,), generator=generator)
         return torch.cat([hunted, others])
 

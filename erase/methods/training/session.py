@@ -31,7 +31,6 @@ from erase.task import Task
 
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
-ROUNDING = 1e-5
 CHECKED = 4  # tuples by which a training is found to have destroyed its network, or to have changed nothing
 
 
@@ -189,7 +188,7 @@ class Session:
         losses = trainer.run(loss, after=after)
         del trainer  # and its moments
         with self.holding(parameters, result()) if result else contextlib.nullcontext():
-            self._check_effect()
+            self._check_effect(parameters)
         self.work.tell_cost(self.denoiser.evaluations, time.monotonic() - self.started)
         return losses
 
@@ -220,7 +219,7 @@ class Session:
         self.check_changed(one.up for one in made)
         return made
 
-    def _check_effect(self) -> None:
+    def _check_effect(self, parameters: Mapping[str, Tensor]) -> None:
         """Raises TrainingFailed if the network has lost what it predicts for the empty prompt; warns if it has in part.
 
         Warns if it predicts for the targets' prompts what it did before.
@@ -237,7 +236,7 @@ class Session:
                 f"of learning_rate {options.learning_rate}."
             )
         moved = float((now[1] - targets).norm() / (targets - empty).norm())
-        if moved < ROUNDING:  # what was trained is not the network, whose sums round otherwise as it is laid out now
+        if not moved or self._trains_text_alone(parameters):
             return
         effect = Effect("predictions", moved, share)
         self.info = replace(self.info, effect=effect)
@@ -248,6 +247,12 @@ class Session:
         }
         for one in effect.problems:
             _log.warning(f"{options.name} has {one.said} in {options.steps} steps: {one.text}. {advice[one.kind]}")
+
+    def _trains_text_alone(self, parameters: Mapping[str, Tensor]) -> bool:
+        """Whether all that is trained is the text encoder's, so that the network rounds otherwise at the most."""
+        encoder = self.denoiser.text_encoder
+        own = {id(one) for one in encoder.parameters()} if encoder is not None else set()
+        return all(id(one) in own for one in parameters.values())
 
     def _beside_presets(self) -> str:
         """What the model's own presets are to who has set other options."""
