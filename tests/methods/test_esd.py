@@ -200,6 +200,9 @@ def test_an_edit_that_does_next_to_nothing_is_told(model: Model, caplog: pytest.
     (told,) = [record.message for record in caplog.records if "next to nothing" in record.message]
     assert "Try more steps, or 10 times learning_rate 1e-06" in told
     caplog.clear()
+    replace(QUICK, learning_rate=1e-9)(model, STYLE)
+    assert "next to nothing" in caplog.text
+    caplog.clear()
     replace(QUICK, learning_rate=1e-2)(model, STYLE)
     assert "next to nothing" not in caplog.text
 

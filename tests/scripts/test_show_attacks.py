@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from erase.models import open_model
+from erase.task import Target, Task
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -54,3 +58,31 @@ def test_the_heat_map_has_a_cell_for_each_attack_on_each_edit(show: ModuleType) 
     assert drawn.count("<rect") == 1 + 3
     assert ">25 %<" in drawn
     assert ">control 10<" in drawn
+
+
+def test_an_edit_is_kept_until_its_task_is_another(
+    show: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, made = open_model("emoji"), list[Task]()
+    make = show.make_edit
+
+    def noted(method: Any, model: Any, task: Task, *, work: Any) -> Any:
+        made.append(task)
+        return make(method, model, task, work=work)
+
+    monkeypatch.setattr(show, "make_edit", noted)
+    asked = Namespace(task="noto", methods=["uce"], quick=False, folder=tmp_path)
+    for synonyms in (("google",), ("google",), ("Ícono Noto",)):
+        task = Task((Target("noto", "style", anchor="fluent", synonyms=synonyms),))
+        monkeypatch.setattr(show, "task_of", lambda name, task=task: task)
+        assert list(show.edits_of(model, asked)) == ["uce"]
+    assert [one.targets[0].synonyms for one in made] == [("google",), ("Ícono Noto",)]
+
+
+def test_another_seed_is_another_search(show: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plans: list[Any] = []
+    monkeypatch.setattr(show, "run_attack", lambda *given, plan, **more: plans.append(plan))
+    for seed in (0, 3):
+        asked = Namespace(task="noto", budget=300, prompts=8, steps=10, seed=seed)
+        show.attacked(None, None, open_model("emoji"), folder=tmp_path, options=asked)
+    assert [plan.seed for plan in plans] == [0, 3]
