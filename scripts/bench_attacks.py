@@ -11,7 +11,7 @@ backward pass two more, an image its steps times its predictions. Success is cou
 
 The last line is one JSON object: `evaluations_ratio`, the published loop's evaluations a prompt over ours, over all
 edits; `success_ours`, `success_literal`, `success_random` (as many images of random prefixes as ours took), and by edit
-the same with 95 % intervals. `--quick` attacks four prompts of one edit at 5 of the 50 times.
+the same with 95 % intervals. `--quick` attacks four prompts of the edit by `uce` at 5 of the 50 times.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ from typing import Any, ClassVar
 
 import torch
 from measure_erasure import ROOT
-from show_attacks import attacked, task_of
+from show_attacks import task_of
 from torch import Tensor
 
 from erase.attacks.search.attack import Found, PromptAttack
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.candidates import Vocabulary, in_front, listed, try_out
+from erase.attacks.search.experiment import Plan, run_attack
 from erase.attacks.search.result import AttackResult
 from erase.attacks.search.victim import Victim
 from erase.attacks.unlearndiffatk import UnlearnDiffAtk
+from erase.evaluate.detect import Given
 from erase.evaluate.edited import Edited
-from erase.evaluate.protocol import Case
+from erase.evaluate.protocol import Case, load_protocol
 from erase.methods.training.inversion import place
 from erase.methods.uce import UCE
 from erase.models import Model, open_model
 from erase.run.options import method_for
+from erase.sampling.sampler import Sampler
 
 TASK = task_of("noto")
 
@@ -117,8 +120,8 @@ def simplex(words: Tensor) -> Tensor:
 
 
 def edits_of(model: Model, *, quick: bool) -> dict[str, Any]:
-    edits = {"esd": method_for("esd", {}, model=model, task=TASK)(model, TASK)}
-    return edits if quick else edits | {"uce": UCE()(model, TASK)}
+    edits = {"uce": UCE()(model, TASK)}
+    return edits if quick else {"esd": method_for("esd", {}, model=model, task=TASK)(model, TASK)} | edits
 
 
 def told(result: AttackResult) -> dict[str, Any]:
@@ -136,13 +139,13 @@ def told(result: AttackResult) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--prompts", type=int, default=24)
-    parser.add_argument("--budget", type=int, default=1000, help="of ours; the published loop has what it takes")
+    parser.add_argument("--prompts", type=int, help="24, or 4 if quick")
+    parser.add_argument("--budget", type=int, help="of ours, 1000, or 300 if quick; the published loop has no limit")
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "bench-attacks")
     options = parser.parse_args()
-    if options.quick:
-        options.prompts, options.budget = 4, 300
+    prompts, budget = (4, 300) if options.quick else (24, 1000)
+    options.prompts, options.budget = options.prompts or prompts, options.budget or budget
     model = open_model("emoji")
     literal = Literal(times=5 if options.quick else 50)
     found: dict[str, dict[str, Any]] = {}
@@ -150,8 +153,16 @@ def main() -> None:
         edited = Edited(model, edit, TASK)
         sides = {}
         for side, attack, budget in (("ours", UnlearnDiffAtk(), options.budget), ("literal", literal, 10**6)):
-            plan = argparse.Namespace(budget=budget, prompts=options.prompts, steps=options.steps, task="noto")
-            result = attacked(attack, edited, model, folder=options.folder / name / side, options=plan)
+            result = run_attack(
+                attack,
+                model,
+                edited,
+                task=TASK,
+                protocol=load_protocol("gate"),
+                given=Given({}, model.judge_folder),
+                folder=options.folder / name / side,
+                plan=Plan(budget, options.prompts, sampler=Sampler(steps=options.steps, batch=16)),
+            )
             sides[side] = told(result)
             print(name, side, sides[side], flush=True)
         found[name] = sides

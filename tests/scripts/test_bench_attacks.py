@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.attacks.setting import erased
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -38,3 +42,22 @@ def test_one_word_is_drawn_and_its_probabilities_get_the_clipped_gradient() -> N
     (4 * drawn[..., 0]).sum().backward()
     assert words.grad is not None
     assert torch.equal(words.grad[..., 0], torch.ones(2, 3))
+
+
+def test_the_whole_comparison_runs_on_a_tiny_budget(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import bench_attacks as bench
+
+    monkeypatch.setattr(bench, "edits_of", lambda model, quick: {"uce": erased()})
+    monkeypatch.setattr(bench, "Literal", partial(bench.Literal, inner=2))
+    flags = ["--quick", "--prompts", "3", "--budget", "60", "--steps", "4", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["bench_attacks.py", *flags])
+    bench.main()
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    sides = said["edits"]["uce"]
+    assert sides["ours"]["n"] == sides["literal"]["n"] > 0
+    assert said["evaluations_ratio"] == pytest.approx(
+        sides["literal"]["evaluations"] / sides["ours"]["evaluations"], abs=0.01
+    )
+    assert {"success_ours", "success_literal", "success_random"} <= set(said)
