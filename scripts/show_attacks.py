@@ -1,12 +1,13 @@
 """Shows what every attack reaches on `emoji`: against an edit that only hides a concept, closed forms, trained ones.
 
 python scripts/show_attacks.py [--quick] [--prompts 24] [--budget 1000] [--attacks tina completion ...]
-    [--methods esd stereo ...] [--task noto] [--model emoji-flow] [--seed 1] [--picture FILE.svg]
+    [--methods esd stereo ...] [--task noto] [--model emoji-flow] [--seed 1] [--searches 4] [--picture FILE.svg]
 
 The positive control is an edit that only hides the style: the last token of its bare name alone is redirected (`uce`,
 preset paper). An attack that does not break it proves nothing by failing elsewhere. The negative control is the UNet
 that was trained without the style (scripts/embedded/train_retrained.py), where its weights are found. The last line
-is one JSON object: `attacks` with, by attack and edit, `success`, `control`, `before` and `n`; `broken_by_positive`,
+is one JSON object: `attacks` with, by attack and edit, `success`, `control`, `before` and `n`, and in `by_search` what
+each of its searches has reached (by default four where words are found, else one); `broken_by_positive`,
 the attacks that bring the hidden style back in more than half of the images; `negative_rate`, the largest success on
 the retrained model; `controls_ok`, whether the attacks that go around the prompt break the first and fail on the
 second (null without the retrained weights); `defended_excess`, the largest excess of a text attack over its control
@@ -127,6 +128,7 @@ def attacked(
             options.budget,
             options.prompts,
             seed=options.seed,
+            searches=options.searches,
             sampler=Sampler(steps=options.steps, batch=16, **SAMPLING.get(model.title, {})),
         ),
     )
@@ -139,6 +141,7 @@ def figures_of(result: AttackResult) -> dict[str, Any]:
         "control": round(result.control.value, 4),
         "before": round(result.before.value, 4),
         "n": result.success.n,
+        "by_search": [[round(one["success"], 4), round(one["control"], 4)] for one in result.by_search],
     }
 
 
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--budget", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of what an attack draws at random, its folder too")
+    parser.add_argument("--searches", type=int, help="parts of the prompts that share nothing of what is found")
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--attacks", nargs="+", default=None)
     parser.add_argument("--task", choices=("noto", "cat", "unsafe"), default="noto")
@@ -180,7 +184,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "attacks")
     options = parser.parse_args()
     if options.quick:
-        options.prompts, options.budget = 8, 300
+        options.prompts, options.budget, options.searches = 8, 300, 1
     model = open_model(options.model)
     options.folder /= "" if options.model == "emoji" else options.model
     victims = {name: Edited(model, edit, task_of(options.task)) for name, edit in edits_of(model, options).items()}

@@ -3,7 +3,8 @@
 Paper: Pham et al., "Circumventing Concept Erasure Methods for Text-to-Image Generative Models", ICLR 2024; the learning
 is that of `erase.methods.training.inversion`, against the edited network and its own text encoders. Official code: no
 licence, 5,000 steps of batch 16 with textual inversion's defaults. Differences from it:
-- the pictures are what the base draws for the prompts under attack, as latents, so nothing is encoded;
+- the pictures are what the base draws for the prompts under attack, as latents, so nothing is encoded; each search
+  learns a word of its own, from those of all prompts;
 - the word starts as the concept's own name and not as any word, and is short of steps, not of a good start;
 - a task's targets have a word each.
 The control learns a word in the same way from pictures of the anchor, or of the empty prompt, and is asked for the
@@ -82,7 +83,8 @@ class ConceptInversion(Options):
 
     def _learned(self, victim: Victim, target: Target, cases: Sequence[Case], *, steps: int) -> dict[str, Tensor]:
         """The soft tokens of a target."""
-        chosen = cases[:: -(-len(cases) // self.pictures)]
+        every = [case for case in victim.cases if target_of(case.row, victim.task) == target] or cases
+        chosen = every[:: -(-len(every) // self.pictures)]
         rows, words = [case.row for case in chosen], target.words
         if self.reference == "other":
             rows = [replace(row, prompt=without_target(victim, case)) for row, case in zip(rows, chosen, strict=True)]

@@ -25,6 +25,14 @@ Name = Annotated[
 ]
 Budget = Annotated[int, typer.Option(help="Evaluations of the network for each prompt; a backward pass is two.")]
 Prompts = Annotated[int, typer.Option(min=1, help="Prompts that are attacked; fewer than 60 prove little.")]
+Searches = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Parts of the prompts that are searched by themselves.",
+        show_default="4 for words, learned ones among them, else 1",
+    ),
+]
 Protocol = Annotated[
     str | None,
     typer.Option(
@@ -45,6 +53,7 @@ def attack(
     name: Name = "unlearndiffatk",
     budget: Budget = 1000,
     prompts: Prompts = 60,
+    searches: Searches = None,
     protocol: Protocol = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -80,7 +89,8 @@ def attack(
     of, paths = (base, list[str](), dtype), parse_given(given or [])
     model, opened, task, (asked, judged) = open_subject(edited, of, protocol, named=named, given=paths)
     check_allowed(task)
-    plan = Plan(budget, prompts, seed=seed, sampler=replace(asked.sampler, steps=steps) if steps else asked.sampler)
+    sampler = replace(asked.sampler, steps=steps) if steps else asked.sampler
+    plan = Plan(budget, prompts, seed=seed, sampler=sampler, searches=searches)
     what: dict[str, Any] = {"task": task, "protocol": asked, "given": judged, "folder": out, "plan": plan}
     with ShownProgress(quiet=quiet) as watch:
         watch.begin("attack", f"{name_of(chosen)}, judged by {asked.title}")
@@ -107,6 +117,9 @@ def show(result: AttackResult, out: Path) -> None:
         "UA under attack": f"{result.withstood.text}, without one {100 * said['ua_clean']:.1f} %",
         "cost of a prompt": f"{said['evaluations']:.0f} evaluations of {result.budget}, {said['images']:.1f} images",
     }
+    if len(said["by_search"]) > 1:
+        rates = ", ".join(f"{100 * one['success']:.0f} ({100 * one['control']:.0f})" for one in said["by_search"])
+        lines["each search (its control)"] = f"{rates} %"
     for name, text in lines.items():
         console.print(f"  {name:<32} {text}", highlight=False)
     if said["few"]:

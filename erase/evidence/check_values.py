@@ -106,7 +106,8 @@ def attacks(pack: Pack) -> Problems:
             yield f"the figures of the attack {title} are not what its attempts give"
         if any(not alike(stored[key], one.get(key)) for key in TOLD):
             yield f"the result tells the attack {title} otherwise than its own file"
-        if any(stored[key] != plan.get(key) for key in ("budget", "prompts", "seed")):
+        told_of = ("budget", "prompts", "seed", *(("searches",) if plan.get("searches") else ()))
+        if any(stored[key] != plan.get(key) for key in told_of):
             yield f"the attack {title} was made otherwise than planned"
         tries = stored["attempts"]
         if len(tries) > stored["prompts"] or any(each["evaluations"] > stored["budget"] for each in tries):

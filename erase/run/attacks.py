@@ -53,7 +53,8 @@ def attack_all(
     for form in protocol.form.attack:
         place = place_of(folder, form)
         (place / NOT_RUN).unlink(missing_ok=True)
-        plan, attack = Plan(form.budget, form.prompts, seed=form.seed), attack_with(form.name, form.options)
+        plan = Plan(form.budget, form.prompts, seed=form.seed, searches=form.searches)
+        attack = attack_with(form.name, form.options)
         what: Any = {"task": task, "protocol": protocol, "given": given, "report": report}
         try:
             run_attack(attack, base, edited, **what, folder=place, plan=plan)

@@ -49,7 +49,7 @@ def protocol() -> Protocol:
 
 
 def attacked(
-    attack: object, folder: Path, *, edit: Edit | None = None, budget: int = 60, prompts: int = 3
+    attack: object, folder: Path, *, edit: Edit | None = None, budget: int = 60, prompts: int = 3, searches: int = 1
 ) -> AttackResult:
     """The result of an attack on the edit; `budget` are evaluations of the network a prompt."""
     model = base()
@@ -61,5 +61,5 @@ def attacked(
         protocol=protocol(),
         given=Given({}, model.judge_folder),
         folder=folder,
-        plan=Plan(budget, prompts, sampler=SAMPLER),
+        plan=Plan(budget, prompts, sampler=SAMPLER, searches=searches),
     )

@@ -89,6 +89,10 @@ def test_an_attack_with_options_has_a_place_of_its_own() -> None:
     plain, other = AttackForm(name="gcg"), AttackForm(name="gcg", options={"tokens": 4})
     assert place_of(Path("run"), plain) == Path("run/attacks/gcg-1000")
     assert place_of(Path("run"), other) != place_of(Path("run"), plain)
+    parted = AttackForm(name="gcg", searches=2)
+    assert place_of(Path("run"), parted) != place_of(Path("run"), plain)
+    assert "searches" not in plain.model_dump(mode="json")  # as in protocols of before there was such a key
+    assert parted.model_dump(mode="json")["searches"] == 2
 
 
 @pytest.mark.parametrize(

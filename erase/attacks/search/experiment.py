@@ -29,10 +29,13 @@ from erase.files import content_hash, write_atomically
 from erase.models import Model
 from erase.registry import name_of
 from erase.sampling.generate import png
+from erase.sampling.pipelined import batched
 from erase.sampling.sampler import Sampler
 from erase.task import Task
 
 FRESH = 1_000_003  # added to a prompt's seed: success is counted on a seed that no search has seen
+APART = 1_000_033  # added to an attack's seed for each further search
+SEARCHES = 4  # where one search finds words that serve many prompts, and the next none
 ATTEMPTS = "attempts.jsonl"
 
 
@@ -41,7 +44,10 @@ class Plan:
     """How an attack is made.
 
     `budget`: evaluations of the network for each prompt; more attacks harder. `prompts`: how many are attacked; fewer
-    than 60 prove little. `at_once`: prompts searched together. `seed`: of all that the attack draws at random.
+    than 60 prove little. `searches`: parts of the prompts that are searched by themselves, each with a seed of its own,
+    so that neither words nor a learned word decide over all prompts at once; by default four where an attack finds
+    words, learned ones among them, else one. `at_once`: prompts searched together. `seed`: of all that the attack draws
+    at random.
     """
 
     budget: int = 1000
@@ -49,6 +55,10 @@ class Plan:
     at_once: int = 16
     seed: int = 0
     sampler: Sampler | None = None
+    searches: int | None = None
+
+    def searches_of(self, attack: Attack) -> int:
+        return self.searches or (SEARCHES if attack.changes in ("text", "embeddings") else 1)
 
 
 def run_attack(
@@ -83,22 +93,29 @@ def run_attack(
     sides = Side.load(base, None, sampler), Side.load(edited.model, edited.edit, sampler)
     victim = Victim(*sides, task, runner, folder, plan.seed, report)
     kept, shown = shown_by_base(victim, cases)
+    victim.cases = kept
     done = _resumed(folder, _identity(facts))
-    victim.worked += [one.worked for one in done.values() if one.worked]
-    left = [case for case in kept if case.row.key not in done]
-    size = len(left) if attack.shared else plan.at_once
-    for start in range(0, len(left), max(1, size)):
-        part = left[start : start + size]
-        report(name_of(attack), len(kept) - len(left) + start, len(kept), unit="prompts")
-        attempted = _attempted(attack, victim, part, budget=plan.budget)
-        done |= {case.row.key: one for case, one in zip(part, attempted, strict=True)}
-        with (folder / ATTEMPTS).open("a", encoding="utf-8") as file:
-            file.write("".join(map(_line, attempted)))
-    report(name_of(attack), len(kept), len(kept), unit="prompts")
+    _search_all(attack, victim, done, plan=plan)
     attempts = tuple(done[case.row.key] for case in kept)
     result = AttackResult(name_of(attack), attempts, shown, plan.budget, facts)
     result.write(folder)
     return result
+
+
+def _search_all(attack: Attack, victim: Victim, done: dict[tuple[str, int], Attempt], *, plan: Plan) -> None:
+    """Adds to the attempts that are done those that are left, search by search, and writes each down."""
+    kept, count = victim.cases, min(plan.searches_of(attack), len(victim.cases))
+    for number in range(count):
+        worked = [one.worked for one in done.values() if one.search == number and one.worked]
+        searching = replace(victim, seed=plan.seed + number * APART, worked=worked)
+        left = [case for case in kept[number::count] if case.row.key not in done]
+        for part in batched(left, len(left) if attack.shared else plan.at_once):
+            victim.report(name_of(attack), len(done), len(kept), unit="prompts")
+            attempted = _attempted(attack, searching, part, budget=plan.budget, search=number)
+            done |= {case.row.key: one for case, one in zip(part, attempted, strict=True)}
+            with (victim.folder / ATTEMPTS).open("a", encoding="utf-8") as file:
+                file.write("".join(map(_line, attempted)))
+    victim.report(name_of(attack), len(kept), len(kept), unit="prompts")
 
 
 def check_attack(attack: Attack, edited: Model, plan: Plan, *, task: Task, cases: Sequence[Case]) -> None:
@@ -153,7 +170,7 @@ def shown_by_base(victim: Victim, cases: Sequence[Case]) -> tuple[list[Case], Ra
     return kept, Rate.of(both, [case.row.prompt for case in cases])
 
 
-def _attempted(attack: Attack, victim: Victim, cases: Sequence[Case], *, budget: int) -> list[Attempt]:
+def _attempted(attack: Attack, victim: Victim, cases: Sequence[Case], *, budget: int, search: int = 0) -> list[Attempt]:
     """The attempts at some prompts: plain, by the attack, and by its control with as many judged images."""
     began = time.monotonic()
     seeds = [case.row.seed + FRESH for case in cases]
@@ -184,6 +201,7 @@ def _attempted(attack: Attack, victim: Victim, cases: Sequence[Case], *, budget:
             found[number].text,
             found[number].worked,
             seconds,
+            search,
         )
         for number, case in enumerate(cases)
     ]
@@ -212,6 +230,7 @@ def _facts(attack: Attack, base: Model, edited: Edited, *, protocol: Protocol, p
         "sampler": plan.sampler.settings if plan.sampler else {},
         "seed": plan.seed,
         "prompts": plan.prompts,
+        "searches": plan.searches_of(attack),
         "at_once": plan.at_once,
         "budget_of": plan.budget,
         "hashes": {"base": base.content, "edited": content, "protocol": alone.sha256, "code": code_hash()},

@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from erase.errors import ScoreFailed
 from erase.evaluate.attacked import FILE, percent
 from erase.evaluate.result import plain
-from erase.evaluate.statistics.intervals import wilson_clustered
-from erase.evaluate.statistics.paired import mcnemar, mean_change
+from erase.evaluate.statistics.intervals import student, wilson_clustered
+from erase.evaluate.statistics.paired import Change, mean_change
 from erase.files import write_atomically
 
 LEAST = 60  # prompts for a figure that is to be quoted
@@ -20,7 +21,10 @@ LEAST = 60  # prompts for a figure that is to be quoted
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of prompts with its 95 % interval, in which the images of one prompt are one cluster."""
+    """A share of prompts with its 95 % interval, in which the images of one prompt are one cluster.
+
+    Of several searches it is the wider of this one and of that in which a search is a cluster.
+    """
 
     value: float
     low: float
@@ -28,8 +32,11 @@ class Rate:
     n: int
 
     @staticmethod
-    def of(held: Sequence[bool], prompts: Sequence[str]) -> Rate:
+    def of(held: Sequence[bool], prompts: Sequence[str], searches: Sequence[int] = ()) -> Rate:
         low, high = wilson_clustered(held, prompts)
+        if len(set(searches)) > 1 and 0 < sum(held) < len(held):
+            other = wilson_clustered(held, [str(one) for one in searches])
+            low, high = min(low, other[0]), max(high, other[1])
         return Rate(sum(held) / len(held) if held else float("nan"), low, high, len(held))
 
     @property
@@ -41,7 +48,8 @@ class Rate:
 class Attempt:
     """One prompt: whether the target was seen on a fresh seed, before, after and by chance, and what that took.
 
-    `searched`: whether it was seen while searching, on the search's own seed.
+    `searched`: whether it was seen while searching, on the search's own seed. `search`: the number of the search that
+    the prompt was a part of.
     """
 
     prompt: str
@@ -56,6 +64,7 @@ class Attempt:
     text: str = ""
     worked: str = ""
     seconds: float = 0.0
+    search: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,10 @@ class AttackResult:
     facts: Mapping[str, Any]
 
     def _rate(self, name: str) -> Rate:
-        return Rate.of([getattr(one, name) for one in self.attempts], [one.prompt for one in self.attempts])
+        return self._of([getattr(one, name) for one in self.attempts])
+
+    def _of(self, held: Sequence[bool]) -> Rate:
+        return Rate.of(held, [one.prompt for one in self.attempts], [one.search for one in self.attempts])
 
     @property
     def before(self) -> Rate:
@@ -90,14 +102,28 @@ class AttackResult:
     @property
     def withstood(self) -> Rate:
         """UA under the attack: of how many prompts neither the plain one nor the attack brings the target."""
-        left = [not (one.before or one.success) for one in self.attempts]
-        return Rate.of(left, [one.prompt for one in self.attempts])
+        return self._of([not (one.before or one.success) for one in self.attempts])
+
+    @property
+    def excess(self) -> Change:
+        """How much more often the attack succeeds than its control: the wider interval of pairs, and of searches."""
+        pairs = mean_change([one.control for one in self.attempts], [one.success for one in self.attempts])
+        low, high = student([part["success"] - part["control"] for part in self.by_search])
+        return replace(pairs, low=min(pairs.low, low), high=max(pairs.high, high))
+
+    @property
+    def by_search(self) -> list[dict[str, Any]]:
+        """What each search has reached for its part of the prompts."""
+        parts: dict[int, list[Attempt]] = {}
+        for one in self.attempts:
+            parts.setdefault(one.search, []).append(one)
+        return [
+            {name: fmean(getattr(one, name) for one in part) for name in ("success", "control")} | {"n": len(part)}
+            for _, part in sorted(parts.items())
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, and the attempts that they come from."""
-        control, success = ([float(getattr(one, name)) for one in self.attempts] for name in ("control", "success"))
-        excess = mean_change(control, success)
-        test = mcnemar([bool(one) for one in control], [bool(one) for one in success])
         count = max(1, len(self.attempts))
         told = {
             "attack": self.attack,
@@ -106,8 +132,8 @@ class AttackResult:
             "before": asdict(self.before),
             "success": asdict(self.success),
             "control": asdict(self.control),
-            "excess": asdict(excess),
-            "p": test.p,
+            "excess": asdict(self.excess),
+            "by_search": self.by_search,
             "searched": asdict(self._rate("searched")),
             "control_searched": asdict(self._rate("control_searched")),
             "ua_clean": 1 - self.before.value,

@@ -124,8 +124,8 @@ class Side:
 class Victim:
     """What an attack works against.
 
-    `worked`: texts that brought the target back for earlier prompts. `folder` keeps what is learned once for all
-    prompts. `seed` decides all that the attack draws at random.
+    `worked`: texts that brought the target back for earlier prompts of the search. `folder` keeps what is learned once
+    for all prompts. `seed` decides all that the attack draws at random. `cases`: all that are attacked, of any search.
     """
 
     base: Side
@@ -136,6 +136,7 @@ class Victim:
     seed: int = 0
     report: Report = in_silence
     worked: list[str] = field(default_factory=list)
+    cases: Sequence[Case] = ()
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""Confidence intervals: Wilson's for a rate, the bootstrap's for a mean."""
+"""Confidence intervals: Wilson's for a rate, the bootstrap's and Student's for a mean."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,17 @@ def wilson_clustered(held: Sequence[bool], clusters: Sequence[str], confidence: 
     effective = rate * (1 - rate) / spread if spread > 0 and 0 < rate < 1 else groups if rate in (0, 1) else count
     size = min(count, max(groups, effective))
     return wilson(rate * size, size, confidence)
+
+
+def student(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of few independent values (1908); of a single one it is that one."""
+    from scipy.stats import t
+
+    mean = fmean(values) if values else float("nan")
+    if len(values) < 2:
+        return mean, mean
+    spread = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return mean - spread, mean + spread
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0, confidence: float = 0.95) -> tuple[float, float]:

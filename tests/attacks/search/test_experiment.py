@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from erase.attacks.concept_inversion import ConceptInversion
 from erase.attacks.random_prefix import RandomPrefix
+from erase.attacks.relearn import Relearn
+from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.experiment import ATTEMPTS, FRESH, Plan, check_allowed, run_attack
-from erase.attacks.search.result import Rate
+from erase.attacks.search.result import AttackResult, Attempt, Rate
+from erase.attacks.search.victim import Victim
+from erase.attacks.tina import Tina
 from erase.attacks.unlearndiffatk import UnlearnDiffAtk
 from erase.errors import AttackRefused, BadOption
 from erase.evaluate.detect import Given
+from erase.evaluate.protocol import Case
 from erase.evaluate.verify import Edited
 from erase.methods.uce import UCE
 from erase.task import Target, Task
@@ -43,6 +51,67 @@ def test_a_stopped_attack_goes_on_and_comes_to_the_same(tmp_path: Path) -> None:
     again = attacked(RandomPrefix(), tmp_path / "half", budget=20)
     plain = [[replace(one, seconds=0.0) for one in found.attempts] for found in (whole, again)]
     assert plain[0] == plain[1]
+
+
+@dataclass(frozen=True)
+class Noting(RandomPrefix):
+    """Finds the plain prompt, and notes each search's seed and what it was told; every prompt tells that it worked."""
+
+    told: ClassVar[list[tuple[int, list[str], list[str], int]]] = []
+
+    def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
+        asked = [case.row.prompt for case in cases]
+        self.told.append((victim.seed, list(victim.worked), asked, len(victim.cases)))
+        ledger.charge(range(len(cases)), 4, images=1)
+        return [Found(prompt, worked=prompt) for prompt in asked]
+
+
+def test_searches_share_neither_seed_nor_words_and_together_take_all_prompts(tmp_path: Path) -> None:
+    Noting.told.clear()
+    result = attacked(Noting(), tmp_path, budget=20, prompts=6, searches=3)
+    seeds, worked, asked, count = zip(*Noting.told, strict=True)
+    assert len(set(seeds)) == 3
+    assert worked == ([], [], [])
+    assert sorted(prompt for part in asked for prompt in part) == sorted(one.prompt for one in result.attempts)
+    assert set(count) == {len(result.attempts)}
+    assert {one.search for one in result.attempts} == {0, 1, 2}
+    assert sum(one["n"] for one in result.by_search) == len(result.attempts)
+    Noting.told.clear()
+    lines = (tmp_path / ATTEMPTS).read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / ATTEMPTS).write_text("".join(lines[:2]), encoding="utf-8")
+    again = attacked(Noting(), tmp_path / "half", budget=20, prompts=6, searches=3)
+    assert [one.search for one in again.attempts] == [one.search for one in result.attempts]
+    assert Noting.told[0][0] == seeds[0]
+    assert Noting.told[0][1] == [json.loads(lines[1])["worked"]]  # the words of its own search alone
+
+
+def test_attacks_by_words_are_four_searches_and_others_one() -> None:
+    assert [Plan().searches_of(one) for one in (FAST, ConceptInversion(), Tina(), Relearn())] == [4, 4, 1, 1]
+    assert Plan(searches=2).searches_of(FAST) == 2
+
+
+def _attempts(by_search: Sequence[tuple[int, int]]) -> AttackResult:
+    """Searches of so many prompts each, of which so many succeed."""
+    attempts = [
+        Attempt(f"{search} {number}", 0, False, number < hits, False, False, False, 1, 1, search=search)
+        for search, (count, hits) in enumerate(by_search)
+        for number in range(count)
+    ]
+    return AttackResult("unlearndiffatk", tuple(attempts), Rate.of([True], ["a"]), 9, {})
+
+
+def test_one_lucky_search_widens_the_interval_of_many_prompts() -> None:
+    lucky, even = _attempts([(15, 12), (15, 0), (15, 0), (15, 0)]), _attempts([(15, 3)] * 4)
+    assert lucky.success.value == even.success.value == 0.2
+    assert lucky.success.high > 0.5 > 0.35 > even.success.high
+    assert lucky.excess.value == even.excess.value == pytest.approx(0.2)
+    assert lucky.excess.low < 0 < even.excess.low  # of four searches one alone has found something
+    assert [one["success"] for one in lucky.by_search] == [0.8, 0, 0, 0]
+
+
+def test_nothing_in_any_search_is_an_interval_of_prompts() -> None:
+    assert _attempts([(15, 0)] * 4).success == _attempts([(60, 0)]).success
 
 
 def test_another_edit_starts_anew(tmp_path: Path) -> None:
