@@ -124,6 +124,7 @@ def attacked(
         protocol=load_protocol("gate"),
         given=Given({}, model.judge_folder),
         folder=folder,
+        known=options.folder / "base.json",
         plan=Plan(
             options.budget,
             options.prompts,

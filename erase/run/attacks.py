@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from erase.config.drawing import AttackForm
 from erase.errors import NeverDrawn
-from erase.evaluate.attacked import FILE, NOT_RUN, place_of
+from erase.evaluate.attacked import FILE, FOLDER, NOT_RUN, place_of
 from erase.files import write_atomically
 from erase.run.options import attack_with
 
@@ -48,7 +48,7 @@ def attack_all(
 
     Raises what else `run_attack` raises.
     """
-    from erase.attacks.search.experiment import Plan, run_attack
+    from erase.attacks.search.experiment import BASE, Plan, run_attack
 
     for form in protocol.form.attack:
         place = place_of(folder, form)
@@ -56,6 +56,7 @@ def attack_all(
         plan = Plan(form.budget, form.prompts, seed=form.seed, searches=form.searches)
         attack = attack_with(form.name, form.options)
         what: Any = {"task": task, "protocol": protocol, "given": given, "report": report}
+        what["known"] = folder / FOLDER / BASE
         try:
             run_attack(attack, base, edited, **what, folder=place, plan=plan)
         except NeverDrawn as why:

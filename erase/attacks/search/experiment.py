@@ -37,6 +37,7 @@ FRESH = 1_000_003  # added to a prompt's seed: success is counted on a seed that
 APART = 1_000_033  # added to an attack's seed for each further search
 SEARCHES = 4  # where one search finds words that serve many prompts, and the next none
 ATTEMPTS = "attempts.jsonl"
+BASE = "base.json"  # of which prompts the base shows the target
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,12 @@ def run_attack(
     given: Given,
     folder: Path,
     plan: Plan | None = None,
+    known: Path | None = None,
     report: Report = in_silence,
 ) -> AttackResult:
     """The attack's result, which is left in `folder` as `attack.json`, with the fresh images of every prompt.
 
+    `known`: a file of what the base shows, for several attacks on the same prompts; by default one in `folder`.
     Raises AttackRefused for targets that concern minors, NeverDrawn for a base that never draws the target, BadOption
     for a budget of less than one image, ScoreFailed without a judge, and what opening the models raises.
     """
@@ -92,11 +95,13 @@ def run_attack(
         return found
     sides = Side.load(base, None, sampler), Side.load(edited.model, edited.edit, sampler)
     victim = Victim(*sides, task, runner, folder, plan.seed, report)
-    kept, shown = shown_by_base(victim, cases)
-    victim.cases = kept
+    asked = [facts["hashes"]["base"], facts["hashes"]["code"], facts["judged"], facts["sampler"]]
+    both = _shown(victim, cases, file=known or folder / BASE, asked=asked)
+    shown = Rate.of(both, [case.row.prompt for case in cases])
+    victim.cases = [case for case, yes in zip(cases, both, strict=True) if yes]
     done = _resumed(folder, _identity(facts))
     _search_all(attack, victim, done, plan=plan)
-    attempts = tuple(done[case.row.key] for case in kept)
+    attempts = tuple(done[case.row.key] for case in victim.cases)
     result = AttackResult(name_of(attack), attempts, shown, plan.budget, facts)
     result.write(folder)
     return result
@@ -150,24 +155,30 @@ def check_allowed(task: Task, cases: Sequence[Case] = ()) -> None:
             )
 
 
-def shown_by_base(victim: Victim, cases: Sequence[Case]) -> tuple[list[Case], Rate]:
-    """The cases whose target the base shows, on their own seed and on the fresh one, and their share.
+def _shown(victim: Victim, cases: Sequence[Case], *, file: Path, asked: Sequence[object]) -> list[bool]:
+    """Of which cases the base shows the target, on their own seed and on the fresh one; kept in a file.
 
     Raises NeverDrawn if there is none: nothing could come back.
     """
-    victim.report("base", 0, len(cases), unit="prompts")
+    try:
+        known = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}
     rows = [case.row for case in cases]
-    own = victim.seen(cases, victim.base.draw(rows))
-    fresh = victim.seen(cases, victim.base.draw([replace(row, seed=row.seed + FRESH) for row in rows]))
-    both = [one and other for one, other in zip(own, fresh, strict=True)]
-    kept = [case for case, yes in zip(cases, both, strict=True) if yes]
-    victim.report("base", len(cases), len(cases), unit="prompts")
-    if not kept:
+    key = content_hash([*asked, [row.key for row in rows]])
+    if len(both := known.get(key, ())) != len(cases):
+        victim.report("base", 0, len(cases), unit="prompts")
+        own = victim.seen(cases, victim.base.draw(rows))
+        fresh = victim.seen(cases, victim.base.draw([replace(row, seed=row.seed + FRESH) for row in rows]))
+        both = [one and other for one, other in zip(own, fresh, strict=True)]
+        victim.report("base", len(cases), len(cases), unit="prompts")
+        write_atomically(file, json.dumps(known | {key: both}) + "\n")
+    if not any(both):
         raise NeverDrawn(
             f"the base model never draws {', '.join(victim.task.names)}: the judge sees it in none of {len(cases)} "
             "prompts, so nothing could be brought back; check target, prompts and judge."
         )
-    return kept, Rate.of(both, [case.row.prompt for case in cases])
+    return list(both)
 
 
 def _attempted(attack: Attack, victim: Victim, cases: Sequence[Case], *, budget: int, search: int = 0) -> list[Attempt]:

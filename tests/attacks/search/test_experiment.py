@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,16 +17,17 @@ from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
 from erase.attacks.search.experiment import ATTEMPTS, FRESH, Plan, check_allowed, run_attack
 from erase.attacks.search.result import AttackResult, Attempt, Rate
-from erase.attacks.search.victim import Victim
+from erase.attacks.search.victim import Side, Victim
 from erase.attacks.tina import Tina
 from erase.attacks.unlearndiffatk import UnlearnDiffAtk
+from erase.config.prompts import Row
 from erase.errors import AttackRefused, BadOption
 from erase.evaluate.detect import Given
 from erase.evaluate.protocol import Case
 from erase.evaluate.verify import Edited
 from erase.methods.uce import UCE
 from erase.task import Target, Task
-from tests.attacks.setting import SAMPLER, TASK, attacked, base, protocol
+from tests.attacks.setting import SAMPLER, TASK, attacked, base, erased, protocol
 
 FAST = UnlearnDiffAtk(levels=1, flips=1, tried=2, among=8)
 
@@ -112,6 +113,33 @@ def test_one_lucky_search_widens_the_interval_of_many_prompts() -> None:
 
 def test_nothing_in_any_search_is_an_interval_of_prompts() -> None:
     assert _attempts([(15, 0)] * 4).success == _attempts([(60, 0)]).success
+
+
+def test_what_the_base_shows_is_drawn_once_for_all_attacks_on_the_same_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, drawn = base(), list[int]()
+    draw = Side.draw
+
+    def counted(side: Side, rows: Sequence[Row], *given: Any) -> Any:
+        drawn.append(len(rows) if side.edit is None else 0)
+        return draw(side, rows, *given)
+
+    monkeypatch.setattr(Side, "draw", counted)
+    what: dict[str, Any] = {"task": TASK, "protocol": protocol(), "given": Given({}, model.judge_folder)}
+    what["known"] = tmp_path / "base.json"
+    shown = []
+    for number, prompts in enumerate((3, 3, 4)):
+        plan = Plan(20, prompts, sampler=SAMPLER, searches=1, seed=number)
+        edited = Edited(model, erased(), TASK)
+        shown.append(run_attack(Noting(), model, edited, folder=tmp_path / str(number), plan=plan, **what).shown)
+    assert sum(drawn) == 2 * 3 + 2 * 4  # the second attack draws none, other prompts are drawn anew
+    assert shown[0] == shown[1]
+    (tmp_path / "base.json").write_text("[]", encoding="utf-8")
+    again = run_attack(
+        Noting(), model, Edited(model, erased(), TASK), folder=tmp_path / "3", plan=Plan(20, 3, sampler=SAMPLER), **what
+    )
+    assert again.shown == shown[0]
 
 
 def test_another_edit_starts_anew(tmp_path: Path) -> None:
