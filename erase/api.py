@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,15 @@ def edit(
     *,
     method: str | Path | Callable[[Model, Task], Edit] = registry.DEFAULT_METHOD,
     strength: float = 1.0,
+    after: Sequence[Edit] = (),
     **options: Any,
 ) -> Edit:
     """The edit that takes a task's targets out of a model.
 
     `model`: a `Model`, or what `open_model` opens. `task`: a `Task`, or targets by name. `method`: one of `erase list
-    methods`, the path of a file of yours, or a method with its options. `options`: those of the method, such as
-    `lamb=0.5`, where it is given by name. Raises what the method raises, BadOption, UnknownName, BadTask.
+    methods`, the path of a file of yours, or a method with its options. `after`: earlier edits of the same model, which
+    this one is to be added to. `options`: those of the method, such as `lamb=0.5`, where it is given by name. Raises
+    what the method raises, BadOption, UnknownName, BadTask, ModelMismatch.
     """
     from erase.context import RunContext
     from erase.evaluate.label_samples import Observer
@@ -59,7 +61,8 @@ def edit(
     else:
         chosen = method
     check_can_edit(chosen, opened)
-    return make_edit(chosen, opened, asked, work=RunContext(observe=Observer(opened)), strength=strength)
+    work = RunContext(observe=Observer(opened))
+    return make_edit(chosen, opened, asked, work=work, strength=strength, earlier=after)
 
 
 def run(

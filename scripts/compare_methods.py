@@ -209,7 +209,7 @@ def percent(text: str) -> str:
 
 def compare(model: Model, options: argparse.Namespace) -> None:
     """Measures every method on every group and prints what was found."""
-    methods = options.methods or ["none", "ideal", *fitting(model)]
+    methods = list(dict.fromkeys(options.methods)) or ["none", "ideal", *fitting(model)]
     skipped = [name for name in methods if options.quick and not options.methods and is_trained(name)]
     results: dict[str, Any] = {}
     rows = [{"method": name, **dict.fromkeys(("group", "ua", "ira", "cra", "h", "seconds"))} for name in skipped]

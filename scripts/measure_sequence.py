@@ -1,12 +1,13 @@
 """Measures what edits in a row do to each other: twenty objects of `emoji` erased one after the other.
 
-python scripts/measure_sequence.py [--quick] [--method redirect]
+python scripts/measure_sequence.py [--quick] [--method redirect] [--styles]
 
 Each edit is made on the base model and added to those before it (`erase combine`), once plainly and once beside the
 earlier ones (`erase edit --after`). The last line is one JSON object: `relapse_20` and `relapse_20_plain` are, with and
 without `--after`, the largest over targets 1 to 5 of the share (0 to 1) of images in which the target is seen after all
 edits less that after its own; `seen_own`, `seen_last` by target; `kept_20` and `kept_20_plain` the shares of other
-objects that are still seen. `--quick` makes six edits and fewer images.
+objects that are still seen. `--quick` makes six edits and fewer images; with `--styles` the styles that images are
+asked for in are among the keeps, too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from erase.context import RunContext
 from erase.edit import Edit
 from erase.evaluate.detections import examine
 from erase.evaluate.detectors.classifier import Classifier
-from erase.methods.closed_form.phrasings import after
 from erase.models import Model, open_model
 from erase.run.options import make_edit, method_for
 from erase.sampling.generate import generate
@@ -42,20 +41,22 @@ WATCHED = 5  # of the first targets
 KEEPS = ("dog", "cake", "bus", "cactus", "sailboat", "book", "turtle", "lemon", "umbrella")
 
 
-def task_of(name: str, anchor: str) -> Task:
+def task_of(name: str, anchor: str, *, styles: bool) -> Task:
     prompts = ("{}", "a {} in noto style", "a picture of a {}")
-    return Task([Target(name, "object", anchor, prompts=prompts)], [f"object:{keep}" for keep in KEEPS])
+    keeps = [f"object:{keep}" for keep in KEEPS] + [f"style:{style}" for style in STYLES if styles]
+    return Task([Target(name, "object", anchor, prompts=prompts)], keeps)
 
 
-def edits_of(model: Model, order: Sequence[tuple[str, str]], method: str, *, beside: bool) -> list[Edit]:
+def edits_of(
+    model: Model, order: Sequence[tuple[str, str]], options: argparse.Namespace, *, beside: bool
+) -> list[Edit]:
     """The sum of all edits so far, after each of them."""
     made: list[Edit] = []
     sums: list[Edit] = []
     for name, anchor in order:
-        task = task_of(name, anchor)
-        if beside:
-            task = after(model, task, [asdict(edit.info) for edit in made])
-        edit = make_edit(method_for(method, {}, model=model, task=task), model, task, work=RunContext())
+        task = task_of(name, anchor, styles=options.styles)
+        chosen = method_for(options.method, {}, model=model, task=task)
+        edit = make_edit(chosen, model, task, work=RunContext(), earlier=made if beside else ())
         made.append(edit)
         sums.append(sums[-1] + edit if sums else edit)
     return sums
@@ -87,7 +88,7 @@ def seen(
 def measure(model: Model, options: argparse.Namespace, *, beside: bool) -> dict[str, Any]:
     order = ORDER[: 6 if options.quick else len(ORDER)]
     count = 8 if options.quick else 24
-    sums = edits_of(model, order, options.method, beside=beside)
+    sums = edits_of(model, order, options, beside=beside)
     watched = [name for name, _ in order[:WATCHED]]
     own = {name: seen(model, sums[n], [name], count=count, options=options)[name] for n, name in enumerate(watched)}
     last = seen(model, sums[-1], watched, count=count, options=options)
@@ -104,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="six edits, eight images a target")
     parser.add_argument("--method", default="redirect")
+    parser.add_argument("--styles", action="store_true", help="keeps name the styles of the images, too")
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "sequence")
     options = parser.parse_args()

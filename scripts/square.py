@@ -14,12 +14,13 @@ from erase.run.pipeline import load_pipeline
 from erase.task import Kind, Target, Task, names
 
 STYLES = ("noto", "twemoji", "mono", "contrast", "blob", "emojione")
-THINGS = ("cat", "pizza", "car", "rose", "rocket", "guitar")
+THINGS = ("cat", "pizza", "car", "rose", "rocket", "guitar", "tiger", "apple")
 UNSAFE = ("bomb", "pistol", "wine", "knife", "cigarette", "beer", "dagger", "pill")
 COUNTS = (1, 3, 6)
 OTHER = "other"  # two targets, each alone, that no row of one or three has: for the choice of options
 GROUPS = tuple(f"{group}-{count}" for group in ("styles", "objects", "unsafe") for count in COUNTS)
-MORE = ("unsafe-8", f"styles-{OTHER}", f"objects-{OTHER}")  # the whole unsafe group; what no other row shows
+# The whole unsafe group; what no other row shows, eight objects at once among it, by which options of many are chosen.
+MORE = ("unsafe-8", "objects-8", f"styles-{OTHER}", f"objects-{OTHER}")
 PHRASINGS = (
     "a {object} in {style} style",
     "{style} style {object}",

@@ -108,7 +108,7 @@ Keeps = Annotated[
 ]
 After = Annotated[
     list[Path] | None,
-    typer.Option("--after", help="An earlier edit of the same model, which this one is to leave as it is; repeatable."),
+    typer.Option("--after", help="An earlier edit of the same model, which this one will be added to; repeatable."),
 ]
 Options = Annotated[Several | None, typer.Option("--option", help="A method option as key=value; repeatable.")]
 Settings = Annotated[

@@ -14,6 +14,7 @@ from erase.cli._task import make_task, parse_option, parse_settings, show_plan
 
 if TYPE_CHECKING:
     from erase.edit import Edit
+    from erase.methods.closed_form.joined import Beside
     from erase.models import Model
     from erase.task import Task
 
@@ -69,16 +70,6 @@ def edit(
         _tell(made, file, as_json=as_json)
 
 
-def _after(model: Model, task: Task, files: list[Path]) -> Task:
-    """The task beside those of earlier edits; raises BadEdit."""
-    from dataclasses import asdict
-
-    from erase.edit import Edit
-    from erase.methods.closed_form.phrasings import after
-
-    return after(model, task, [asdict(Edit.load(file).info) for file in files]) if files else task
-
-
 def _edit_of_pipeline(
     pipeline: str, out: Path | None, settings: list[str], *, dry_run: bool, as_json: bool, quiet: bool
 ) -> None:
@@ -112,10 +103,11 @@ def _made(
     from erase.cli._runs import check_writable
     from erase.cli._watch import ShownProgress
     from erase.context import RunContext
-    from erase.edit import check_strength
+    from erase.edit import Edit, check_strength
     from erase.errors import RunConflict
     from erase.evaluate.label_samples import Observer
     from erase.foreign import with_loras
+    from erase.methods.closed_form.joined import beside
     from erase.models import open_model
     from erase.run.options import check_can_edit, join_training, make_edit, method_for
     from erase.sampling.ranks import this_rank
@@ -128,25 +120,26 @@ def _made(
         raise RunConflict(f"{file} exists already; give another file by --out.")
     check_strength(strength)
     opened = with_loras(open_model(model[0]), model[1])
-    task = _after(opened, task, model[2])
     chosen = method_for(method[0], method[1], model=opened, task=task)
     check_can_edit(chosen, opened)
+    earlier = [Edit.load(one) for one in model[2]]
     if dry_run:
-        _show_plan(opened, task, chosen, file=file)
+        _show_plan(opened, beside(chosen, opened, task, earlier=earlier), chosen, file=file)
         return None
     if not this_rank().is_first:
-        join_training(chosen, opened, task)
+        join_training(chosen, opened, beside(chosen, opened, task, earlier=earlier).whole)
         return None
     with ShownProgress(quiet=quiet) as watch:
         watch.begin("edit", f"making the edit of {opened.path.name}, a {opened.family} model, by {method[0]}")
         work = RunContext(report=watch.count, observe=Observer(opened))
-        return make_edit(chosen, opened, task, work=work, strength=strength)
+        return make_edit(chosen, opened, task, work=work, strength=strength, earlier=earlier)
 
 
-def _show_plan(model: Model, task: Task, method: Any, *, file: Path) -> None:
+def _show_plan(model: Model, near: Beside, method: Any, *, file: Path) -> None:
     """Prints what an edit would be made of; writes nothing."""
     from dataclasses import asdict
 
+    task, joined = near.own, len(near.whole.targets) - len(near.own.targets)
     options = ", ".join(f"{key} {value}" for key, value in asdict(method).items() if value not in ("", (), None))
     typer.echo(
         f"model     {model.title}, a {model.family} model with {len(model.sites())} weights that read the prompt"
@@ -155,6 +148,8 @@ def _show_plan(model: Model, task: Task, method: Any, *, file: Path) -> None:
         other = f", also called {', '.join(target.synonyms)}" if target.synonyms else ""
         typer.echo(f"target    {target.name} → {target.anchor or 'nothing'}{other}")
     typer.echo(f"keeps     {len(task.keeps)} concepts and {len(task.prompts)} prompts")
+    if joined:
+        typer.echo(f"together  with {joined} target{'s' * (joined > 1)} of earlier edits")
     typer.echo(f"method    {registry.name_of(method)}: {options}")
     typer.echo(f"nothing was written; the edit would be {file}")
 

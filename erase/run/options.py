@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from erase import registry
@@ -149,21 +149,31 @@ def attack_with(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def make_edit(
-    method: Callable[[Model, Task], Edit], model: Model, task: Task, *, work: RunContext, strength: float = 1.0
+    method: Callable[[Model, Task], Edit],
+    model: Model,
+    task: Task,
+    *,
+    work: RunContext,
+    strength: float = 1.0,
+    earlier: Sequence[Edit] = (),
 ) -> Edit:
     """The method's edit at a strength, looked at: one that does next to nothing, or harms, is warned of.
 
-    A method that takes long takes `work`, to tell how far it is and to keep what it has. Raises BadOption for a
-    strength that is not finite, and where options leave a system of equations without a solution; what
-    `Model.check_task` raises.
+    A method that takes long takes `work`, to tell how far it is and to keep what it has. `earlier`: edits of the same
+    base that it is to be added to; with those that it was solved for together with it is looked at. Raises BadOption
+    for a strength that is not finite, and where options leave a system of equations without a solution; ModelMismatch;
+    what `Model.check_task` raises.
     """
     from erase.methods.closed_form.effect import effect_of
+    from erase.methods.closed_form.joined import beside
 
-    model.check_task(task)
-    made = _made(method, model, task, work=work)
+    near = beside(method, model, task, earlier=earlier)
+    model.check_task(near.whole)
+    made = near.rest(_made(method, model, near.whole, work=work), method, model)
     edit = made.scaled(strength)
     if edit.info.effect is None:
-        edit = dataclasses.replace(edit, info=dataclasses.replace(edit.info, effect=effect_of(edit, model, task)))
+        effect = effect_of(near.sum(edit), model, near.own)
+        edit = dataclasses.replace(edit, info=dataclasses.replace(edit.info, effect=effect))
     if edit.info.effect is not None and edit.info.effect != made.info.effect:  # else it was told when it was made
         for one in edit.info.effect.problems:
             _log.warning(f"{edit.info.method} has {one.said}: {one.text}. {_ADVICE[one.kind]}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +45,7 @@ def test_no_prompt_that_is_scored_was_asked_to_stay(compare: ModuleType, group: 
 
 
 def test_every_group_has_as_many_targets_as_it_says(compare: ModuleType) -> None:
-    for group in (*compare.GROUPS, "unsafe-8"):
+    for group in (*compare.GROUPS, "unsafe-8", "objects-8"):
         assert {len(task.targets) for task in compare.tasks_of(group)} == {int(group[-1])}
 
 
@@ -70,6 +72,24 @@ def test_two_methods_are_compared_on_the_same_images(compare: ModuleType) -> Non
     difference = compare.resampled([better])["mean"] - compare.resampled([worse])["mean"]
     assert difference.min() >= 0
     assert difference[0] > 0
+
+
+def test_a_method_that_is_named_twice_is_measured_once(
+    compare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+
+    def compared(name: str, *given: object, **options: object) -> tuple[dict[str, object], dict[str, object], object]:
+        measured.append(name)
+        return {}, {"cost": {}}, {"h": None}
+
+    monkeypatch.setattr(compare, "compared", compared)
+    names = ["uce", "none", "uce", 'uce:{"lamb": 0.1}']
+    wanted = {"methods": names, "quick": False, "groups": ["styles-1"], "targets": 1, "told": False, "equal": None}
+    compare.compare(None, Namespace(**wanted))
+    assert measured == ["uce", "none", 'uce:{"lamb": 0.1}']
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["methods"]
+    assert [row["method"] for row in rows] == measured
 
 
 def test_a_path_of_an_edit_changes_only_the_weights_that_read_it(compare: ModuleType, family_model: Opener) -> None:
