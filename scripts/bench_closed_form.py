@@ -186,12 +186,12 @@ def prompt_seconds(source: Path) -> float:
 
 def encoded(model: Model, prompts: Sequence[str], *, padding: bool) -> Encoding:
     """What `Model.encode` gives, without the hashing of the base that it starts."""
-    return model.join(model._encoders if padding else unpadded(model._encoders, prompts), prompts)
+    return model.join(model.encoders if padding else unpadded(model.encoders, prompts), prompts)
 
 
 def encode_ids(model: Model, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The tokens of prompts and how many each has."""
-    encoder = model._encoders[0]
+    encoder = model.encoders[0]
     tokens = encoder._tokenizer(
         list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
     )

@@ -119,12 +119,11 @@ def start_of(victim: Victim, target: Target, *, count: int) -> Tensor:
     """The embeddings of the target's name, cut or filled with random words to a count of tokens, [count, width]."""
     reader, generator = victim.edited.reader, victim.generator("start", target.name)
     own = reader.tokenizer(target.name, add_special_tokens=False)["input_ids"][:count]
-    more = torch.randint(min(map(len, reader.tables)), (count - len(own),), generator=generator).tolist()
+    more = torch.randint(reader.words, (count - len(own),), generator=generator).tolist()
     return reader.embeddings(torch.tensor([*own, *more]))
 
 
 @torch.no_grad()
 def condition_with(victim: Victim, prompts: Places, tokens: Tensor) -> Condition:
     """The condition of one prompt with soft tokens in it."""
-    given = victim.edited.reader.read(prompts.ids, tokens[None], prompts.places)
-    return Condition(given.states[0], None if given.pooled is None else given.pooled[0])
+    return victim.edited.reader.read(prompts.ids, tokens[None], prompts.places).row(0)

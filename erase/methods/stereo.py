@@ -21,7 +21,7 @@ for c drawn from c_0 ... c_K. Official code: koushiksrivats/robust-concept-erasi
 - a is the same prompt with the target's anchor, there one of a list of sentences made for the concept; without an
   anchor nothing is held;
 - c stands in all of the task's prompts, there alone; soft tokens are learned in these, there in common sentences;
-- several targets, each with soft tokens of its own, in one training; models of one text encoder alone.
+- several targets, each with soft tokens of its own, in one training; those of several encoders are learned at once.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ from erase.methods.training.bank import ALSO, EMPTY, PROMPTED, Bank
 from erase.methods.training.layers import Layers
 from erase.methods.training.search import Conditions, Found, Inverter, Learning
 from erase.methods.training.session import Session, one_of
-from erase.methods.training.text import TextEncoder
 from erase.methods.training.trainer import Trained, draws
-from erase.models import Condition, Model
+from erase.models import Condition, Model, check_reader
 from erase.options import Count, NotNegative, Positive
 from erase.task import Task
 
@@ -87,8 +86,8 @@ class Stereo(Trained):
     layers: Layers = "x"
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
-        TextEncoder.check(model)
-        session = Session.start(self, model, task, work=work, text_encoder=True)
+        check_reader(model, self.name, instead="esd or sdd")
+        session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, (anchor,)) for text, anchor in session.asked))
         learning = Learning(self.tokens, self.inversion_steps, self.inversion_batch, self.inversion_rate)
         inverter = Inverter(session, bank, learning)

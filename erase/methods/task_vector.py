@@ -40,9 +40,8 @@ from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised, picture_loss
 from erase.methods.training.search import Conditions, Inverter, Learning
 from erase.methods.training.session import Session
-from erase.methods.training.text import TextEncoder
 from erase.methods.training.trainer import Trained, draws
-from erase.models import Condition, Model
+from erase.models import Condition, Model, check_reader
 from erase.options import Count, NotNegative, Positive, Share
 from erase.task import Task
 
@@ -80,8 +79,8 @@ class TaskVector(Trained):
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         inverts = self.strength == "inversion"
         if inverts:
-            TextEncoder.check(model)
-        session = Session.start(self, model, task, work=work, text_encoder=inverts)
+            check_reader(model, f"{self.name} with strength: inversion", instead="strength: given")
+        session = Session.start(self, model, task, work=work)
         bank = session.bank(session.plan((text, ()) for text, _ in session.asked))
         parameters = session.chosen(self.layers)
         asked = self._inverted(session, bank) if inverts else {}
@@ -104,7 +103,8 @@ class TaskVector(Trained):
         for target in session.task.targets:
             known = found.setdefault(target.name, [])
             for number in range(self.inversions):
-                start = inverter.encoder.words(1, self.tokens, draws(self.seed, -2 - number))[0].float()
+                generator, reader = draws(self.seed, -2 - number), inverter.reader
+                start = reader.embeddings(torch.randint(reader.words, (self.tokens,), generator=generator))
                 said = f"inversion {number + 1} of {self.inversions}: {target.name}"
                 apart = partial(likeness, others=list(known), weight=self.diversity)
                 known.append(inverter.learned(target, start, seed=self.seed + number, said=said, beside=apart))
@@ -167,7 +167,7 @@ def told(session: Session, bank: Bank, asked: Conditions) -> list[float]:
     for clean, one in zip(bank.clean, bank.plan.trajectories, strict=True):
         noised = Noised.of(session.denoiser, clean[None].repeat(LEVELS, 1, 1, 1), generator)
         errors = []
-        for given in [Condition(session.given([""]).states[0]), *asked[one.prompt]]:
+        for given in [session.given([""]).row(0), *asked[one.prompt]]:
             predicted = session.denoiser.predict(noised.inputs, noised.times, Condition.stack([given] * LEVELS))
             errors.append(float((predicted - noised.truth).square().mean()))
         gains.append([errors[0] - error for error in errors[1:]])

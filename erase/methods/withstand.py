@@ -21,13 +21,15 @@ so that the less a state is the anchor's the further it is pushed beyond: sampli
 left of the target. Pictures that were finished and made noisy anew are what an inversion learns from; trained on the
 latents that sampling visits instead, the network did not withstand it. What stays are the keeps' trajectories and the
 anchors', under their own prompts, the keeps' also under the empty one, which guidance goes from, and the anchors' also
-under their targets'. One text encoder alone.
+under their targets'. A model of several text encoders is given its own condition: soft tokens are those of all encoders
+side by side, and s, n, a, k and k' are token states and pooled states alike, each moved by its own map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -43,9 +45,8 @@ from erase.methods.training.inversion import place
 from erase.methods.training.layers import Layers
 from erase.methods.training.pictures import Noised
 from erase.methods.training.session import Session, askers, one_of
-from erase.methods.training.text import TextEncoder
 from erase.methods.training.trainer import Trained, draws
-from erase.models import Condition, Model
+from erase.models import Condition, Model, PromptReader, Reads, check_reader
 from erase.options import Count, NotNegative, Positive, Whole
 from erase.task import Task
 
@@ -88,9 +89,9 @@ class Withstand(Trained):
     layers: Layers = "all"
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
-        TextEncoder.check(model)
-        session = Session.start(self, model, task, work=work, text_encoder=True)
-        becomes = dict(session.asked)
+        check_reader(model, self.name, instead="redirect or distil")
+        session = Session.start(self, model, task, work=work)
+        becomes, maps = dict(session.asked), Redirect(contexts=self.contexts)(model, task).text_maps
         lesson = Lesson(
             self,
             session,
@@ -98,15 +99,32 @@ class Withstand(Trained):
             session.kept_bank(becomes.values(), self.keep_trajectories),
             session.bank(session.plan((anchor, ()) for anchor in becomes.values())),
             becomes,
-            Redirect(contexts=self.contexts)(model, task).text_maps[0],
+            Moves.by(maps, model),
         )
         parameters = session.chosen(self.layers)
         session.train(parameters, lesson, state=lesson.pool.state)
-        deltas, moves = session.deltas(parameters), lesson.moves
-        for site in moves.sites:  # what was trained reads moved states, too: (W + D) M
-            if site in deltas:
-                deltas[site] = deltas[site] + moves.delta(deltas[site]).float()
-        return session.edit(text_maps=(moves,), deltas=deltas)
+        deltas = session.deltas(parameters)
+        for one in maps:  # what was trained reads moved states, too: (W + D) M
+            for site in deltas.keys() & one.sites:
+                deltas[site] = deltas[site] + one.delta(deltas[site]).float()
+        return session.edit(text_maps=maps, deltas=deltas)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How a closed form moves what a network is given of prompts: a matrix for each kind of states that it changes."""
+
+    matrices: Mapping[Reads, Tensor]
+
+    @staticmethod
+    def by(maps: Sequence[TextMap], model: Model) -> Moves:
+        """The moves of an edit's maps, in float32."""
+        reads = {site.name: site.reads for site in model.sites()}
+        return Moves({reads[one.sites[0]]: one.matrix().float() for one in maps})
+
+    def __call__(self, given: Condition) -> Condition:
+        states = given.states @ self.matrices["tokens"].T
+        return Condition(states, None if given.pooled is None else given.pooled @ self.matrices["pooled"].T)
 
 
 @dataclass(frozen=True)
@@ -144,8 +162,8 @@ class Pictures:
 class Pool:
     """Soft tokens [size, count, width] that are searched while a network learns, and Adam's moments of each."""
 
-    def __init__(self, options: Withstand, encoder: TextEncoder, names: Sequence[Sequence[int]]) -> None:
-        self.options, self.table, self.names = options, encoder.table.float().cpu(), names
+    def __init__(self, options: Withstand, reader: PromptReader, names: Sequence[Sequence[int]]) -> None:
+        self.options, self.reader, self.names = options, reader, names
         generator = draws(options.seed, -2)
         size = options.pool * len(names)
         tokens = torch.stack([self._fresh(number, generator) for number in range(size)])
@@ -154,10 +172,10 @@ class Pool:
 
     def _fresh(self, number: int, generator: torch.Generator) -> Tensor:
         """The target's name, or no word of it in three of ten, filled with random words."""
-        more = torch.randint(len(self.table), (self.options.tokens,), generator=generator).tolist()
+        more = torch.randint(self.reader.words, (self.options.tokens,), generator=generator).tolist()
         named = float(torch.rand((), generator=generator)) < 0.7
         ids = [*(self.names[number % len(self.names)] if named else ()), *more]
-        return self.table[torch.tensor(ids[: self.options.tokens])]
+        return self.reader.embeddings(torch.tensor(ids[: self.options.tokens]))
 
     def descend(self, number: int, slope: Tensor, generator: torch.Generator) -> None:
         """One step of Adam of one of them, which starts anew at its life's end."""
@@ -176,7 +194,7 @@ class Pool:
 
 @dataclass
 class Lesson:
-    """The loss of a step: pictures of the targets, banks of the keeps and of the anchors, the map, and the pool."""
+    """The loss of a step: pictures of the targets, banks of the keeps and of the anchors, the moves, and the pool."""
 
     options: Withstand
     session: Session
@@ -184,16 +202,14 @@ class Lesson:
     kept: Bank
     anchored: Bank
     becomes: Mapping[str, str]
-    moves: TextMap
+    moves: Moves
 
     def __post_init__(self) -> None:
-        session, model = self.session, self.session.model
-        self.encoder = TextEncoder.of(session.denoiser.text_encoder)
-        self.tokenizer: Any = model.source.tokenizer(model.texts[0])
+        session, self.reader = self.session, self.session.reader
+        self.tokenizer: Any = self.reader.tokenizer
         targets = session.task.targets
         names = [self.tokenizer(one.name, add_special_tokens=False)["input_ids"] for one in targets]
-        self.pool = Pool(self.options, self.encoder, names)
-        self.matrix = self.moves.matrix().float()
+        self.pool = Pool(self.options, self.reader, names)
         owners = [session.task.named_by(one) or targets[0] for one in self.forget.prompts]
         self.rows = [torch.tensor([row for row, one in enumerate(owners) if one == target]) for target in targets]
         self.stays = session.task.kept or tuple(self.becomes.values())
@@ -205,12 +221,12 @@ class Lesson:
         tokens = self.pool.state["pool"][number].clone().requires_grad_(True)
         rows = self._rows(number, generator)
         noised, texts = self.forget.noised, [self.forget.prompts[row] for row in rows.tolist()]
-        states, shares = self._states(texts, number, tokens, generator=generator)
+        given, shares = self._given(texts, number, tokens, generator=generator)
         held = self._held(generator)
         predicted = self.session.denoiser.predict(
             torch.cat([noised.inputs[rows], held[0]]),
             torch.cat([noised.times[rows], held[1]]),
-            Condition(torch.cat([states, self._moved(self.session.given(held[2]).states).to(states)])),
+            Condition.cat([given, self.moves(self.session.given(held[2]))]),
         )
         known = noised.truth[rows[: self._third]]
         (slope,) = torch.autograd.grad(_mse(predicted[: self._third], known), [tokens], retain_graph=True)
@@ -235,25 +251,25 @@ class Lesson:
         """Whether soft tokens stand in front of the prompt, as attacks by words have theirs, and not for the name."""
         return number // len(self.rows) % 2 == 1
 
-    def _states(
+    def _given(
         self, texts: Sequence[str], number: int, tokens: Tensor, *, generator: torch.Generator
-    ) -> tuple[Tensor, list[float]]:
-        """The states of a batch, [batch, tokens, width], and how far each is from its anchor's."""
+    ) -> tuple[Condition, list[float]]:
+        """The conditions of a batch, and how far each is from its anchor's."""
         hunted, mixed = texts[: self._third], texts[self._third : 2 * self._third]
         words = [word for target in self.session.task.targets for word in target.words]
         places = place(self.tokenizer, hunted, () if self._in_front(number) else words, count=len(tokens))
-        found = self.encoder.read(places.ids, tokens.expand(len(hunted), -1, -1), places.places).states
-        states, shares = [self._moved(found)], [1.0] * len(hunted)
+        found = self.reader.read(places.ids, tokens.expand(len(hunted), -1, -1), places.places)
+        given, shares = [self.moves(found)], [1.0] * len(hunted)
         for text in mixed:
-            old, new = self.session.given([text, self.becomes[text]]).states
-            one, other = self.session.given([one_of(self.stays, generator) for _ in range(2)]).states
+            both = [one_of(self.stays, generator) for _ in range(2)]
             shares.append(0.2 + 1.1 * float(torch.rand((), generator=generator)))
             aside = 0.5 * float(torch.randn((), generator=generator))
-            states.append((new + shares[-1] * (old - new) + aside * (one - other))[None].to(found))
+            four = [self.session.given([one]) for one in (text, self.becomes[text], *both)]
+            given.append(Condition.each(partial(_mixed, share=shares[-1], aside=aside), *four))
         plain = [one_of([text, self.becomes[text]], generator) for text in texts[2 * self._third :]]
         if plain:
-            states.append(self._moved(self.session.given(plain).states).to(found))
-        return torch.cat(states), shares + [0.0] * len(plain)
+            given.append(self.moves(self.session.given(plain)))
+        return Condition.cat(given), shares + [0.0] * len(plain)
 
     def _held(self, generator: torch.Generator) -> tuple[Tensor, Tensor, list[str], Tensor]:
         """Latents of what stays, their times, the prompts that are asked for, and what was predicted for them."""
@@ -266,6 +282,7 @@ class Lesson:
         inputs, times = torch.cat([kept.inputs, anchored.inputs]), torch.cat([kept.times, anchored.times])
         return inputs, times, asked, predictions
 
-    def _moved(self, states: Tensor) -> Tensor:
-        """States as the closed form moves them."""
-        return states @ self.matrix.to(states).T
+
+def _mixed(old: Tensor, new: Tensor, one: Tensor, other: Tensor, *, share: float, aside: float) -> Tensor:
+    """States a share of the way from an anchor's to its target's, and aside by how two others differ."""
+    return new + share * (old - new) + aside * (one - other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -108,12 +108,26 @@ class Condition:
     @staticmethod
     def stack(conditions: Sequence[Condition]) -> Condition:
         """Several prompts' conditions as one, stacked along a new batch dimension."""
+        return Condition.each(lambda *rows: torch.stack(rows), *conditions)
+
+    @staticmethod
+    def cat(conditions: Sequence[Condition]) -> Condition:
+        """Several conditions of many rows as one, one behind the other."""
+        return Condition.each(lambda *parts: torch.cat(parts), *conditions)
+
+    @staticmethod
+    def each(made: Callable[..., Tensor], *conditions: Condition) -> Condition:
+        """What is made of the states of some conditions, and, where they have them, of their pooled states."""
         pooled = [one.pooled for one in conditions if one.pooled is not None]
-        return Condition(torch.stack([one.states for one in conditions]), torch.stack(pooled) if pooled else None)
+        return Condition(made(*(one.states for one in conditions)), made(*pooled) if pooled else None)
+
+    def row(self, number: int) -> Condition:
+        """One of the condition's rows."""
+        return Condition.each(lambda rows: rows[number], self)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Condition:
         """The same on a device, in a dtype."""
-        return Condition(self.states.to(device, dtype), None if self.pooled is None else self.pooled.to(device, dtype))
+        return Condition.each(lambda one: one.to(device, dtype), self)
 
     def toward(self, other: Condition, share: float) -> Condition:
         """The condition, of many rows, moved a share of the way to another, of one."""
@@ -124,8 +138,7 @@ class Condition:
 
     def repeated(self, count: int) -> Condition:
         """The condition of many rows with each of them so many times, one after the other."""
-        pooled = None if self.pooled is None else self.pooled.repeat_interleave(count, 0)
-        return Condition(self.states.repeat_interleave(count, 0), pooled)
+        return Condition.each(lambda rows: rows.repeat_interleave(count, 0), self)
 
     def zeros(self) -> Condition:
-        return Condition(torch.zeros_like(self.states), None if self.pooled is None else torch.zeros_like(self.pooled))
+        return Condition.each(torch.zeros_like, self)

@@ -166,21 +166,21 @@ class Model(ABC):
         if not cut:
             self.check_prompts(prompts)
         _ = self._fingerprinting  # starts hashing in the background: callers that encode need it soon
-        encoders = [one.reading(max_sequence_length or self.max_sequence_length) for one in self._encoders]
+        encoders = [one.reading(max_sequence_length or self.max_sequence_length) for one in self.encoders]
         return self.join(encoders if padding else unpadded(encoders, prompts), prompts)
 
     @property
     def max_tokens(self) -> int:
         """Tokens of the longest prompt, those added in front and behind included."""
-        return min(encoder.max_tokens for encoder in self._encoders if encoder.text.whole)
+        return min(encoder.max_tokens for encoder in self.encoders if encoder.text.whole)
 
     def count_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, those added in front and behind included, before anything is cut off."""
-        return max(encoder.count(prompt) for encoder in self._encoders if encoder.text.whole)
+        return max(encoder.count(prompt) for encoder in self.encoders if encoder.text.whole)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raises PromptTooLong for the first prompt that a text encoder would cut."""
-        for encoder in (encoder for encoder in self._encoders if encoder.text.whole):
+        for encoder in (encoder for encoder in self.encoders if encoder.text.whole):
             added = encoder.count("")
             for prompt in dict.fromkeys(prompts):
                 if (count := encoder.count(prompt)) > encoder.max_tokens:
@@ -194,7 +194,7 @@ class Model(ABC):
         words = [text for target in task.targets for text in (*target.words, target.anchor)]
         self.check_prompts(words)
         for word in dict.fromkeys(filter(None, [*words, *(keep.name for keep in task.keeps)])):
-            if not any(encoder.knows(word) for encoder in self._encoders):
+            if not any(encoder.knows(word) for encoder in self.encoders):
                 raise BadTask(
                     f"{self.path.name} reads nothing in {word!r}: its tokenizer knows none of these signs; "
                     "give a word that it can spell."
@@ -202,14 +202,14 @@ class Model(ABC):
 
     def is_cut(self, prompt: str) -> bool:
         """Whether the model reads the beginning of a prompt alone."""
-        return any(encoder.is_cut(prompt) for encoder in self._encoders if encoder.text.whole)
+        return any(encoder.is_cut(prompt) for encoder in self.encoders if encoder.text.whole)
 
     def cut_line(self, prompts: Sequence[str]) -> str:
         """One line that counts the prompts that are cut; empty where none is."""
         distinct = list(dict.fromkeys(prompts))
         if not (cut := sum(self.is_cut(prompt) for prompt in distinct)):
             return ""
-        longest = min(one.max_tokens - one.count("") for one in self._encoders if one.text.whole)
+        longest = min(one.max_tokens - one.count("") for one in self.encoders if one.text.whole)
         return (
             f"{cut} of {len(distinct)} prompts are longer than the encoder's {longest} tokens and were cut, as the "
             "pipeline does"
@@ -268,11 +268,10 @@ class Model(ABC):
         return tuple(text.encoder for text in self.texts)
 
     @cached_property
-    def _encoders(self) -> tuple[TextEncoder, ...]:
-        return tuple(
-            TextEncoder(text, self.source) if text in self.texts else Absent(text, self._width)
-            for text in type(self).texts
-        )
+    def encoders(self) -> tuple[TextEncoder, ...]:
+        """The text encoders of its family's table, in that order."""
+        there, every = self.texts, type(self).texts
+        return tuple(TextEncoder(one, self.source) if one in there else Absent(one, self._width) for one in every)
 
     @property
     def _width(self) -> int:
@@ -281,7 +280,7 @@ class Model(ABC):
 
     def free_encoders(self) -> None:
         """Frees the text encoders' memory; they are loaded again when prompts are next encoded."""
-        for encoder in self._encoders:
+        for encoder in self.encoders:
             encoder.let_go()
 
     def weights(self, component: str) -> Tensors:

@@ -22,14 +22,19 @@ from erase.models.open import family_of_pipe
 from erase.models.pipes import encoders_of
 from erase.models.text import Absent, TextEncoder
 
+_ATTACKS = "random_prefix, paraphrase, tina, completion or relearn"  # which need no gradient of words
 
-def check_reader(model: Model, name: str) -> None:
-    """Raises BadModel, which names what needs it, for a model that reads prompts by T5, or by unlike vocabularies."""
+
+def check_reader(model: Model, name: str, *, instead: str = _ATTACKS) -> None:
+    """Raises BadModel, which names what needs it, for a model that reads prompts by T5, or by unlike vocabularies.
+
+    `instead`: what can be used on it.
+    """
     if others := [text for text in model.texts if not text.causal]:
         without = f", or load the pipeline without {others[0].encoder}" if others[0].optional else ""
         raise BadModel(
             f"{name} finds words by the gradient of CLIP's text encoders, and {model.family} reads prompts by T5 "
-            f"({others[0].encoder}), too; use random_prefix, paraphrase, tina, completion or relearn{without}."
+            f"({others[0].encoder}), too; use {instead}{without}."
         )
     if len(model.texts) > 1:
         first, *further = (model.source.tokenizer(text).get_vocab() for text in model.texts)
@@ -37,13 +42,13 @@ def check_reader(model: Model, name: str) -> None:
             parts = ", ".join(text.tokenizer for text in model.texts)
             raise BadModel(
                 f"{name} gives all text encoders the same words, and the vocabularies of {parts} differ; load the "
-                "same textual inversions into all of them, or none, or use random_prefix."
+                f"same textual inversions into all of them, or none, or use {instead}."
             )
 
 
 @dataclass(frozen=True)
 class PromptReader:
-    """The text encoders of a loaded pipeline as its family's table has them, frozen; `of` makes one."""
+    """The text encoders of a model as its family's table has them, frozen; `of` and `of_model` make one."""
 
     family: type[Model]
     encoders: tuple[TextEncoder, ...]
@@ -51,10 +56,20 @@ class PromptReader:
     @staticmethod
     def of(pipe: Any, *, max_sequence_length: int = 0, clip_skip: int = 0) -> PromptReader:
         """The encoders of a pipeline that `check_reader` lets pass, edits of them included."""
-        found = PromptReader(family_of_pipe(pipe), tuple(encoders_of(pipe, max_sequence_length, clip_skip)))
+        return PromptReader(family_of_pipe(pipe), tuple(encoders_of(pipe, max_sequence_length, clip_skip)))
+
+    @staticmethod
+    def of_model(model: Model, device: torch.device, *, max_sequence_length: int = 0) -> PromptReader:
+        """The encoders of a model's files, loaded anew onto a device."""
+        length = max_sequence_length or model.max_sequence_length
+        found = PromptReader(type(model), tuple(one.reading(length).anew() for one in model.encoders))
         for encoder in found.present:
-            encoder.network.requires_grad_(False).eval()
+            encoder.network.to(device)
         return found
+
+    def __post_init__(self) -> None:
+        for encoder in self.present:
+            encoder.network.requires_grad_(False).eval()
 
     @property
     def present(self) -> tuple[TextEncoder, ...]:
@@ -70,6 +85,11 @@ class PromptReader:
     def tables(self) -> tuple[Tensor, ...]:
         """Each encoder's embeddings of the vocabulary, [words, width]."""
         return tuple(one.network.get_input_embeddings().weight.detach() for one in self.present)
+
+    @property
+    def words(self) -> int:
+        """How many words all encoders know, by the same ids from 0 on."""
+        return min(map(len, self.tables))
 
     def embeddings(self, ids: Tensor) -> Tensor:
         """The encoders' embeddings of tokens, side by side, [..., width of all]."""

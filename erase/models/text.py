@@ -196,6 +196,12 @@ class TextEncoder:
     def tokenizer(self) -> Any:
         return self._tokenizer
 
+    def anew(self) -> TextEncoder:
+        """The same text encoder, by a network of its own that is loaded when it is first used."""
+        other = copy.copy(self)
+        other.let_go()
+        return other
+
     def let_go(self) -> None:
         """Frees the encoder's memory; it is loaded again when it is next used."""
         self.__dict__.pop("_encoder", None)

@@ -41,10 +41,10 @@ def test_an_encoder_that_was_let_go_is_loaded_anew(tmp_path: Path) -> None:
     tiny_sdxl().save_pretrained(tmp_path / "model")
     model = open_model(tmp_path / "model")
     before = model.encode(["a cat"])
-    held = model._encoders[1]._encoder
+    held = model.encoders[1]._encoder
     model.free_encoders()
     after = model.encode(["a cat"])
-    assert model._encoders[1]._encoder is not held
+    assert model.encoders[1]._encoder is not held
     assert torch.equal(after.states, before.states)
     assert after.pooled is not None
     assert before.pooled is not None

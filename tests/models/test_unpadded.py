@@ -52,7 +52,7 @@ def test_states_of_the_embedded_model_are_those_with_padding() -> None:
 
 def test_a_prompt_is_run_at_its_own_length(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
-    network = model._encoders[0].network
+    network = model.encoders[0].network
     forward = network.forward
 
     def counted(ids: Tensor, *inputs: Any, **named: Any) -> Any:
@@ -138,10 +138,10 @@ def test_the_network_is_loaded_once_for_both(tmp_path: Path) -> None:
     tiny_sdxl().save_pretrained(tmp_path / "model")
     model = open_model(tmp_path / "model")
     model.encode(["a cat"], padding=False)
-    held_now = [one.network for one in model._encoders]
+    held_now = [one.network for one in model.encoders]
     model.encode(["a dog"])
     model.encode(["a dog"], padding=False)
-    assert [one.network for one in model._encoders] == held_now
+    assert [one.network for one in model.encoders] == held_now
 
 
 def test_prompts_near_others_are_found_by_states_without_padding(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

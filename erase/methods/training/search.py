@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch import Tensor
 from erase.methods.training.bank import Bank
 from erase.methods.training.inversion import Examples, learn_tokens, place
 from erase.methods.training.session import Session
-from erase.methods.training.text import TextEncoder
 from erase.models import Condition
 from erase.task import Target
 
@@ -31,17 +30,14 @@ class Learning:
 
 @dataclass
 class Inverter:
-    """A session's text encoder, by which soft tokens are learned from the bank's pictures and read in its prompts."""
+    """A session's text encoders, by which soft tokens are learned from the bank's pictures and read in its prompts."""
 
     session: Session
     bank: Bank
     learning: Learning
-    encoder: TextEncoder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.encoder = TextEncoder.of(self.session.denoiser.text_encoder)
-        model = self.session.model
-        self.tokenizer = model.source.tokenizer(model.texts[0])
+        self.reader = self.session.reader
 
     def target_of(self, prompt: str) -> Target:
         """The target that a bank's prompt names."""
@@ -49,9 +45,9 @@ class Inverter:
 
     def start(self, words: str) -> Tensor:
         """The embeddings of some words, over and over to the count of soft tokens, [count, width]."""
-        ids = self.tokenizer(words, add_special_tokens=False)["input_ids"]
+        ids = self.reader.tokenizer(words, add_special_tokens=False)["input_ids"]
         chosen = [ids[number % len(ids)] for number in range(self.learning.tokens)]
-        return self.encoder.table[torch.tensor(chosen, device=self.encoder.table.device)].float()
+        return self.reader.embeddings(torch.tensor(chosen))
 
     def learned(
         self,
@@ -69,11 +65,11 @@ class Inverter:
         session, learning = self.session, self.learning
         rows = [row for row, one in enumerate(self.bank.plan.trajectories) if self.target_of(one.prompt) == target]
         prompts = [self.bank.plan.trajectories[row].prompt for row in rows]
-        places = place(self.tokenizer, prompts, target.words, count=learning.tokens)
+        places = place(self.reader.tokenizer, prompts, target.words, count=learning.tokens)
         with torch.enable_grad():
             return learn_tokens(
                 session.denoiser,
-                self.encoder,
+                self.reader,
                 Examples(self.bank.clean[rows], places),
                 start=start,
                 steps=learning.steps,
@@ -88,13 +84,13 @@ class Inverter:
     @torch.no_grad()
     def condition(self, prompt: str, tokens: Tensor) -> Condition:
         """A prompt's condition with soft tokens in the place of the target that it names."""
-        places = place(self.tokenizer, [prompt], self.target_of(prompt).words, count=len(tokens))
-        return Condition(self.encoder.states_with(places.ids, tokens[None], places.places)[0].float().cpu())
+        places = place(self.reader.tokenizer, [prompt], self.target_of(prompt).words, count=len(tokens))
+        return self.reader.read(places.ids, tokens[None], places.places).row(0)
 
     def conditions(self, found: Found) -> Conditions:
         """Each of the bank's prompts with its own condition and one for each of its target's soft tokens."""
         prompts = dict.fromkeys(one.prompt for one in self.bank.plan.trajectories)
-        own = {text: Condition(self.session.given([text]).states[0]) for text in prompts}
+        own = {text: self.session.given([text]).row(0) for text in prompts}
         return {
             text: [own[text], *(self.condition(text, tokens) for tokens in found[self.target_of(text).name])]
             for text in prompts

@@ -25,7 +25,7 @@ from erase.methods.training.bank import Bank, Plan, Trajectory, sample_bank
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.layers import Layers, chosen_parameters
 from erase.methods.training.trainer import Loss, Trained, Trainer, draws
-from erase.models import Condition, Model
+from erase.models import Condition, Model, PromptReader
 from erase.models.storage.weights import content_digest
 from erase.task import Task
 
@@ -67,6 +67,12 @@ class Session:
         """The texts' conditions stacked along a new batch dimension; each distinct text is encoded once."""
         self._encode(texts)
         return Condition.stack([self._given[text] for text in texts])
+
+    @cached_property
+    def reader(self) -> PromptReader:
+        """The model's text encoders, on the network's device, as they read soft tokens."""
+        length = self.options.max_sequence_length
+        return PromptReader.of_model(self.model, self.denoiser.machine.device, max_sequence_length=length)
 
     def ids(self, texts: Sequence[str]) -> Tensor:
         """The texts' token ids, [texts, tokens]."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadModel
-from erase.models import Condition, Model
+from erase.models import Model
 
 COMPONENT = "text_encoder"
 _TRAINED = re.compile(r"(encoder\.layers\.|final_layer_norm\.).*")
@@ -52,40 +52,15 @@ class TextEncoder:
             return plain
 
         def insert(module: Any, inputs: Any, output: Tensor) -> Tensor:
-            longer: Tensor = torch.cat([output[:, :1], prefix, output[:, 1:]], 1)
-            return longer[:, : ids.shape[1]]
+            whole: Tensor = torch.cat([output[:, :1], prefix, output[:, 1:]], 1)
+            return whole[:, : ids.shape[1]]
 
-        return self._read(ids, insert).last_hidden_state  # type: ignore[no-any-return]
-
-    def states_with(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Tensor:
-        """The states of prompts' tokens [prompts, tokens], with soft tokens in place of some.
-
-        `tokens` [prompts, count, width] stand at `places` [prompts, count].
-        """
-        ids = ids.to(self.module.device)
-        index = places.to(ids.device)[..., None].expand(-1, -1, tokens.shape[-1])
-
-        def put(module: Any, inputs: Any, output: Tensor) -> Tensor:
-            return output.scatter(1, index, tokens.to(output))
-
-        return self._read(ids, put).last_hidden_state  # type: ignore[no-any-return]
-
-    def read(self, ids: Tensor, tokens: Tensor, places: Tensor) -> Condition:
-        """The same as conditions of a network that reads one encoder."""
-        return Condition(self.states_with(ids, tokens, places))
-
-    def _read(self, ids: Tensor, change: Any) -> Any:
-        """What the encoder gives for token ids whose embeddings go through `change`."""
-        hook = self.module.get_input_embeddings().register_forward_hook(change)
+        hook = self.module.get_input_embeddings().register_forward_hook(insert)
         try:
-            return self.module(ids)
+            longer: Tensor = self.module(ids).last_hidden_state
         finally:
             hook.remove()
-
-    @property
-    def table(self) -> Tensor:
-        """The embeddings of the vocabulary, [words, width]."""
-        return self.module.get_input_embeddings().weight.detach()  # type: ignore[no-any-return]
+        return longer
 
     def words(self, prompts: int, count: int, generator: torch.Generator) -> Tensor:
         """Embeddings of random words of the vocabulary, [prompts, count, width]."""
