@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from erase.models import Model, open_model
-from tests.families import each_model, each_pipe, family_model, pipe_of  # noqa: F401
+from tests.families import each_model, each_pipe, family_model, pipe_of, without_t5  # noqa: F401
 from tests.finished import finished, recipe, run  # noqa: F401
 from tests.tiny import tiny_judge, tiny_stable_diffusion
 

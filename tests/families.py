@@ -31,6 +31,21 @@ def family_model(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     return opened
 
 
+@pytest.fixture(scope="session")
+def without_t5(family_model: Opener) -> Opener:
+    """Opens the tiny model of a family, without its T5 where it may be without."""
+
+    def opened(family: str) -> Model:
+        model = family_model(family)
+        if family != "stable-diffusion-3":
+            return model
+        pipe = model.pipeline()
+        pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
+        return open_model(pipe)
+
+    return opened
+
+
 @pytest.fixture(params=FAMILIES)
 def each_model(request: pytest.FixtureRequest, family_model: Opener) -> Model:
     """The tiny model of every family in turn."""

@@ -21,8 +21,8 @@ so that the less a state is the anchor's the further it is pushed beyond: sampli
 left of the target. Pictures that were finished and made noisy anew are what an inversion learns from; trained on the
 latents that sampling visits instead, the network did not withstand it. What stays are the keeps' trajectories and the
 anchors', under their own prompts, the keeps' also under the empty one, which guidance goes from, and the anchors' also
-under their targets'. A model of several text encoders is given its own condition: soft tokens are those of all encoders
-side by side, and s, n, a, k and k' are token states and pooled states alike, each moved by its own map.
+under their targets'. Of a model of several text encoders soft tokens are the embeddings of all, side by side,
+n, a, k and k' are its token states and its pooled state, and the closed form has a map of each.
 """
 
 from __future__ import annotations

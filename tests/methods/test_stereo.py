@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from erase.context import RunContext
-from erase.errors import BadModel, BadOption, TrainingFailed
+from erase.errors import BadOption, TrainingFailed
 from erase.methods.stereo import Stereo
 from erase.methods.training.pictures import Noised
 from erase.methods.training.search import Inverter, Learning
@@ -21,6 +21,7 @@ from erase.task import Target, Task
 from tests.families import Opener
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen
 
+CLIPS = ("stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3")
 SEARCH: dict[str, Any] = {"rounds": 2, "search_steps": 3, "inversion_steps": 3, "inversion_batch": 2, "tokens": 2}
 
 
@@ -34,7 +35,7 @@ def test_the_aim_is_the_compositional_guidance_number_by_number() -> None:
 
 
 def inverter(model: Model, task: Task = STYLE, learning: Learning | None = None) -> Inverter:
-    session = Session.start(Stereo(**FEW, **SEARCH), model, task, work=None, text_encoder=True)
+    session = Session.start(Stereo(**FEW, **SEARCH), model, task, work=None)
     bank = session.bank(session.plan((text, (anchor,)) for text, anchor in session.asked))
     return Inverter(session, bank, learning or Learning(2, 40, 4, 0.02))
 
@@ -50,25 +51,30 @@ def shown(found: Inverter, tokens: Tensor) -> float:
     return float((predicted - noised.truth).square().mean())
 
 
-def test_learned_tokens_bring_the_concept_back_better_than_those_they_start_as(model: Model) -> None:
-    made = inverter(model)
+@pytest.mark.parametrize("family", CLIPS)
+def test_learned_tokens_bring_the_concept_back_better_than_those_they_start_as(without_t5: Opener, family: str) -> None:
+    made = inverter(without_t5(family))
     start = made.start("art")
     assert shown(made, made.learned(STYLE.targets[0], start, seed=0, said="noto")) < shown(made, start)
 
 
-def test_soft_tokens_that_are_the_names_own_embeddings_read_as_the_name(model: Model) -> None:
+@pytest.mark.parametrize("family", CLIPS)
+def test_soft_tokens_that_are_the_names_own_embeddings_read_as_the_name(without_t5: Opener, family: str) -> None:
+    model = without_t5(family)
     made = inverter(model)
-    ids = made.tokenizer("noto", add_special_tokens=False)["input_ids"]
+    ids = made.reader.tokenizer("noto", add_special_tokens=False)["input_ids"]
     made.learning = replace(made.learning, tokens=len(ids))
-    torch.testing.assert_close(
-        made.condition(OLD, made.start("noto")).states, model.encode([OLD]).states[0], rtol=1e-4, atol=1e-4
-    )
+    found, expected = made.condition(OLD, made.start("noto")), model.encode([OLD]).conditions()[0]
+    torch.testing.assert_close(found.states, expected.states, rtol=1e-4, atol=1e-4)
+    assert (found.pooled is None) == (family == "stable-diffusion")
+    if found.pooled is not None:
+        torch.testing.assert_close(found.pooled, expected.pooled, rtol=1e-4, atol=1e-4)
 
 
 def test_every_prompt_is_asked_by_its_name_and_by_its_own_targets_tokens(model: Model) -> None:
     task = Task((Target("noto", "style", synonyms=("google",)), Target("José Mono", "style")))
     made = inverter(model, task)
-    width = made.encoder.table.shape[1]
+    width = made.start("art").shape[-1]
     found = {"noto": [torch.zeros(2, width)], "José Mono": [torch.ones(2, width), torch.zeros(2, width)]}
     conditions = made.conditions(found)
     assert {len(conditions[text]) for text in conditions if "José" in text} == {3}
@@ -108,11 +114,6 @@ def test_a_search_that_is_done_is_not_made_again(model: Model, tmp_path: Path) -
 def test_a_search_that_runs_away_is_told_with_what_to_try(model: Model) -> None:
     with pytest.raises(TrainingFailed, match="search_rate"):
         Stereo(**FEW, **SEARCH | {"search_rate": 1e30, "search_steps": 4})(model, STYLE)
-
-
-def test_a_model_of_two_text_encoders_is_refused_by_name(family_model: Opener) -> None:
-    with pytest.raises(BadModel, match="one text encoder"):
-        Stereo(**FEW)(family_model("stable-diffusion-xl"), STYLE)
 
 
 @pytest.mark.parametrize(

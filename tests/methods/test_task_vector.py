@@ -90,7 +90,7 @@ def test_what_soft_tokens_are_kept_apart_by_is_the_mean_square_of_their_cosines(
 
 
 def test_more_diversity_makes_soft_tokens_less_alike(model: Model) -> None:
-    session = Session.start(TaskVector(**FEW, **INVERTING), model, STYLE, work=None, text_encoder=True)
+    session = Session.start(TaskVector(**FEW, **INVERTING), model, STYLE, work=None)
     inverter = Inverter(session, session.bank(session.plan([(OLD, ())])), Learning(1, 60, 2, 0.05))
     known, start = inverter.start("art"), inverter.start("art")
 

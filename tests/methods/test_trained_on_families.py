@@ -22,13 +22,14 @@ from tests.models.probes import run
 from tests.tiny_families import FAMILIES, SIDE
 
 TRAINED = [name for name in registry.known("methods") if issubclass(registry.load("methods", name), Trained)]  # type: ignore[arg-type]
-# What trains the text encoder, or soft tokens, knows no model with several; what is of UNets no transformer.
-SEVERAL_ENCODERS = ("stable-diffusion-xl", "stable-diffusion-3", "flux")
-REFUSED = {(method, family) for method in ("advunlearn", "stereo", "withstand") for family in SEVERAL_ENCODERS}
+# What trains the text encoder knows no model with several, what learns soft tokens none with T5, what is of UNets no
+# transformer.
+REFUSED = {("advunlearn", family) for family in ("stable-diffusion-xl", "stable-diffusion-3", "flux")}
+REFUSED |= {(method, family) for method in ("stereo", "withstand") for family in ("stable-diffusion-3", "flux")}
 REFUSED |= {(method, family) for method in ("fmn", "i2i", "receler") for family in ("stable-diffusion-3", "flux")}
 QUICK = {"steps": 2, "batch": 1, "trajectories": 1, "sampling_steps": 2, "learning_rate": 1e-3, "warm_up": 1}
 QUICK |= {"attack_steps": 1, "keep_trajectories": 1, "fisher": 1, "mask_batches": 1}
-QUICK |= {"rounds": 1, "search_steps": 1, "inversion_steps": 1}
+QUICK |= {"rounds": 1, "search_steps": 1, "inversion_steps": 1, "pictures": 2, "contexts": 0}
 
 
 def make(method: str, model: Model, **more: Any) -> Edit:
@@ -61,6 +62,23 @@ def test_it_trains_the_family_or_refuses_it_in_one_line(
     with guide_of(edit, model).attached(pipe) if edit.guidance else edit.apply(pipe):
         assert (prediction(pipe) - before).abs().max() > 1e-6
     assert torch.equal(prediction(pipe), before)
+
+
+@pytest.mark.parametrize("method", ["stereo", "withstand", "task_vector"])
+def test_what_learns_soft_tokens_trains_a_stable_diffusion_3_without_t5(method: str, without_t5: Opener) -> None:
+    """Both encoders, and the pooled state: the prediction moves by what reads either."""
+    model = without_t5("stable-diffusion-3")
+    edit = make(method, model, strength="inversion", inversions=1, tries=1)
+    pipe = model.pipeline()
+    before = prediction(pipe)
+    with edit.apply(pipe):
+        assert (prediction(pipe) - before).abs().max() > 1e-6
+    assert torch.equal(prediction(pipe), before)
+
+
+def test_a_task_vector_by_inversion_refuses_t5_in_one_line(family_model: Opener) -> None:
+    with pytest.raises(EraseError, match=r"^task_vector with strength: inversion .*T5.* use strength: given"):
+        make("task_vector", family_model("flux"), strength="inversion")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,27 +13,11 @@ from torch import Tensor
 from erase.errors import BadModel
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.inversion import place
-from erase.models import Model, PromptReader, check_reader, conditions_of, open_model
+from erase.models import PromptReader, check_reader, conditions_of, open_model
 from tests.families import Opener
 
 CLIPS = ("stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl", "stable-diffusion-3")
 SIDE_BY_SIDE = CLIPS[2:]
-Opened = Callable[[str], Model]
-
-
-@pytest.fixture(scope="module")
-def without_t5(family_model: Opener) -> Opened:
-    """The tiny model of a family, loaded without its T5 where it may be without."""
-
-    def opened(family: str) -> Model:
-        model = family_model(family)
-        if family != "stable-diffusion-3":
-            return model
-        pipe = model.pipeline()
-        pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
-        return open_model(pipe)
-
-    return opened
 
 
 def id_of(pipe: Any, word: str) -> Tensor:
@@ -48,7 +32,7 @@ def by_pipeline(pipe: Any, prompt: str, **more: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("family", CLIPS)
-def test_words_in_their_places_are_read_as_the_pipeline_reads_the_text(without_t5: Opened, family: str) -> None:
+def test_words_in_their_places_are_read_as_the_pipeline_reads_the_text(without_t5: Opener, family: str) -> None:
     pipe = without_t5(family).pipeline()
     more = {"prompt_2": None, "prompt_3": None} if family == "stable-diffusion-3" else {}
     reader = PromptReader.of(pipe)
@@ -63,13 +47,33 @@ def test_words_in_their_places_are_read_as_the_pipeline_reads_the_text(without_t
             torch.testing.assert_close(found.pooled[row], pooled[0][0], rtol=0, atol=1e-5)
 
 
-def test_fewer_tokens_for_t5_and_layers_left_out_are_read_as_images_are_sampled(without_t5: Opened) -> None:
+def test_fewer_tokens_for_t5_and_layers_left_out_are_read_as_images_are_sampled(without_t5: Opener) -> None:
     pipe = without_t5("stable-diffusion-3").pipeline()
     wanted = conditions_of(pipe, ["a rose"], max_sequence_length=1, clip_skip=1)["a rose"]
     ids = place(pipe.tokenizer, ["a rose"], [], count=0).ids
     found = PromptReader.of(pipe, max_sequence_length=1, clip_skip=1).read(ids)
     torch.testing.assert_close(found.states[0], wanted.states, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.pooled[0], wanted.pooled, rtol=0, atol=1e-6)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("family", CLIPS)
+def test_the_encoders_of_a_models_files_read_as_those_of_its_pipeline(without_t5: Opener, family: str) -> None:
+    model = without_t5(family)
+    pipe, more = model.pipeline(), {"max_sequence_length": 3}
+    prompts = place(pipe.tokenizer, ["a cat in Noto style"], ["noto"], count=2)
+    mine, theirs = PromptReader.of_model(model, torch.device("cpu"), **more), PromptReader.of(pipe, **more)
+    words = torch.randn(1, 2, mine.embeddings(torch.tensor(3)).shape[-1], generator=torch.Generator().manual_seed(1))
+    found, expected = (reader.read(prompts.ids, words, prompts.places) for reader in (mine, theirs))
+    torch.testing.assert_close(found.states, expected.states, rtol=0, atol=1e-6)
+    assert (found.pooled is None) == (expected.pooled is None)
+    if found.pooled is not None:
+        torch.testing.assert_close(found.pooled, expected.pooled, rtol=0, atol=1e-6)
+    assert mine.present[0].network is not model.encoders[0].network
+
+
+def test_methods_are_told_what_to_use_instead_of_words(family_model: Opener) -> None:
+    with pytest.raises(BadModel, match=r"reads prompts by T5 \(text_encoder_2\), too; use redirect\.$"):
+        check_reader(family_model("flux"), "withstand", instead="redirect")
 
 
 def loss_by_hand(pipe: Any, family: str, *, ids: list[Tensor], latent: Tensor) -> Callable[[list[Tensor]], Tensor]:
@@ -104,7 +108,7 @@ def loss_by_hand(pipe: Any, family: str, *, ids: list[Tensor], latent: Tensor) -
 
 
 @pytest.mark.parametrize("family", SIDE_BY_SIDE)
-def test_the_gradients_estimate_of_an_exchange_is_the_loss_slope_in_float64(without_t5: Opened, family: str) -> None:
+def test_the_gradients_estimate_of_an_exchange_is_the_loss_slope_in_float64(without_t5: Opener, family: str) -> None:
     model = without_t5(family)
     pipe = model.pipeline()
     reader, denoiser = PromptReader.of(pipe), Denoiser.from_pipe(model, pipe)

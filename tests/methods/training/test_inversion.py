@@ -7,13 +7,17 @@ import torch
 
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.inversion import Examples, Places, learn_tokens, place
-from erase.methods.training.text import TextEncoder
-from erase.models import Model
+from erase.models import Model, PromptReader
 
 
 @pytest.fixture(scope="module")
 def denoiser(model: Model) -> Denoiser:
-    return Denoiser.of(model, text_encoder=True)
+    return Denoiser.of(model)
+
+
+@pytest.fixture(scope="module")
+def reader(model: Model) -> PromptReader:
+    return PromptReader.of_model(model, torch.device("cpu"))
 
 
 def tokens_of(model: Model, prompt: str) -> list[int]:
@@ -35,21 +39,20 @@ def test_a_prompt_that_does_not_name_the_concept_has_them_in_front(model: Model)
     assert found.places.tolist() == [[1]]
 
 
-def test_a_soft_token_that_is_a_word_reads_as_the_word(model: Model, denoiser: Denoiser) -> None:
-    encoder = TextEncoder.of(denoiser.text_encoder)
+def test_a_soft_token_that_is_a_word_reads_as_the_word(model: Model, reader: PromptReader) -> None:
     prompts = place(model.pipeline().tokenizer, ["a noto style cat"], ["noto"], count=1)
-    word = encoder.table[tokens_of(model, "dog")[1]]
+    word = reader.tables[0][tokens_of(model, "dog")[1]]
     with torch.no_grad():
-        states = encoder.states_with(prompts.ids, word[None, None], prompts.places)
+        states = reader.read(prompts.ids, word[None, None], prompts.places).states
     torch.testing.assert_close(states, model.encode(["a dog style cat"]).states, rtol=1e-5, atol=1e-5)
 
 
-def test_one_step_is_the_gradient_of_the_papers_loss(model: Model, denoiser: Denoiser) -> None:
-    encoder, generator = TextEncoder.of(denoiser.text_encoder), torch.Generator().manual_seed(5)
+def test_one_step_is_the_gradient_of_the_papers_loss(model: Model, denoiser: Denoiser, reader: PromptReader) -> None:
+    generator = torch.Generator().manual_seed(5)
     prompts = place(model.pipeline().tokenizer, ["a noto style cat"], ["noto"])
-    clean, start = torch.randn(1, *denoiser.shape, generator=generator), encoder.table[7:8]
+    clean, start = torch.randn(1, *denoiser.shape, generator=generator), reader.tables[0][7:8]
     rate = 1e-3
-    moved = learn_tokens(denoiser, encoder, Examples(clean, prompts), start=start, steps=1, batch=1, rate=rate, seed=3)
+    moved = learn_tokens(denoiser, reader, Examples(clean, prompts), start=start, steps=1, batch=1, rate=rate, seed=3)
 
     drawn = torch.Generator().manual_seed(3)
     torch.randint(1, (1,), generator=drawn)
@@ -60,7 +63,7 @@ def test_one_step_is_the_gradient_of_the_papers_loss(model: Model, denoiser: Den
 
     def loss(token: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            states = encoder.states_with(prompts.ids, token.float()[None], prompts.places)
+            states = reader.read(prompts.ids, token.float()[None], prompts.places).states
             predicted = denoiser.network(noisy.float(), times, encoder_hidden_states=states).sample
         return (predicted.double() - noise).square().mean()
 
@@ -72,14 +75,14 @@ def test_one_step_is_the_gradient_of_the_papers_loss(model: Model, denoiser: Den
     assert loss(start + 30 * step) < loss(start)
 
 
-def test_it_goes_down_its_loss_and_leaves_the_network_alone(denoiser: Denoiser) -> None:
-    encoder, generator = TextEncoder.of(denoiser.text_encoder), torch.Generator().manual_seed(1)
-    length = encoder.module.config.max_position_embeddings
+def test_it_goes_down_its_loss_and_leaves_the_network_alone(denoiser: Denoiser, reader: PromptReader) -> None:
+    generator = torch.Generator().manual_seed(1)
+    length = reader.tokenizer.model_max_length
     prompts = Places(torch.full((2, length), 3), torch.tensor([[1], [2]]))
     examples = Examples(torch.randn(2, *denoiser.shape, generator=generator), prompts)
     before = denoiser.digest()
-    start = torch.zeros(1, encoder.table.shape[1])
-    one, other = (learn_tokens(denoiser, encoder, examples, start=start, steps=3) for _ in range(2))
+    start = torch.zeros(1, reader.tables[0].shape[1])
+    one, other = (learn_tokens(denoiser, reader, examples, start=start, steps=3) for _ in range(2))
     assert torch.equal(one, other)
     assert not torch.equal(one, start)
     assert denoiser.digest() == before
