@@ -283,6 +283,7 @@ class Lesson:
         return inputs, times, asked, predictions
 
 
-def _mixed(old: Tensor, new: Tensor, one: Tensor, other: Tensor, *, share: float, aside: float) -> Tensor:
-    """States a share of the way from an anchor's to its target's, and aside by how two others differ."""
+def _mixed(*states: Tensor, share: float, aside: float) -> Tensor:
+    """A share of the way from an anchor's states, the second, to its target's, and aside by how two others differ."""
+    old, new, one, other = states
     return new + share * (old - new) + aside * (one - other)
