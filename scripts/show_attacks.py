@@ -14,8 +14,8 @@ second (null without the retrained weights); `defended_excess`, the largest exce
 on `hardened`, redirect with its preset of that name, and on `withstand`.
 `--quick` takes eight prompts, a budget of 300, three edits, and leaves out the attacks that learn for minutes.
 `--methods` attacks edits of these methods instead, with the options that the model has for them, or with those given as
-JSON: `esd:{"steps": 300}`, and so do `--attacks`. `--picture` draws a heat map. `--model emoji-flow` attacks edits of
-that one, which reads prompts by two encoders; it has no retrained network.
+JSON: `esd:{"steps": 300}`, and so do `--attacks`; `none` is the unedited model. `--picture` draws a heat map.
+`--model emoji-flow` attacks edits of that one, which reads prompts by two encoders; it has no retrained network.
 """
 
 from __future__ import annotations
@@ -65,14 +65,18 @@ def task_of(name: str) -> Task:
     return with_keeps(tuple(targets.values()) if name == "unsafe" else (targets[name],))
 
 
-def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit]:
+def edits_of(model: Model, options: argparse.Namespace) -> dict[str, Edit | None]:
     """The edits by name: with the options that the model has for a method, or with those that are given as JSON.
 
-    They stay in the folder until the code changes.
+    They stay in the folder until the code changes. `none` has none.
     """
-    task, made, work = task_of(options.task), {}, RunContext(banks=options.folder / "banks")
+    task, work = task_of(options.task), RunContext(banks=options.folder / "banks")
+    made: dict[str, Edit | None] = {}
     bare = Task(tuple(replace(one, prompts=()) for one in task.targets))
     for name in options.methods or (QUICK if options.quick else EVERY):
+        if name == "none":
+            made[name] = None
+            continue
         method, _, given = NAMED.get(name, name).partition(":")
         found = method_with(method, json.loads(given)) if given else method_for(method, {}, model=model, task=task)
         asked = bare if name == "hidden" else task

@@ -37,8 +37,19 @@ def made(method: str, kind: Kind, model: Model = EMOJI, **options: Any) -> Any:
 @pytest.mark.parametrize("kind", ["style", "object"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_embedded_model_has_its_own_presets_of_every_trained_method(method: str, kind: Kind) -> None:
-    own = EMOJI.presets[method][kind]
+    own = {key: value for key, value in EMOJI.presets[method][kind].items() if key != "further"}
     assert made(method, kind) == method_with(method, own) != method_with(method, {"preset": kind})
+
+
+def test_a_preset_is_for_one_target_and_each_further_one_adds_what_it_says() -> None:
+    own = dict(EMOJI.presets["sa"]["object"])
+    further, names = own.pop("further")["steps"], ("cat", "tiger", "pizza", "car", "rose", "guitar", "crown", "apple")
+    eight = Task([Target(name, "object", "dog") for name in names])
+    assert further > 0
+    many = method_with("sa", {**own, "steps": own["steps"] + 7 * further})
+    assert method_for("sa", {}, model=EMOJI, task=eight) == many
+    assert method_for("sa", {"steps": 9}, model=EMOJI, task=eight) == method_with("sa", {**own, "steps": 9})
+    assert method_for("esd", {}, model=EMOJI, task=eight) == made("esd", "object")
 
 
 def test_its_presets_name_methods_alone() -> None:
@@ -96,6 +107,9 @@ def test_a_command_without_options_trains_by_the_presets(capsys: pytest.CaptureF
         ("esd: {style: {steps: many}}", "option steps of esd is 'many'"),
         ("esd: {mood: {steps: 3}}", "presets.yaml"),
         ("esd: 3", "presets.yaml"),
+        ("esd: {style: {steps: 3, further: {batch: 3}}}", "further of esd is {'batch': 3}; expected whole numbers"),
+        ("esd: {style: {steps: 3, further: {steps: 0.5}}}", "further of esd is {'steps': 0.5}; expected whole numbers"),
+        ("esd: {style: {steps: 3, further: 4}}", "further of esd is 4; expected whole numbers"),
         ("[", "not valid YAML"),
     ],
 )

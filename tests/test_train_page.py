@@ -39,7 +39,10 @@ def cells(method: str) -> str:
 
 
 def listed(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value if value != '' else 'empty'}" for key, value in options.items())
+    further = options.get("further", {})
+    more = {key: f" (and {count} for each further target)" for key, count in further.items()}
+    given = {key: value if value != "" else "empty" for key, value in options.items() if key != "further"}
+    return ", ".join(f"{key} {value}{more.get(key, '')}" for key, value in given.items())
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -66,8 +66,9 @@ def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Tas
     """The method of a name for a model and a task, with what suits them where an option is left out.
 
     That is the model's own preset of the method for the targets' kind where it has one, else the paper's; neither where
-    `preset` is among the options, of which `paper` is the paper's for the targets' kind. Raises UnknownName, BadOption,
-    BadModel for presets of the model that cannot be used.
+    `preset` is among the options, of which `paper` is the paper's for the targets' kind. A model's preset is for one
+    target, and its `further` is what each further one adds to its numbers. Raises UnknownName, BadOption, BadModel for
+    presets of the model that cannot be used.
     """
     kind, presets = task.targets[0].kind, presets_of(registry.load("methods", name))
     if options.get("preset") == "paper" and _PAPERS[kind] in presets:
@@ -78,10 +79,22 @@ def method_for(name: str, options: Mapping[str, Any], *, model: Model, task: Tas
     if (chosen := own.get(kind) or own.get(task.domain)) is None:
         return method_with(name, {**options, "preset": _PAPERS[kind]} if _PAPERS[kind] in presets else options)
     try:
+        chosen = _for_so_many(chosen, len(task.targets), owner=name)
         method_with(name, chosen)
     except BadOption as error:
         raise BadModel(f"the presets of {model.path.name}: {error}") from error
     return method_with(name, {**chosen, **options})
+
+
+def _for_so_many(preset: Mapping[str, Any], count: int, *, owner: str) -> dict[str, Any]:
+    """A model's preset for so many targets; raises BadOption for a `further` that is not of its numbers."""
+    own = {key: value for key, value in preset.items() if key != "further"}
+    further = preset.get("further", {})
+    numbers = {key: value for key, value in own.items() if type(value) in (int, float)}
+    if not isinstance(further, dict) or not further.keys() <= numbers.keys() or {*map(type, further.values())} - {int}:
+        known = ", ".join(numbers)
+        raise BadOption(f"further of {owner} is {further}; expected whole numbers to be added to some of {known}.")
+    return own | {key: numbers[key] + more * (count - 1) for key, more in further.items()}
 
 
 def presets_of(method: Any) -> Mapping[str, Mapping[str, Any]]:

@@ -71,11 +71,13 @@ def test_an_edit_is_kept_until_its_task_is_another(
         return make(method, model, task, work=work)
 
     monkeypatch.setattr(show, "make_edit", noted)
-    asked = Namespace(task="noto", methods=["uce"], quick=False, folder=tmp_path)
+    asked = Namespace(task="noto", methods=["uce", "none"], quick=False, folder=tmp_path)
     for synonyms in (("google",), ("google",), ("Ícono Noto",)):
         task = Task((Target("noto", "style", anchor="fluent", synonyms=synonyms),))
         monkeypatch.setattr(show, "task_of", lambda name, task=task: task)
-        assert list(show.edits_of(model, asked)) == ["uce"]
+        edits = show.edits_of(model, asked)
+        assert list(edits) == ["uce", "none"]
+        assert edits["none"] is None
     assert [one.targets[0].synonyms for one in made] == [("google",), ("Ícono Noto",)]
 
 
@@ -83,6 +85,6 @@ def test_another_seed_is_another_search(show: ModuleType, monkeypatch: pytest.Mo
     plans: list[Any] = []
     monkeypatch.setattr(show, "run_attack", lambda *given, plan, **more: plans.append(plan))
     for seed in (0, 3):
-        asked = Namespace(task="noto", budget=300, prompts=8, steps=10, seed=seed)
+        asked = Namespace(task="noto", budget=300, prompts=8, searches=None, steps=10, seed=seed, folder=tmp_path)
         show.attacked(None, None, open_model("emoji"), folder=tmp_path, options=asked)
     assert [plan.seed for plan in plans] == [0, 3]
