@@ -1,13 +1,13 @@
 """Measures what edits in a row do to each other: twenty objects of `emoji` erased one after the other.
 
-python scripts/measure_sequence.py [--quick] [--method redirect] [--styles]
+python scripts/measure_sequence.py [--quick] [--method redirect] [--bare]
 
 Each edit is made on the base model and added to those before it (`erase combine`), once plainly and once beside the
 earlier ones (`erase edit --after`). The last line is one JSON object: `relapse_20` and `relapse_20_plain` are, with and
 without `--after`, the largest over targets 1 to 5 of the share (0 to 1) of images in which the target is seen after all
 edits less that after its own; `seen_own`, `seen_last` by target; `kept_20` and `kept_20_plain` the shares of other
-objects that are still seen. `--quick` makes six edits and fewer images; with `--styles` the styles that images are
-asked for in are among the keeps, too.
+objects that are still seen. Keeps are nine other objects and the four styles that images are asked for in, with
+`--bare` the objects alone. `--quick` makes six edits and fewer images.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ WATCHED = 5  # of the first targets
 KEEPS = ("dog", "cake", "bus", "cactus", "sailboat", "book", "turtle", "lemon", "umbrella")
 
 
-def task_of(name: str, anchor: str, *, styles: bool) -> Task:
+def task_of(name: str, anchor: str, *, bare: bool) -> Task:
     prompts = ("{}", "a {} in noto style", "a picture of a {}")
-    keeps = [f"object:{keep}" for keep in KEEPS] + [f"style:{style}" for style in STYLES if styles]
+    keeps = [f"object:{keep}" for keep in KEEPS] + [f"style:{style}" for style in STYLES if not bare]
     return Task([Target(name, "object", anchor, prompts=prompts)], keeps)
 
 
@@ -54,7 +54,7 @@ def edits_of(
     made: list[Edit] = []
     sums: list[Edit] = []
     for name, anchor in order:
-        task = task_of(name, anchor, styles=options.styles)
+        task = task_of(name, anchor, bare=options.bare)
         chosen = method_for(options.method, {}, model=model, task=task)
         edit = make_edit(chosen, model, task, work=RunContext(), earlier=made if beside else ())
         made.append(edit)
@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="six edits, eight images a target")
     parser.add_argument("--method", default="redirect")
-    parser.add_argument("--styles", action="store_true", help="keeps name the styles of the images, too")
+    parser.add_argument("--bare", action="store_true", help="keeps do not name the styles of the images")
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "sequence")
     options = parser.parse_args()
