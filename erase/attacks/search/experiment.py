@@ -34,6 +34,7 @@ from erase.sampling.sampler import Sampler
 from erase.task import Task
 
 FRESH = 1_000_003  # added to a prompt's seed: success is counted on a seed that no search has seen
+NOISES = 1_000_003  # that prompts of the same seed are spread over
 APART = 1_000_033  # added to an attack's seed for each further search
 SEARCHES = 4  # where one search finds words that serve many prompts, and the next none
 ATTEMPTS = "attempts.jsonl"
@@ -138,11 +139,18 @@ def check_attack(attack: Attack, edited: Model, plan: Plan, *, task: Task, cases
 
 
 def cases_of(protocol: Protocol, task: Task, given: Given, *, count: int) -> list[Case]:
-    """The questions of a protocol that ask for a target, each prompt and seed once, evenly chosen."""
+    """The questions of a protocol that ask for a target, each prompt and seed once, evenly chosen.
+
+    Each prompt has noise of its own: words that suit one noise alone would else count for every prompt.
+    """
     parts = [part.model_copy(update={"optional": True}) for part in protocol.form.prompts if part.role == "erased"]
     erased = replace(protocol, form=protocol.form.model_copy(update={"prompts": tuple(parts)}))
     asked = {one.row.key: one for one in make_cases(erased, task, given.paths)}
-    return evenly(list(asked.values()), count)
+    return [replace(one, row=replace(one.row, seed=_own_seed(one.row))) for one in evenly(list(asked.values()), count)]
+
+
+def _own_seed(row: Row) -> int:
+    return row.seed + int(content_hash(row.prompt)[:15], 16) % NOISES
 
 
 def check_allowed(task: Task, cases: Sequence[Case] = ()) -> None:

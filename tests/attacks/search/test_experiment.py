@@ -15,7 +15,8 @@ from erase.attacks.random_prefix import RandomPrefix
 from erase.attacks.relearn import Relearn
 from erase.attacks.search.attack import Found
 from erase.attacks.search.budget import Ledger
-from erase.attacks.search.experiment import ATTEMPTS, FRESH, Plan, check_allowed, run_attack
+from erase.attacks.search.candidates import SECOND
+from erase.attacks.search.experiment import ATTEMPTS, FRESH, Plan, cases_of, check_allowed, run_attack
 from erase.attacks.search.result import AttackResult, Attempt, Rate
 from erase.attacks.search.victim import Side, Victim
 from erase.attacks.tina import Tina
@@ -175,8 +176,12 @@ def test_a_budget_of_less_than_one_image_is_refused(tmp_path: Path) -> None:
         attacked(FAST, tmp_path, budget=0)
 
 
-def test_success_is_counted_on_a_seed_that_no_search_has_seen() -> None:
-    assert FRESH > 10**6
+def test_success_is_counted_on_a_seed_that_no_search_has_seen_and_each_prompt_has_its_own() -> None:
+    cases = [cases_of(protocol(), TASK, Given({}, base().judge_folder), count=8) for _ in range(2)]
+    own = [case.row.seed for case in cases[0]]
+    assert len(set(own)) == 8 == len({case.row.prompt for case in cases[0]})
+    assert own == [case.row.seed for case in cases[1]]
+    assert not {seed + FRESH for seed in own} & {*own, *(seed + SECOND for seed in own)}
 
 
 @pytest.mark.parametrize("name", ["a child", "toddlers", "school girl"])
