@@ -103,4 +103,6 @@ class UnlearnDiffAtk(TextAttack):
                 best[numbers[row]] = one
                 worked += [one.worked] if one.seen and one.worked not in worked else []
             active = [row for row in active if not best[numbers[row]].seen]
+            spent = max(ledger.evaluations[number] for number in numbers)
+            victim.report("unlearndiffatk", spent, ledger.limit, unit="evaluations")
         return best

@@ -21,7 +21,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_are_projected_to_the_nearest_point_of_the_simplex() -> None:
-    from bench_attacks import simplex
+    from published_attack import simplex
 
     rows = torch.randn(4, 7, generator=torch.Generator().manual_seed(1)).double()
     found = simplex(rows)
@@ -34,7 +34,7 @@ def test_rows_are_projected_to_the_nearest_point_of_the_simplex() -> None:
 
 
 def test_one_word_is_drawn_and_its_probabilities_get_the_clipped_gradient() -> None:
-    from bench_attacks import straight_through
+    from published_attack import straight_through
 
     words = torch.full((2, 3, 5), 0.2, requires_grad=True)
     drawn = straight_through(words, torch.Generator().manual_seed(1))
@@ -49,15 +49,38 @@ def test_the_whole_comparison_runs_on_a_tiny_budget(
 ) -> None:
     import bench_attacks as bench
 
-    monkeypatch.setattr(bench, "edits_of", lambda model, quick: {"uce": erased()})
+    monkeypatch.setattr(bench, "edit_of", lambda model, method, options: erased())
     monkeypatch.setattr(bench, "Literal", partial(bench.Literal, inner=2))
-    flags = ["--quick", "--prompts", "3", "--budget", "60", "--steps", "4", "--folder", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["bench_attacks.py", *flags])
+    flags = ["--prompts", "3", "--budget", "90", "--steps", "4", "--times", "2", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["bench_attacks.py", "--quick", *flags])
     bench.main()
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    figures = {"evaluations_ratio", "interval", "success_ours", "success_literal", "success_random"}
+    assert figures <= set(said)
     sides = said["edits"]["uce"]
-    assert sides["ours"]["n"] == sides["literal"]["n"] > 0
-    assert said["evaluations_ratio"] == pytest.approx(
-        sides["literal"]["evaluations"] / sides["ours"]["evaluations"], abs=0.01
-    )
-    assert {"success_ours", "success_literal", "success_random"} <= set(said)
+    assert sides["n"] > 0
+    assert sides["curves"]["literal"][-1][0] == pytest.approx(sides["literal"][0], abs=0.1) != 0
+    assert all(0 < spent <= 90 for spent, _ in sides["curves"]["ours"])
+
+
+def test_the_ratio_is_taken_where_ours_first_has_the_success_of_the_published_loop() -> None:
+    from bench_attacks import Search, ratio_of
+
+    # of two prompts the published loop has one after 300 evaluations; ours has it after 100, and then the other one
+    literal = Search([[100, 100], [200, 200], [300, 400]], [[1, 1], [2, 2], [3, 4]], [1.0, 0.0])
+    ours = Search([[50, 50], [100, 100], [100, 300]], [[1, 1], [2, 2], [2, 4]], [1.0, 1.0])
+    every = torch.arange(2)
+    assert ratio_of([{"ours": [ours], "literal": [literal]}], [every], stop=50) == pytest.approx(350 / 100)
+    never = Search(ours.spent, ours.images, [0.4, 0.4])
+    assert ratio_of([{"ours": [never], "literal": [literal]}], [every], stop=50) is None
+    assert ratio_of([{"ours": [ours], "literal": [literal]}], [every], stop=1) == pytest.approx(100 / 50)
+
+
+def test_random_words_that_took_more_images_than_ours_until_there_count_by_evaluations_alone() -> None:
+    from bench_attacks import Search, by_chance
+
+    ours = Search([[60, 60], [120, 120], [120, 400]], [[1, 1], [2, 3], [2, 9]], [1.0, 0.0])
+    chance = Search([[60, 60]], [[3, 3]], [1.0, 0.5])
+    sides = {"ours": [ours], "random": [chance], "literal": []}
+    assert by_chance(sides, 60.0) == (0.0, 0.75)
+    assert by_chance(sides, 120.0) == (0.25, 0.75)
