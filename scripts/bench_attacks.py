@@ -40,7 +40,7 @@ from torch import Tensor
 from erase.attacks.random_prefix import RandomPrefix
 from erase.attacks.search.attack import Attack
 from erase.attacks.search.budget import Ledger
-from erase.attacks.search.experiment import FRESH, cases_of, shown_by_base
+from erase.attacks.search.experiment import FRESH, cases_of
 from erase.attacks.search.victim import Side, Victim
 from erase.attacks.unlearndiffatk import UnlearnDiffAtk
 from erase.edit import Edit
@@ -160,7 +160,13 @@ def victim_of(model: Model, edit: Edit, options: argparse.Namespace) -> tuple[Vi
     cases, sampler = cases_of(protocol, task, given, count=options.prompts), Sampler(steps=options.steps, batch=16)
     sides = Side.load(model, None, sampler), Side.load(model, edit, sampler)
     victim = Victim(*sides, task, runner_of(protocol, task, cases, given=given), options.folder)
-    return victim, shown_by_base(victim, cases)[0]
+    shown = [True] * len(cases)
+    for more in (0, FRESH):
+        rows = [replace(case.row, seed=case.row.seed + more) for case in cases]
+        shown = [one and yes for one, yes in zip(shown, victim.seen(cases, victim.base.draw(rows)), strict=True)]
+    if not any(shown):
+        raise SystemExit(f"the base shows {options.style} in none of {len(cases)} prompts; give more of them.")
+    return victim, [case for case, yes in zip(cases, shown, strict=True) if yes]
 
 
 def edit_of(model: Model, method: str, options: argparse.Namespace) -> Edit:
