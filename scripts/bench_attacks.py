@@ -11,8 +11,8 @@ which none were found has none. Each side has a curve: evaluations a prompt and 
 its rounds, the mean of its searches. Ours are several, in each of which all prompts share what worked; the prompts of
 the published loop share nothing, so that one search of it is as many as it has prompts. The published loop has its 50
 times; ours is read off where its curve first has the same success. `evaluations_ratio` is the published loop's
-evaluations over ours there, over all edits, null where ours never gets there; `interval` is 95 % of it over resampled
-prompts and searches, which count 0 where it does not. `success_ours` and `success_literal` are those there.
+evaluations over ours there, over all edits, null where ours never gets there or it has none; `interval` is 95 % of it
+over resampled prompts and searches, of which null is 0. `success_ours` and `success_literal` are those there.
 `success_random` is what random words reach by as many images as ours took until there, `success_random_evaluations` by
 as many evaluations. By edit there are the `curves`, and in `ratios` the same for a published loop that is stopped after
 1, 2, 5, 10 or 25 of its times.
@@ -209,12 +209,15 @@ def reached(curve: Tensor, success: float) -> Tensor | None:
 
 
 def ratio_of(edits: Sequence[Searches], rows: Sequence[Tensor], *, stop: int) -> float | None:
-    """The published loop's evaluations over ours at the same success, of all edits; None where ours never has it."""
+    """The published loop's evaluations over ours at the same success, of all edits.
+
+    None where ours never has it, or the published loop has none.
+    """
     literal = ours = 0.0
     for sides, own in zip(edits, rows, strict=True):
         theirs = stopped(sides["literal"], stop, own)
         point = reached(curve_of(sides["ours"], own), float(theirs[1]))
-        if point is None:
+        if point is None or not theirs[1]:
             return None
         literal, ours = literal + float(theirs[0]), ours + float(point[0])
     return literal / ours
@@ -307,7 +310,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--prompts", type=int, help="24, or 4 if quick")
-    parser.add_argument("--budget", type=int, help="of ours, 400, or 150 if quick; the published loop has no limit")
+    parser.add_argument("--budget", type=int, help="of ours, 400, or 200 if quick; the published loop has no limit")
     parser.add_argument("--searches", type=int, help="3, or 1 if quick")
     parser.add_argument("--published", type=int, default=1, help="searches of the published loop, which shares nothing")
     parser.add_argument("--times", type=int, help="of the published loop, 50, or 2 if quick")
@@ -316,7 +319,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10, help="of sampling each image")
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "bench-attacks")
     options = parser.parse_args()
-    quick = {"prompts": 4, "budget": 150, "searches": 1, "times": 2, "methods": ["uce"]}
+    quick = {"prompts": 4, "budget": 200, "searches": 1, "times": 2, "methods": ["uce"]}
     whole = {"prompts": 24, "budget": 400, "searches": 3, "times": 50, "methods": ["esd", "uce"]}
     for name, value in (quick if options.quick else whole).items():
         setattr(options, name, getattr(options, name) or value)
