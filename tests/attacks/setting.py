@@ -38,12 +38,6 @@ def hidden() -> Edit:
 
 
 @cache
-def hidden_weights() -> Edit:
-    """An edit of the bare name's last token alone, which leaves everything else of the style in place."""
-    return UCE(**UCE.paper)(base(), TASK)
-
-
-@cache
 def protocol() -> Protocol:
     return load_protocol("gate")
 

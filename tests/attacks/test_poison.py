@@ -24,9 +24,9 @@ def test_what_is_not_an_edit_of_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_budget_below_the_trainings_cost_is_refused_before_the_training(tmp_path: Path) -> None:
-    # 4 pictures a step, 6 evaluations each, over 3 prompts: 40 steps leave no image of 8 evaluations in a budget of 320
-    with pytest.raises(BadOption, match="poison: the training costs each of 3 prompts 320 evaluations, and an image 8"):
-        attacked(Poison(steps=40), tmp_path, budget=320)
+    # 4 pictures a step, 6 evaluations each, over 2 prompts: 40 steps leave no image of 8 evaluations in a budget of 480
+    with pytest.raises(BadOption, match="poison: the training costs each of 2 prompts 480 evaluations, and an image 8"):
+        attacked(Poison(steps=40), tmp_path, budget=480)
     assert list(tmp_path.glob("poisoned-*")) == []
 
 
