@@ -121,7 +121,7 @@ def show(result: AttackResult, out: Path) -> None:
         rates = ", ".join(f"{100 * one['success']:.0f} ({100 * one['control']:.0f})" for one in said["by_search"])
         lines["each search (its control)"] = f"{rates} %"
     for name, text in lines.items():
-        console.print(f"  {name:<32} {text}", highlight=False)
+        console.print(f"  {name:<32} {text}", highlight=False, soft_wrap=True)
     if said["few"]:
         console.print(
             f"  {len(result.attempts)} prompts are few: from {LEAST} on a figure can be quoted", style="yellow"
