@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from erase.attacks.search import experiment
 from erase.config.drawing import AttackForm
+from erase.context import in_silence
 from erase.errors import AttackRefused, BadOption, BadPipeline, UnknownName
 from erase.evaluate.attacked import figures_under_attack, place_of, read_attacks, strongest
+from erase.evaluate.detect import Given
+from erase.evaluate.edited import Edited
+from erase.evaluate.protocol import load_protocol
+from erase.models import open_model
 from erase.report.table import figures_line
 from erase.run import steps
-from erase.run.attacks import check_attacks
+from erase.run.attacks import attack_all, check_attacks
 from erase.run.pipeline import load_pipeline, resolve
 from erase.run.store import Run, run_in
 from erase.sampling.sampler import Sampler
@@ -93,6 +101,20 @@ def test_an_attack_with_options_has_a_place_of_its_own() -> None:
     assert place_of(Path("run"), parted) != place_of(Path("run"), plain)
     assert "searches" not in plain.model_dump(mode="json")  # as in protocols of before there was such a key
     assert parted.model_dump(mode="json")["searches"] == 2
+
+
+def test_attacks_get_their_own_searches_and_share_what_the_base_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(experiment, "run_attack", lambda *of, **what: made.append(what))
+    gate, forms = load_protocol("gate"), (AttackForm(name="gcg", searches=2), AttackForm(name="p4d"))
+    protocol = replace(gate, form=gate.form.model_copy(update={"attack": forms}))
+    model = open_model("emoji")
+    what: Any = {"task": TASK, "given": Given({}, model.judge_folder), "folder": tmp_path, "report": in_silence}
+    attack_all(model, Edited(model, None, TASK), protocol, **what)
+    assert [one["plan"].searches for one in made] == [2, None]
+    assert {one["known"] for one in made} == {tmp_path / "attacks" / "base.json"}
 
 
 @pytest.mark.parametrize(

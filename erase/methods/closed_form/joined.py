@@ -88,7 +88,8 @@ def _parts(info: Mapping[str, Any], strength: float = 1.0) -> Iterator[tuple[Map
     strength *= info.get("strength", 1.0)
     if info["task"].get("targets"):
         yield info, strength
-    for part in () if info["task"].get("targets") else info.get("parts", ()):
+        return
+    for part in info.get("parts", ()):
         yield from _parts(part, strength)
 
 
