@@ -34,11 +34,14 @@ def make_cases(protocol: Protocol, task: Task, given: Mapping[str, Path] | None 
         if not found and not (part.optional or part.fill == "nothing"):  # whose images are only drawn
             raise BadProtocol(
                 f'protocol {protocol.name} finds no prompt for its part {number + 1} ("{part.aspect}") with the '
-                f"target {', '.join(task.names)}: {_advice(part)}."
+                f"target {', '.join(task.names)}: {_advice(part, task)}."
             )
         cases += evenly(found, part.limit)
     if not cases:
-        raise BadProtocol(f"protocol {protocol.name} asks nothing about targets of the kind {task.targets[0].kind}.")
+        raise BadProtocol(
+            f"protocol {protocol.name} asks nothing about {', '.join(task.names)}, of the kind {task.targets[0].kind}; "
+            f"{_other(task)}."
+        )
     own = {  # a set's question once, in however many parts it is asked
         (case.row.key, case.role, case.aspect, case.domain) if case.source else number: case
         for number, case in enumerate(cases)
@@ -214,11 +217,16 @@ def _seen(part: PartForm, task: Task, case: Case) -> tuple[str, str]:
     return domain, case.labels.get(domain, "")
 
 
-def _advice(part: PartForm) -> str:
+def _advice(part: PartForm, task: Task) -> str:
     if part.fill == "synonyms" and part.templates:
         return "give the target's synonyms"
     if part.fill == "related":
         return f"it knows only {', '.join(part.related)}; copy its file and add the target to `related`"
     if part.fill == "keeps" and part.templates:
         return "give what must stay as keeps"
-    return f"its set {part.set} names other concepts" if part.set else "its templates take no word of the task"
+    found = f"its set {part.set} names other concepts" if part.set else "its templates take no word of the task"
+    return f"{found}; {_other(task)}"
+
+
+def _other(task: Task) -> str:
+    return f"choose a protocol that asks about it, such as any-{task.targets[0].kind}, or give a file of your own"

@@ -137,8 +137,15 @@ def test_seeds_are_the_part_s_the_set_s_or_the_protocol_s(tmp_path: Path) -> Non
 def test_a_part_for_another_kind_of_task_is_left_out_and_nothing_left_is_an_error(tmp_path: Path) -> None:
     asked = protocol(tmp_path, part(templates=["a {word}"], only="style"))
     assert len(make_cases(asked, STYLE)) == 1
-    with pytest.raises(BadProtocol, match="asks nothing about targets of the kind object"):
+    with pytest.raises(BadProtocol, match=r"asks nothing about cat, of the kind object; choose .* such as any-object"):
         make_cases(asked, OBJECT)
+
+
+def test_a_target_that_a_set_does_not_name_is_told_with_a_protocol_that_asks_about_it() -> None:
+    said = r'protocol gate finds no prompt for its part 1 \("name"\) with the target José Ribera: .*such as any-style'
+    with pytest.raises(BadProtocol, match=said):
+        make_cases(load_protocol("gate"), Task((Target("José Ribera", "style"),)))
+    assert make_cases(load_protocol("any-style"), Task((Target("José Ribera", "style"),)))
 
 
 def test_a_detector_may_have_to_tell_the_anchors_too() -> None:

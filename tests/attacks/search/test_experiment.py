@@ -22,12 +22,12 @@ from erase.attacks.search.victim import Side, Victim
 from erase.attacks.tina import Tina
 from erase.attacks.unlearndiffatk import UnlearnDiffAtk
 from erase.config.prompts import Row
-from erase.errors import AttackRefused, BadOption
+from erase.errors import AttackRefused, BadOption, BadProtocol
 from erase.evaluate.detect import Given
-from erase.evaluate.protocol import Case
+from erase.evaluate.protocol import Case, load_protocol
 from erase.evaluate.verify import Edited
 from erase.methods.uce import UCE
-from erase.task import Target, Task
+from erase.task import Kind, Target, Task
 from tests.attacks.setting import SAMPLER, TASK, attacked, base, erased, protocol
 
 FAST = UnlearnDiffAtk(levels=1, flips=1, tried=2, among=8)
@@ -182,6 +182,13 @@ def test_success_is_counted_on_a_seed_that_no_search_has_seen_and_each_prompt_ha
     assert len(set(own)) == 8 == len({case.row.prompt for case in cases[0]})
     assert own == [case.row.seed for case in cases[1]]
     assert not {seed + FRESH for seed in own} & {*own, *(seed + SECOND for seed in own)}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("style", "José Ribera"), ("object", "hot dog")])
+def test_a_target_that_the_gate_does_not_know_is_told_with_a_protocol_that_asks_about_it(kind: Kind, name: str) -> None:
+    said = f"protocol gate asks nothing about {name}, of the kind {kind}; choose .*, such as any-{kind}, or give a file"
+    with pytest.raises(BadProtocol, match=said):
+        cases_of(load_protocol("gate"), Task([Target(name, kind)]), Given({}), count=8)
 
 
 @pytest.mark.parametrize("name", ["a child", "toddlers", "school girl"])
