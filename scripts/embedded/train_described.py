@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from train_flow import EMOJI, latents_of
 from train_unet import SNR_LIMIT, all_captions, build_scheduler
-from training import Stage, load_icons, options
+from training import Stage, in_bfloat16, load_icons, options
 from transformers import CLIPTextModel, CLIPTokenizer
 
 NAME = "described"
@@ -114,7 +114,7 @@ def main() -> None:
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         times = torch.from_numpy(rng.integers(1000, size=chosen.batch))
         noisy = scheduler.add_noise(clean, noise, times)
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_bfloat16():
             with torch.no_grad():
                 wanted = unet(noisy, times, reader(list(named))).sample.float()
             predicted = unet(noisy, times, reader(list(asked))).sample.float()

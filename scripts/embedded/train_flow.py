@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from train_reader import EMOJI, POOLED, WIDTH, Reader, build_reader
 from train_unet import average_gradients, trained
-from training import PLACES, Stage, average_into, load_icons, options, shifted
+from training import PLACES, Stage, average_into, in_bfloat16, load_icons, options, shifted
 from transformers import CLIPTextModel, CLIPTokenizer
 
 # Shares of captions: both named, object only, style only, described, empty. Then steps and learning rate.
@@ -160,7 +160,7 @@ def main() -> None:
         time = torch.from_numpy(rng.standard_normal(chosen.batch, dtype=np.float32)).sigmoid()  # logit-normal
         noisy = torch.lerp(clean, noise, time[:, None, None, None])
         counted.times = torch.from_numpy(np.exp(rng.uniform(0, math.log(LONGEST), chosen.batch)).round()).float()
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_bfloat16():
             predicted = model(noisy, states, pooled, 1000 * time).sample
         error = (predicted.float() - (noise - clean)).square().mean()
         return error, {}

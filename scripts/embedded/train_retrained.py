@@ -21,7 +21,7 @@ from icons import BUILD, load_objects, load_styles
 from torch import Tensor
 from train_flow import EMOJI, latents_of
 from train_unet import SNR_LIMIT, Captions, all_captions, build_scheduler, build_unet
-from training import Stage, average_into, load_icons
+from training import Stage, average_into, in_bfloat16, load_icons
 from transformers import CLIPTextModel, CLIPTokenizer
 
 NAME = "retrained"
@@ -94,7 +94,7 @@ def main() -> None:
         clean = latents[drawn, rng.integers(latents.shape[1], size=chosen.batch)]
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         noisy = scheduler.add_noise(clean, noise, times)
-        with torch.autocast("cpu", torch.bfloat16):
+        with in_bfloat16():
             predicted = model(noisy, times, captions.states[rows].float()).sample
         error = (predicted.float() - noise).square().mean((1, 2, 3))
         weight = (SNR_LIMIT / snr[times]).clamp(max=1)

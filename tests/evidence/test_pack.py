@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from erase.attacks.search.result import AttackResult, Attempt, Rate
 from erase.errors import BadEvidence, RunConflict, ScoreFailed
+from erase.evaluate.attacked import TOLD
 from erase.evaluate.result import FILE, FIXED
 from erase.evidence import pack as packing
 from erase.evidence.check import check_pack
-from erase.evidence.check_values import budget
+from erase.evidence.check_values import attacks, budget
 from erase.evidence.pack import Beside, write_pack
 from erase.evidence.stored import APART, EDIT, FIGURES, MANIFEST, Pack, hold
 from erase.models import Model
@@ -53,6 +56,21 @@ def test_an_attack_that_the_result_says_was_not_run_is_of_the_budget_and_one_tha
     assert problems == ["the budget that was fixed says ['tina'] for attacks, and [] were made"]
     change(pack, FILE, lambda told: told["not_shown"].append("the attack tina was not run: the base never draws noto."))
     assert list(budget(Pack(hold(pack), {}))) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("searches", 1), ("budget", 90), ("prompts", 7), ("seed", 3)])
+def test_an_attack_that_was_made_otherwise_than_planned_is_found(pack: Path, name: str, value: int) -> None:
+    plan = {"budget": 80, "prompts": 8, "seed": 0, "searches": 4}
+    tries = [Attempt(f"a cat {one}", one, False, False, False, False, False, 80, 4, search=one % 2) for one in range(8)]
+    shown = Rate.of([True] * 8, [one.prompt for one in tries])
+    told = AttackResult("p4d", tuple(tries), shown, 80, {"prompts": 8, "seed": 0, "searches": 4}).to_json()
+    (pack / "attacks/p4d").mkdir(parents=True)
+    (pack / "attacks/p4d/attack.json").write_text(json.dumps(told))
+    change(pack, FILE, lambda held: held.update(attacks=[{"title": "p4d", **{key: told[key] for key in TOLD}}]))
+    for planned, problems in ((plan, []), (plan | {name: value}, ["the attack p4d was made otherwise than planned"])):
+        change(pack, FIXED, lambda held, planned=planned: held["budget"].update(attacks={"p4d": planned}))
+        said = [one for one in attacks(Pack(hold(pack), {})) if "headline" not in one]
+        assert said == problems
 
 
 def test_prompts_that_the_edit_was_made_on_are_a_limit_and_the_others_are_checked_by_themselves(pack: Path) -> None:
