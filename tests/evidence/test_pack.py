@@ -65,7 +65,7 @@ def test_an_attack_that_was_made_otherwise_than_planned_is_found(pack: Path, nam
     shown = Rate.of([True] * 8, [one.prompt for one in tries])
     told = AttackResult("p4d", tuple(tries), shown, 80, {"prompts": 8, "seed": 0, "searches": 4}).to_json()
     (pack / "attacks/p4d").mkdir(parents=True)
-    (pack / "attacks/p4d/attack.json").write_text(json.dumps(told))
+    (pack / "attacks/p4d/attack.json").write_text(json.dumps(told), encoding="utf-8")
     change(pack, FILE, lambda held: held.update(attacks=[{"title": "p4d", **{key: told[key] for key in TOLD}}]))
     for planned, problems in ((plan, []), (plan | {name: value}, ["the attack p4d was made otherwise than planned"])):
         change(pack, FIXED, lambda held, planned=planned: held["budget"].update(attacks={"p4d": planned}))
