@@ -16,9 +16,12 @@ Differences from the official code (jpmorganchase/i2l-generator-unlearning), who
 - x_f is read at a drawn level of noise, and E_0(T(n)) has the same noise, level and prompt;
 - each part of E weighs the same: its square distance is divided by the frozen one's mean square;
 - with `aim: anchor`, ours, the aim is E_0(T(x_f)) under the same prompt with the anchor, so that what is completed is
-  the anchor and not what noise is taken for.
-UNets alone: a transformer has no encoder side, and is refused. The decoder side reads the prompt, too, where the
-paper's reads none: on the embedded model it still draws and completes what it is asked for (docs/train.md has figures).
+  the anchor and not what noise is taken for;
+- with `side: whole`, ours, E is all of the network, its prediction what it hands over. The paper's decoder knows no
+  more than the encoder tells it; a diffusion model's reads the prompt, too, and on the embedded model draws what it is
+  asked for even where it is handed what the anchor is read as. Trained as a whole it completes the target no more
+  (docs/train.md has figures). Its aim is the anchor alone: what a network draws of noise is no picture to learn.
+A transformer has no encoder side: `side: whole` trains it, the paper's is refused.
 """
 
 from __future__ import annotations
@@ -33,16 +36,18 @@ from torch import Tensor, nn
 
 from erase.context import RunContext
 from erase.edit import Edit
-from erase.errors import BadModel
+from erase.errors import BadModel, BadOption
 from erase.methods._presets import Presets, presets
+from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.layers import Layers
 from erase.methods.training.session import Session
 from erase.methods.training.trainer import Trained
-from erase.models import Model
+from erase.models import Condition, Model
 from erase.options import Count, Positive, Share
 from erase.sampling.guides import hooked
 from erase.task import Task
 
+Side = Literal["encoder", "whole"]
 _DECODER = ("up_blocks.", "conv_norm_out.", "conv_out.")
 
 
@@ -51,34 +56,45 @@ class I2I(Trained):
     """Options of image-to-image unlearning, beside those of all training.
 
     `alpha`: of what is forgotten; more erases further and harms more. `aim`: what the target's pictures are read as,
-    `noise` as in the paper, `anchor` as if the anchor had been asked for. `hidden`: largest share of the sides that is
-    hidden. `keep_batch`: pictures of what stays in a step, from `keep_trajectories` of the bank. `layers` as in ESD, of
-    the encoder side.
+    `noise` as in the paper, `anchor` as if the anchor had been asked for. `side`: what is trained and compared, the
+    `encoder` as in the paper, or the `whole` network. `hidden`: largest share of the sides that is hidden.
+    `keep_batch`: pictures of what stays in a step, from `keep_trajectories` of the bank. `layers` as in ESD, of that
+    side.
     """
 
     # Ours: the paper's models are others, and none of its values is of a diffusion model that reads prompts.
     presets: ClassVar[Presets] = presets(
         {"steps": 500, "learning_rate": 1e-5, "batch": 4, "keep_batch": 4, "alpha": 0.25, "aim": "noise"}
-        | {"hidden": 0.75, "layers": "all"}
+        | {"side": "encoder", "hidden": 0.75, "layers": "all"}
     )
 
     batch: int = 4
     alpha: Positive = 0.25
     aim: Literal["noise", "anchor"] = "noise"
+    side: Side = "encoder"
     hidden: Share = 0.75
     keep_batch: Count = 4
     keep_trajectories: Count = 16
     layers: Layers = "all"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.side == "whole" and self.aim == "noise":
+            raise BadOption(
+                'side "whole" goes with aim "anchor"; got aim "noise", which the encoder side alone can learn.'
+            )
+
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
         session = Session.start(self, model, task, work=work)
-        network, denoiser = session.denoiser.network, session.denoiser
-        if not hasattr(network, "mid_block"):
-            raise BadModel(f"i2i needs a UNet's encoder side, which {model.family} does not have; try esd or distil.")
+        denoiser, side = session.denoiser, self.side
+        if side == "encoder" and not hasattr(denoiser.network, "mid_block"):
+            raise BadModel(
+                f"i2i needs a UNet's encoder side, which {model.family} lacks; try side: whole with aim: anchor."
+            )
         becomes = dict(session.asked)
         forget = session.bank(session.plan((target, ()) for target in becomes))
         kept = session.kept_bank(becomes.values(), self.keep_trajectories)
-        parameters = encoder_side(session, self.layers)
+        parameters = encoder_side(session, self.layers) if side == "encoder" else session.chosen(self.layers)
         before = {name: value.detach().clone() for name, value in parameters.items()}
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -87,20 +103,31 @@ class I2I(Trained):
             )
             seen, asked = hide(torch.cat([clean, stays]), self.hidden, generator), [*texts, *named]
             times = torch.randint(denoiser.times, (len(seen),), generator=generator)
-            noise, level = torch.randn(seen.shape, generator=generator), denoiser.level(times)
+            noise = torch.randn(seen.shape, generator=generator)
             if self.aim == "noise":
                 known = like_noise(clean, generator)
                 aims, others = torch.cat([known, seen[self.batch :]]), asked
             else:
                 aims, others = seen, [*(becomes[text] for text in texts), *named]
-            with torch.no_grad(), session.holding(parameters, before), encoded(network) as frozen:
-                denoiser.predict(level.noisy(aims, noise), times, session.given(others))
-            with encoded(network) as now:
-                denoiser.predict(level.noisy(seen, noise), times, session.given(asked))
+            with torch.no_grad(), session.holding(parameters, before):
+                frozen = read(denoiser, (aims, noise), times, given=session.given(others), side=side)
+            now = read(denoiser, (seen, noise), times, given=session.given(asked), side=side)
             return i2i_loss(now, frozen, forgotten=self.batch, alpha=self.alpha)
 
         session.train(parameters, loss)
         return session.edit(deltas=session.deltas(parameters))
+
+
+def read(
+    denoiser: Denoiser, mixed: tuple[Tensor, Tensor], times: Tensor, *, given: Condition, side: Side
+) -> list[Tensor]:
+    """E of clean latents mixed with noise at times: what the encoder side hands over, or the whole's prediction."""
+    noisy = denoiser.level(times).noisy(*mixed)
+    if side == "whole":
+        return [denoiser.predict(noisy, times, given)]
+    with encoded(denoiser.network) as parts:
+        denoiser.predict(noisy, times, given)
+    return parts
 
 
 def encoder_side(session: Session, layers: Layers) -> dict[str, Any]:

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from erase.errors import BadModel, BadOption
-from erase.methods.i2i import I2I, encoded, encoder_side, hide, i2i_loss, like_noise
+from erase.methods.i2i import I2I, encoded, encoder_side, hide, i2i_loss, like_noise, read
 from erase.methods.training.denoiser import Denoiser
 from erase.methods.training.session import Session
-from erase.models import Condition, Model
+from erase.models import Condition, Model, open_model
+from erase.sampling.guides import hooked
 from erase.task import Target, Task
 from tests.families import Opener
 from tests.methods.trained import FEW, MANY, OLD, STYLE
 
 SMALL: dict[str, Any] = {"keep_batch": 2, "keep_trajectories": 2}
+WHOLE: dict[str, Any] = {"side": "whole", "aim": "anchor"}
 KEPT = Task(STYLE.targets, keeps=("a dog in blob style", "a fish"))
 
 
@@ -63,17 +65,15 @@ def test_the_noise_has_each_channels_mean_and_spread() -> None:
     torch.testing.assert_close(noise.std((0, 2, 3)), clean.std((0, 2, 3)), rtol=0.05, atol=0.1)
 
 
-@torch.no_grad()
-def read(model: Model, inputs: Tensor, edit: Any = None) -> list[Tensor]:
-    """What the encoder side makes of noisy latents under the target's prompt."""
+def edited(model: Model, edit: Any = None) -> Denoiser:
     pipe = model.pipeline()
     if edit is not None:
         edit.apply(pipe)
-    denoiser = Denoiser.from_pipe(model, pipe)
-    given = Condition.stack(model.encode([OLD] * len(inputs)).conditions())
-    with encoded(denoiser.network) as parts:
-        denoiser.predict(inputs, torch.full((len(inputs),), 400), given)
-    return parts
+    return Denoiser.from_pipe(model, pipe)
+
+
+def asked(model: Model, prompt: str, count: int) -> Condition:
+    return Condition.stack(model.encode([prompt] * count).conditions())
 
 
 def test_what_is_handed_over_is_all_that_the_decoder_side_is_given(model: Model) -> None:
@@ -106,30 +106,63 @@ def test_the_encoder_side_alone_is_trained(model: Model) -> None:
     assert {name.partition(".")[0] for name in chosen} <= {"conv_in", "down_blocks", "mid_block", "time_embedding"}
 
 
-@pytest.mark.parametrize("aim", ["noise", "anchor"])
-def test_training_brings_what_is_read_from_the_targets_picture_to_the_aim(aim: str, model: Model) -> None:
+@pytest.mark.parametrize(("aim", "side"), [("noise", "encoder"), ("anchor", "encoder"), ("anchor", "whole")])
+@torch.no_grad()
+def test_training_brings_what_is_read_from_the_targets_picture_to_the_aim(aim: str, side: Any, model: Model) -> None:
     options: dict[str, Any] = {
         "noise": {"learning_rate": 1e-3},
         "anchor": {"learning_rate": 3e-3, "layers": "x-strict"},
     }
-    method = I2I(**MANY | SMALL | options[aim], aim=aim, alpha=4.0, hidden=0.0)  # type: ignore[arg-type]
-    edit = method(model, KEPT)
+    method = I2I(**MANY | SMALL | options[aim], aim=aim, side=side, alpha=4.0, hidden=0.0)  # type: ignore[arg-type]
+    with torch.enable_grad():
+        edit = method(model, KEPT)
     session = Session.start(method, model, KEPT, work=None)
     bank = session.bank(session.plan((text, ()) for text, _ in session.asked))
     clean = bank.clean[:2].repeat(4, 1, 1, 1)
-    noise, level = torch.randn(clean.shape, generator=generator(3)), session.denoiser.level(torch.full((8,), 400))
+    noise, times = torch.randn(clean.shape, generator=generator(3)), torch.full((8,), 400)
     wanted = like_noise(clean, generator(4)) if aim == "noise" else clean
-    frozen = read(model, level.noisy(wanted, noise))
-    if aim == "anchor":
-        with encoded(session.denoiser.network) as frozen, torch.no_grad():
-            asked = session.given(["a cat in blob style"] * 8)
-            session.denoiser.predict(level.noisy(clean, noise), torch.full((8,), 400), asked)
+    given = asked(model, OLD if aim == "noise" else "a cat in blob style", 8)
+    frozen = read(edited(model), (wanted, noise), times, given=given, side=side)
 
     far = []
     for one in (None, edit):
-        pairs = zip(read(model, level.noisy(clean, noise), one), frozen, strict=True)
+        now = read(edited(model, one), (clean, noise), times, given=asked(model, OLD, 8), side=side)
+        pairs = zip(now, frozen, strict=True)
         far.append(sum(float((now - then).square().mean() / then.square().mean()) for now, then in pairs))
     assert far[1] < 0.9 * far[0]
+
+
+@torch.no_grad()
+def test_a_decoder_side_that_is_handed_what_the_anchor_is_read_as_still_draws_the_target() -> None:
+    """Why there is `side: whole`: on the embedded model an encoder side that has forgotten changes little."""
+    model = open_model("emoji")
+    denoiser = edited(model)
+    blocks: Any = [*denoiser.network.down_blocks, denoiser.network.mid_block]
+    noisy, times = torch.stack([denoiser.noise(seed) for seed in range(4)]), torch.full((4,), 800)
+    target, anchor = (asked(model, f"a {name} in noto style", 4) for name in ("cat", "dog"))
+    with encoded(denoiser.network) as parts:
+        as_anchor = denoiser.predict(noisy, times, anchor)
+    left = iter(parts)
+
+    def hand_over(module: Any, inputs: Any, output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return next(left)
+        given = tuple(next(left) for _ in output[1])
+        return given[-1], given
+
+    as_target = denoiser.predict(noisy, times, target)
+    with hooked((block, hand_over) for block in blocks):
+        mixed = denoiser.predict(noisy, times, target)
+    assert next(left, None) is None
+    assert 0 < (mixed - as_target).norm() < 0.7 * (mixed - as_anchor).norm()
+
+
+def test_the_whole_trains_both_sides(model: Model) -> None:
+    trained = {name.split(".")[1] for name in I2I(**FEW, **SMALL, **WHOLE)(model, STYLE).deltas}
+    assert {"down_blocks", "mid_block", "up_blocks"} <= trained
+    encoder = {name.split(".")[1] for name in I2I(**FEW, **SMALL)(model, STYLE).deltas}
+    assert "down_blocks" in encoder
+    assert "up_blocks" not in encoder
 
 
 def test_several_targets_with_all_their_words_are_forgotten(model: Model) -> None:
@@ -139,11 +172,12 @@ def test_several_targets_with_all_their_words_are_forgotten(model: Model) -> Non
 
 @pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
 def test_a_model_without_an_encoder_side_is_refused_by_name(family: str, family_model: Opener) -> None:
-    with pytest.raises(BadModel, match=family):
+    with pytest.raises(BadModel, match=f"{family} lacks; try side: whole with aim: anchor"):
         I2I(**FEW)(family_model(family), STYLE)
+    assert I2I(**FEW, **SMALL, **WHOLE)(family_model(family), STYLE).deltas
 
 
-@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"aim": "nothing"}, {"hidden": 1.5}, {"keep_batch": 0}])
+@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"aim": "nothing"}, {"hidden": 1.5}, {"side": "whole"}])
 def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(BadOption, match=next(iter(options))):
         I2I(**options)
