@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 WITHIN = 0.05  # of the rate asked for: nearer is equal
-HALVINGS = 6
+HALVINGS = 8
 # In this order, until one erases enough: the edit as it is, twice as far, what lies between.
 STRENGTHS = (1.0, 2.0, 1.5, 1.75, 1.25, 0.5)
 ERASES = 0.2  # more than the unedited model: below it a method has erased nothing whose price could be compared
