@@ -26,6 +26,7 @@ from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods._presets import SAMPLED, Presets, presets
 from erase.methods._words import concept_text
+from erase.methods.training.average import Average
 from erase.methods.training.layers import Layers
 from erase.methods.training.refresh import Refresh
 from erase.methods.training.session import Session
@@ -63,8 +64,8 @@ class SDD(Trained):
         session = Session.start(self, model, task, work=work)
         bank, pairs = session.bank(session.plan([(joined, ())])), session.asked
         parameters = session.chosen(self.layers)
-        average = {name: value.detach().clone() for name, value in parameters.items()}
-        refresh = Refresh.of(session, bank, self.refresh, student=lambda: session.holding(parameters, average))
+        average = Average.of(parameters, self.decay)
+        refresh = Refresh.of(session, bank, self.refresh, student=lambda: session.holding(parameters, average.values))
         bank = refresh.bank
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -77,21 +78,14 @@ class SDD(Trained):
             return sdd_loss(session.denoiser.predict(*seen, session.given(asked)), aim)
 
         def after(step: int) -> None:
-            update_average(average, parameters, decay=self.decay)
+            average.follow()
             refresh.after(step)
 
-        state = {f"average.{name}": value for name, value in average.items()} | refresh.state
-        session.train(parameters, loss, state=state, after=after, result=lambda: average)
-        return session.edit(deltas=session.deltas(average))
+        state = average.state | refresh.state
+        session.train(parameters, loss, state=state, after=after, result=lambda: average.values)
+        return session.edit(deltas=session.deltas(average.values))
 
 
 def sdd_loss(predicted: Tensor, aim: Tensor) -> Tensor:
     """Mean squared distance of a prediction to that for the empty prompt, through which no gradient passes."""
     return torch.nn.functional.mse_loss(predicted, aim.detach())
-
-
-@torch.no_grad()
-def update_average(average: dict[str, Tensor], values: dict[str, Tensor], *, decay: float) -> None:
-    """Changes `average` to decay * average + (1 - decay) * values."""
-    for name, value in values.items():
-        average[name].mul_(decay).add_(value, alpha=1 - decay)

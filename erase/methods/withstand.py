@@ -40,6 +40,7 @@ from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods._presets import Presets, presets
 from erase.methods.redirect import Redirect
+from erase.methods.training.average import Average
 from erase.methods.training.bank import EMPTY, PROMPTED, Bank
 from erase.methods.training.inversion import place
 from erase.methods.training.layers import Layers
@@ -47,7 +48,7 @@ from erase.methods.training.pictures import Noised
 from erase.methods.training.session import Session, askers, one_of
 from erase.methods.training.trainer import Trained, draws
 from erase.models import Condition, Model, PromptReader, Reads, check_reader
-from erase.options import Count, NotNegative, Positive, Whole
+from erase.options import Count, Decay, NotNegative, Positive, Whole
 from erase.task import Task
 
 _mse = torch.nn.functional.mse_loss
@@ -63,13 +64,14 @@ class Withstand(Trained):
     batches are drawn. `keep_weight`: more holds what stays tighter, `keep_batch` latents of it in a step, half of them
     from `keep_trajectories` of the bank. `pool`: soft tokens that are searched side by side for each target, each of
     `tokens`, by steps of `search_rate`, anew after `life` of them. `contexts`: of `redirect`, which it starts from.
-    `layers` as in ESD.
+    `decay`: of the moving average that becomes the edit, 0 for the last step's weights. `layers` as in ESD.
     """
 
     # Ours, a slower rate than the embedded model's for models of full size; not tried on one.
     presets: ClassVar[Presets] = presets(
         {"steps": 1000, "learning_rate": 1e-5, "batch": 6, "eta": 1.0, "keep_weight": 8.0, "keep_batch": 6}
-        | {"pool": 4, "tokens": 2, "search_rate": 5e-3, "life": 200, "layers": "all"}
+        | {"pool": 4, "tokens": 2, "search_rate": 5e-3, "life": 200, "decay": 0.99}
+        | {"layers": "all"}
     )
 
     steps: Count = 500
@@ -86,6 +88,7 @@ class Withstand(Trained):
     search_rate: Positive = 0.02
     life: Count = 100
     contexts: Whole = 200
+    decay: Decay = 0.99
     layers: Layers = "all"
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
@@ -102,8 +105,12 @@ class Withstand(Trained):
             Moves.by(maps, model),
         )
         parameters = session.chosen(self.layers)
-        session.train(parameters, lesson, state=lesson.pool.state)
-        deltas = session.deltas(parameters)
+        average = Average.of(parameters, self.decay)
+        state = lesson.pool.state | average.state
+        session.train(
+            parameters, lesson, state=state, after=lambda step: average.follow(), result=lambda: average.values
+        )
+        deltas = session.deltas(average.values)
         for one in maps:  # what was trained reads moved states, too: (W + D) M
             for site in deltas.keys() & one.sites:
                 deltas[site] = deltas[site] + one.delta(deltas[site]).float()

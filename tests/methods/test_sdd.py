@@ -1,4 +1,4 @@
-"""SDD against its paper's equation, its moving average, and what its options promise."""
+"""SDD against its paper's equation, and what its options promise."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from erase.context import RunContext
 from erase.errors import BadOption
-from erase.methods.sdd import SDD, sdd_loss, update_average
+from erase.methods.sdd import SDD, sdd_loss
 from erase.models import Model
 from tests.methods.trained import FEW, MANY, NEW, OLD, STYLE, predictions, seen, square
 
@@ -21,15 +20,6 @@ def test_the_loss_is_the_papers_equation_and_pulls_one_side_alone() -> None:
     assert loss.item() == pytest.approx(square(predicted, empty), rel=1e-12)
     loss.backward()  # type: ignore[no-untyped-call]
     assert empty.grad is None
-
-
-def test_the_average_is_the_sum_of_its_decayed_past() -> None:
-    values = [torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in range(6)]
-    average = {"weight": values[0].clone()}
-    for value in values[1:]:
-        update_average(average, {"weight": value}, decay=0.9)
-    expected = 0.9**5 * values[0] + sum(0.1 * 0.9 ** (5 - number) * values[number] for number in range(1, 6))
-    torch.testing.assert_close(average["weight"], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def test_it_moves_the_words_by_the_closed_form_and_trains_on_what_that_moves_to(
     So the edited network predicts for a prompt what W + D does for its moved states.
     """
     model = without_t5(family)
-    edit = Withstand(**FEW | OWN)(model, STYLE)
+    edit = Withstand(**FEW | OWN, decay=0.0)(model, STYLE)
     assert [one.sites for one in edit.text_maps] == [one.sites for one in Redirect()(model, STYLE).text_maps]
     pipe = model.pipeline()
     edit.apply(pipe)
@@ -222,6 +222,14 @@ def test_a_training_that_was_stopped_ends_in_the_same_edit(model: Model, tmp_pat
     resumed = Withstand(**options)(model, STYLE, work=RunContext(tmp_path, report=stop, seconds=0.0))
     assert said[3:] == [3, 4]  # the third step was made, and not yet kept
     assert resumed.content == whole.content
+
+
+def test_the_edit_is_the_average_of_what_was_trained(model: Model) -> None:
+    moved = [
+        sum(float(delta.norm()) for delta in Withstand(**FEW | OWN, decay=decay)(model, STYLE).deltas.values())
+        for decay in (0.0, 0.5, 0.99)
+    ]
+    assert moved[0] > moved[1] > moved[2] > 0
 
 
 @pytest.mark.parametrize("family", ["stable-diffusion-3", "flux"])
