@@ -10,9 +10,10 @@ Success is the share of images on three fresh seeds that show the target, by the
 which none were found has none. Each side has a curve: evaluations a prompt and success, if it is stopped after each of
 its rounds, the mean of its searches. Ours are several, in each of which all prompts share what worked; the prompts of
 the published loop share nothing, so that one search of it is as many as it has prompts. The published loop has its 50
-times; ours is read off where its curve first has the same success. `evaluations_ratio` is the published loop's
-evaluations over ours there, over all edits, null where ours never gets there or it has none; `interval` is 95 % of it
-over resampled prompts and searches, of which null is 0. `success_ours` and `success_literal` are those there.
+times; both are read off where their curves first have the success that it has in the end. `evaluations_ratio` is the
+published loop's evaluations over ours there, over all edits, null where ours never gets there or it has none;
+`interval` is 95 % of it over resampled prompts and searches, of which null is 0. `success_ours` and `success_literal`
+are those there.
 `success_random` is what random words reach by as many images as ours took until there, `success_random_evaluations` by
 as many evaluations. By edit there are the `curves`, and in `ratios` the same for a published loop that is stopped after
 1, 2, 5, 10 or 25 of its times.
@@ -191,9 +192,14 @@ def states_at(searches: Sequence[Search], evaluations: float, rows: Tensor) -> T
 
 
 def stopped(searches: Sequence[Search], rounds: int, rows: Tensor) -> Tensor:
-    """Mean evaluations and success [2] of searches that are each stopped after so many rounds."""
+    """Mean evaluations and success [2] of searches where they first have what they have after so many rounds.
+
+    After all of these where that is none.
+    """
+    every = torch.arange(rounds)
     states = [search.states(rows) for search in searches]
-    return torch.stack([one[:, min(rounds, one.shape[1]) - 1] for one in states]).mean(0)
+    curve = torch.stack([one[:, every.clamp(max=one.shape[1] - 1)] for one in states]).mean(0)
+    return curve[:, int((curve[1] >= curve[1, -1] - 1e-9).nonzero()[0, 0]) if curve[1, -1] else -1]
 
 
 def curve_of(searches: Sequence[Search], rows: Tensor) -> Tensor:

@@ -59,15 +59,18 @@ def test_the_whole_comparison_runs_on_a_tiny_budget(
     assert figures <= set(said)
     sides = said["edits"]["uce"]
     assert sides["n"] > 0
-    assert sides["curves"]["literal"][-1][0] == pytest.approx(sides["literal"][0], abs=0.1) != 0
+    last = sides["curves"]["literal"][-1]
+    assert 0 < sides["literal"][0] <= last[0] + 0.1
+    assert sides["literal"][1] == pytest.approx(last[1], abs=1e-3)
     assert all(0 < spent <= 90 for spent, _ in sides["curves"]["ours"])
 
 
 def test_the_ratio_is_taken_where_ours_first_has_the_success_of_the_published_loop() -> None:
     from bench_attacks import Search, ratio_of
 
-    # of two prompts the published loop has one after 300 evaluations; ours has it after 100, and then the other one
-    literal = Search([[100, 100], [200, 200], [300, 400]], [[1, 1], [2, 2], [3, 4]], [1.0, 0.0])
+    # of two prompts the published loop has one after 300 evaluations, when the other has spent 400 and goes on for
+    # nothing, which is not counted; ours has it after 100, and then the other one
+    literal = Search([[100, 100], [200, 200], [300, 400], [300, 900]], [[1, 1], [2, 2], [3, 4], [3, 9]], [1.0, 0.0])
     ours = Search([[50, 50], [100, 100], [100, 300]], [[1, 1], [2, 2], [2, 4]], [1.0, 1.0])
     every = torch.arange(2)
     assert ratio_of([{"ours": [ours], "literal": [literal]}], [every], stop=50) == pytest.approx(350 / 100)
