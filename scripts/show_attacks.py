@@ -193,13 +193,10 @@ def main() -> None:
     model = open_model(options.model)
     options.folder /= "" if options.model == "emoji" else options.model
     victims = {name: Edited(model, edit, task_of(options.task)) for name, edit in edits_of(model, options).items()}
-    if options.retrained.is_dir():
-        if options.model == "emoji":
-            victims["retrained"] = Edited(open_model(options.retrained), None, task_of(options.task))
-    else:
-        print(
-            "no retrained network: scripts/embedded/train_retrained.py makes it, and what it says is null", flush=True
-        )
+    if options.model == "emoji" and options.retrained.is_dir():
+        victims["retrained"] = Edited(open_model(options.retrained), None, task_of(options.task))
+    elif options.model == "emoji":
+        print("no retrained network: scripts/embedded/train_retrained.py makes it; what it says is null", flush=True)
     found: dict[str, dict[str, Any]] = {}
     for asked in options.attacks or [one for one in registry.known("attacks") if not (options.quick and one in SLOW)]:
         name, _, given = asked.partition(":")

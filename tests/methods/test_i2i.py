@@ -177,7 +177,9 @@ def test_a_model_without_an_encoder_side_is_refused_by_name(family: str, family_
     assert I2I(**FEW, **SMALL, **WHOLE)(family_model(family), STYLE).deltas
 
 
-@pytest.mark.parametrize("options", [{"alpha": 0.0}, {"aim": "nothing"}, {"hidden": 1.5}, {"side": "whole"}])
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.0}, {"aim": "nothing"}, {"hidden": 1.5}, {"keep_batch": 0}, {"side": "whole"}]
+)
 def test_an_option_out_of_range_is_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(BadOption, match=next(iter(options))):
         I2I(**options)
