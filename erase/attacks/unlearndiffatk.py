@@ -12,14 +12,15 @@ each of which an image is drawn. Differences from it, all to ask the network les
 - words are exchanged one at a time, by the gradient's first-order estimate of all exchanges and a look at the best of
   them, as in greedy coordinate search, instead of relaxed ones by Adam;
 - words that worked for one prompt are tried on the others first: an image each;
+- the first words are not any, but of some random ones those in whose image the judge sees most of the target;
 - only words that read the same when they are written out, so that none is lost to the tokenizer;
 - prompts are searched together, and each stops at its first success.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -33,23 +34,26 @@ from erase.attacks.search.text import TextAttack
 from erase.attacks.search.victim import Victim
 from erase.evaluate.protocol import Case
 from erase.methods.training.inversion import place
-from erase.options import Count
+from erase.options import Count, Whole
 
 
 @dataclass(frozen=True)
 class UnlearnDiffAtk(TextAttack):
     """Options of UnlearnDiffAtk.
 
-    `tokens`: words in front of the prompt. `levels`: noisy latents of each prompt that the loss is taken over; more
-    are surer and dearer. `flips`: exchanges between two images. `tried`: exchanges whose loss is looked at each time,
-    of the `among` best by the gradient. `reuse`: how many of the words that worked before are tried first.
-    `aim`: what the edited network is held against: direction, base, or the noise, as officially.
+    `tokens`: words in front of the prompt. `starts`: random ones of which an image each is looked at first, for a
+    quarter of the budget at most; the search starts from those in which the judge sees most. `levels`: noisy latents of
+    each prompt that the loss is taken over; more are surer and dearer. `flips`: exchanges between two images. `tried`:
+    exchanges whose loss is looked at each time, of the `among` best by the gradient. `reuse`: how many of the words
+    that worked before are tried first. `aim`: what the edited network is held against: direction, base, or the noise,
+    as officially.
     """
 
     gradient: ClassVar[bool] = True
     words: ClassVar[bool] = True
 
     tokens: Count = 3
+    starts: Whole = 4
     levels: Count = 3
     flips: Count = 4
     tried: Count = 6
@@ -59,50 +63,95 @@ class UnlearnDiffAtk(TextAttack):
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         known = list(dict.fromkeys(reversed(victim.worked)))[: self.reuse]
-
         each = [[in_front(case, text) for text in ("", *known)] for case in cases]
         found = try_out(victim, cases, ledger, propose=listed(each))
-        open_ = [number for number, one in enumerate(found) if not one.seen]
-        if open_:
-            searched = self._search(victim, cases, ledger, numbers=open_)
-            found = [searched.get(number, one) for number, one in enumerate(found)]
+        if open_ := [number for number, one in enumerate(found) if not one.seen]:
+            search = Search(self, victim, cases, ledger, open_, found)
+            search.start()
+            search.descend()
         return found
 
-    def _search(
-        self, victim: Victim, cases: Sequence[Case], ledger: Ledger, *, numbers: Sequence[int]
-    ) -> dict[int, Found]:
-        vocabulary, rows = Vocabulary.of(victim.edited.tokenizer), [cases[number].row for number in numbers]
-        objective = objective_of(victim, [cases[number] for number in numbers], levels=self.levels, what=self.aim)
-        ledger.charge(numbers, objective.cost)
-        prompts = place(victim.edited.tokenizer, [row.prompt for row in rows], [], count=self.tokens)
-        problem = Problem(victim.edited.reader, vocabulary, prompts, objective, torch.arange(len(rows)))
-        generator = victim.generator("unlearndiffatk", [row.prompt for row in rows])
-        words = torch.stack([torch.tensor(vocabulary.random(self.tokens, generator)) for _ in rows])
-        best: dict[int, Found] = {}
-        worked: list[str] = []
-        tried: dict[int, set[str]] = {row: set() for row in range(len(rows))}
-        flip, active = self.levels * (3 + self.tried), list(range(len(rows)))
-        while active := [
-            row for row in active if ledger.affords(numbers[row], self.flips * flip + 2 * victim.edited.image_cost)
-        ]:
-            texts = {row: next((text for text in worked if text not in tried[row]), "") for row in active}
-            searching = [row for row in active if not texts[row]]  # the others try what has worked beside them
-            for _ in range(self.flips if searching else 0):
-                part, chosen = problem.rows(torch.tensor(searching)), words[searching]
-                exchanged = candidates(part, chosen, self.tried, among=self.among, generator=generator)
-                words[searching] = better(part, chosen, exchanged)
-                ledger.charge([numbers[row] for row in searching], flip)
-            texts |= {row: vocabulary.text(words[row].tolist()) for row in searching}
-            own = Ledger(2 * victim.edited.image_cost, prompts=len(active))
-            asked = [cases[numbers[row]] for row in active]
-            each = [[in_front(case, texts[row])] for row, case in zip(active, asked, strict=True)]
-            found = try_out(victim, asked, own, propose=listed(each))
-            ledger.add([numbers[row] for row in active], own)
-            for row, one in zip(active, found, strict=True):
-                tried[row].add(texts[row])
-                best[numbers[row]] = one
-                worked += [one.worked] if one.seen and one.worked not in worked else []
-            active = [row for row in active if not best[numbers[row]].seen]
-            spent = max(ledger.evaluations[number] for number in numbers)
-            victim.report("unlearndiffatk", spent, ledger.limit, unit="evaluations")
-        return best
+
+@dataclass
+class Search:
+    """The search of the prompts that are left, `numbers`; `found` has the best of every prompt and is changed in place.
+
+    `worked`: texts that have brought the target back for one of them. `tried`: those tried for each.
+    """
+
+    options: UnlearnDiffAtk
+    victim: Victim
+    cases: Sequence[Case]
+    ledger: Ledger
+    numbers: Sequence[int]
+    found: list[Found]
+    worked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.vocabulary = Vocabulary.of(self.victim.edited.tokenizer)
+        self.tried: dict[int, set[str]] = {number: set() for number in self.numbers}
+        prompts = [self.cases[number].row.prompt for number in self.numbers]
+        self.generator = self.victim.generator("unlearndiffatk", prompts)
+        self.words: dict[int, list[int]] = {}
+
+    def start(self) -> None:
+        """Looks at an image each of some random words, of which those in which the judge sees most are kept."""
+        cost, best = self.victim.edited.image_cost, dict.fromkeys(self.numbers, -1.0)
+        for _ in range(min(self.options.starts, self.ledger.limit // (4 * cost))):
+            drawn = {one: self.vocabulary.random(self.options.tokens, self.generator) for one in self._open(2 * cost)}
+            texts = {number: self.vocabulary.text(words) for number, words in drawn.items()}
+            for number, one in self._look(texts | self._shared(drawn)).items():
+                if one.text.startswith(texts[number]) and one.score > best[number]:
+                    best[number], self.words[number] = one.score, drawn[number]
+
+    def descend(self) -> None:
+        """Exchanges words, and looks at an image between."""
+        options, victim = self.options, self.victim
+        flip, image = options.levels * (3 + options.tried), 2 * victim.edited.image_cost
+        numbers = self._open(2 * options.levels + options.flips * flip + image)
+        if not numbers:
+            return
+        cases = [self.cases[number] for number in numbers]
+        objective = objective_of(victim, cases, levels=options.levels, what=options.aim)
+        self.ledger.charge(numbers, objective.cost)
+        prompts = place(victim.edited.tokenizer, [case.row.prompt for case in cases], [], count=options.tokens)
+        problem = Problem(victim.edited.reader, self.vocabulary, prompts, objective, torch.arange(len(cases)))
+        rows = {number: row for row, number in enumerate(numbers)}
+        chosen = [self.words.get(one) or self.vocabulary.random(options.tokens, self.generator) for one in numbers]
+        words = torch.tensor(chosen)
+        while active := [one for one in self._open(options.flips * flip + image) if one in rows]:
+            shared = self._shared(active)
+            searching = torch.tensor([rows[number] for number in active if number not in shared])
+            for _ in range(options.flips if len(searching) else 0):
+                part, now = problem.rows(searching), words[searching]
+                exchanged = candidates(part, now, options.tried, among=options.among, generator=self.generator)
+                words[searching] = better(part, now, exchanged)
+            own = [number for number in active if number not in shared]
+            self.ledger.charge(own, flip * options.flips)
+            self._look(shared | {number: self.vocabulary.text(words[rows[number]].tolist()) for number in own})
+
+    def _open(self, evaluations: int) -> list[int]:
+        """The prompts for which nothing was found yet and that may spend so much more."""
+        return [one for one in self.numbers if not self.found[one].seen and self.ledger.affords(one, evaluations)]
+
+    def _shared(self, numbers: Iterable[int]) -> dict[int, str]:
+        """For each of some prompts a text that has worked for another and was not tried for it, where there is one."""
+        left = {one: next((text for text in self.worked if text not in self.tried[one]), "") for one in numbers}
+        return {number: text for number, text in left.items() if text}
+
+    def _look(self, texts: Mapping[int, str]) -> dict[int, Found]:
+        """What an image of each prompt with a text in front shows, and a second one where the target is seen."""
+        own = Ledger(2 * self.victim.edited.image_cost, prompts=len(texts))
+        asked = [self.cases[number] for number in texts]
+        each = [[in_front(case, text)] for case, text in zip(asked, texts.values(), strict=True)]
+        looked = dict(zip(texts, try_out(self.victim, asked, own, propose=listed(each)), strict=True))
+        self.ledger.add(list(texts), own)
+        for number, one in looked.items():
+            self.tried[number].add(texts[number])
+            if one.score >= self.found[number].score:
+                self.found[number] = one
+            if one.worked and one.worked not in self.worked:
+                self.worked.append(one.worked)
+        spent = max(self.ledger.evaluations[number] for number in self.numbers)
+        self.victim.report("unlearndiffatk", spent, self.ledger.limit, unit="evaluations")
+        return looked

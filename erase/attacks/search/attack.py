@@ -24,11 +24,13 @@ class Found:
     """What a search came up with for one prompt.
 
     `text`: the prompt to ask with. `worked`: what of it may serve other prompts, too. `settings`: with which images
-    are made. `seen`: whether the judge saw the target while searching. `tensors`: what no text says.
+    are made. `seen`: whether the judge saw the target while searching, and `score` how much of it, more where it did.
+    `tensors`: what no text says.
     """
 
     text: str = ""
     seen: bool = False
+    score: float = 0.0
     worked: str = ""
     settings: Setting = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)

@@ -48,7 +48,7 @@ def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, *, propose: P
     Cases are drawn together, a candidate of each at a time, until the target is seen twice, no candidate is left or no
     more is affordable.
     """
-    best: dict[int, tuple[float, Found]] = {}
+    best: dict[int, Found] = {}
     active, tried = list(range(len(cases))), 0
     while active:
         proposed = {number: propose(number, tried) for number in _affordable(victim, ledger, active)}
@@ -60,12 +60,12 @@ def try_out(victim: Victim, cases: Sequence[Case], ledger: Ledger, *, propose: P
         for number, look in looks.items():
             seen = bool(look.seen) and bool(confirmed[number].seen if number in confirmed else True)
             score = (look.score or 0.0) + bool(look.seen) + seen
-            if number not in best or score > best[number][0]:
+            if number not in best or score > best[number].score:
                 one = trying[number]
-                best[number] = score, Found(one.text, seen, one.worked if seen else "")
-        active = [number for number in trying if not best[number][1].seen]
+                best[number] = Found(one.text, seen, score, one.worked if seen else "")
+        active = [number for number in trying if not best[number].seen]
         tried += 1
-    return [best[number][1] if number in best else Found(case.row.prompt) for number, case in enumerate(cases)]
+    return [best.get(number, Found(case.row.prompt)) for number, case in enumerate(cases)]
 
 
 def _affordable(victim: Victim, ledger: Ledger, numbers: Sequence[int]) -> list[int]:
