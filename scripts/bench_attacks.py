@@ -18,7 +18,7 @@ are those there.
 as many evaluations. By edit there are the `curves`, and in `ratios` the same for a published loop that is stopped after
 1, 2, 5, 10 or 25 of its times.
 
-What is finished stays in the folder until an attack's class or an edit changes. `--quick` attacks four prompts of the
+What is finished stays in the folder until an attack's module or an edit changes. `--quick` attacks four prompts of the
 edit by `uce`, and gives the published loop 2 times.
 """
 
@@ -125,7 +125,7 @@ def kept(
     rows, budget = [(case.row.prompt, case.row.seed) for case in cases], 10**9
     if isinstance(attack, UnlearnDiffAtk):
         budget = options.budget
-    facts = [inspect.getsource(type(attack)), attack, victim.edited.edit and victim.edited.edit.content, rows]
+    facts = [inspect.getsource(inspect.getmodule(type(attack)) or type(attack)), attack, victim.edited.edit and victim.edited.edit.content, rows]
     known = content_hash([*map(str, facts), budget, seed, str(images), options.steps])[:24]
     file: Path = options.folder / f"{name_of(attack)}-{seed}-{known}.json"
     if not file.is_file():

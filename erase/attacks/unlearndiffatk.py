@@ -99,6 +99,8 @@ class Search:
         cost, best = self.victim.edited.image_cost, dict.fromkeys(self.numbers, -1.0)
         for _ in range(min(self.options.starts, self.ledger.limit // (4 * cost))):
             drawn = {one: self.vocabulary.random(self.options.tokens, self.generator) for one in self._open(2 * cost)}
+            if not drawn:
+                break
             texts = {number: self.vocabulary.text(words) for number, words in drawn.items()}
             for number, one in self._look(texts | self._shared(drawn)).items():
                 if one.text.startswith(texts[number]) and one.score > best[number]:
