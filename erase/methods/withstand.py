@@ -40,7 +40,7 @@ from erase.context import RunContext
 from erase.edit import Edit
 from erase.methods._presets import Presets, presets
 from erase.methods.redirect import Redirect
-from erase.methods.training.average import Average, Soup
+from erase.methods.training.average import Average
 from erase.methods.training.bank import EMPTY, PROMPTED, Bank
 from erase.methods.training.inversion import place
 from erase.methods.training.layers import Layers
@@ -64,8 +64,7 @@ class Withstand(Trained):
     batches are drawn. `keep_weight`: more holds what stays tighter, `keep_batch` latents of it in a step, half of them
     from `keep_trajectories` of the bank. `pool`: soft tokens that are searched side by side for each target, each of
     `tokens`, by steps of `search_rate`, anew after `life` of them. `contexts`: of `redirect`, which it starts from.
-    `decay`: of the moving average that becomes the edit, 0 for the last step's weights. `trainings`: how many of all
-    `steps` are made from the frozen network, of which the edit is the mean. `layers` as in ESD.
+    `decay`: of the moving average that becomes the edit, 0 for the last step's weights. `layers` as in ESD.
     """
 
     # Ours, a slower rate than the embedded model's for models of full size; not tried on one.
@@ -90,7 +89,6 @@ class Withstand(Trained):
     life: Count = 100
     contexts: Whole = 200
     decay: Decay = 0.99
-    trainings: Count = 1
     layers: Layers = "all"
 
     def __call__(self, model: Model, task: Task, *, work: RunContext | None = None) -> Edit:
@@ -108,22 +106,11 @@ class Withstand(Trained):
         )
         parameters = session.chosen(self.layers)
         average = Average.of(parameters, self.decay)
-        soup = Soup.of(average, self.trainings)
-
-        def loss(step: int, generator: torch.Generator) -> Tensor:
-            if step % self.steps == 0:
-                average.begin()
-                lesson.pool.begin(step // self.steps)
-            return lesson(step, generator)
-
-        def after(step: int) -> None:
-            average.follow()
-            if (step + 1) % self.steps == 0:
-                soup.take(step // self.steps)
-
-        state, times = lesson.pool.state | soup.state, self.trainings
-        session.train(parameters, loss, state=state, after=after, result=lambda: soup.values, times=times)
-        deltas = session.deltas(soup.values)
+        state = lesson.pool.state | average.state
+        session.train(
+            parameters, lesson, state=state, after=lambda step: average.follow(), result=lambda: average.values
+        )
+        deltas = session.deltas(average.values)
         for one in maps:  # what was trained reads moved states, too: (W + D) M
             for site in deltas.keys() & one.sites:
                 deltas[site] = deltas[site] + one.delta(deltas[site]).float()
@@ -184,20 +171,11 @@ class Pool:
 
     def __init__(self, options: Withstand, reader: PromptReader, names: Sequence[Sequence[int]]) -> None:
         self.options, self.reader, self.names = options, reader, names
-        tokens = self._start(0)
-        taken = torch.zeros(len(tokens))
+        generator = draws(options.seed, -2)
+        size = options.pool * len(names)
+        tokens = torch.stack([self._fresh(number, generator) for number in range(size)])
+        taken = torch.zeros(size)
         self.state = {"pool": tokens, "means": tokens * 0, "squares": tokens * 0, "taken": taken}
-
-    def _start(self, training: int) -> Tensor:
-        generator = draws(self.options.seed, -2 * (training + 1))
-        return torch.stack([self._fresh(number, generator) for number in range(self.options.pool * len(self.names))])
-
-    def begin(self, training: int) -> None:
-        """Fills it anew for a training, of which the first is 0, in place."""
-        tokens, *others = self.state.values()
-        tokens.copy_(self._start(training))
-        for one in others:
-            one.zero_()
 
     def _fresh(self, number: int, generator: torch.Generator) -> Tensor:
         """The target's name, or no word of it in three of ten, filled with random words."""

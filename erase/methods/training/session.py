@@ -182,17 +182,15 @@ class Session:
         state: Mapping[str, Tensor] | None = None,
         after: Callable[[int], None] | None = None,
         result: Callable[[], Mapping[str, Tensor]] | None = None,
-        times: int = 1,
     ) -> tuple[float, ...]:
         """Every step's loss, after the parameters were trained in place; raises TrainingFailed.
 
-        `result` tells the parameters' values in the edit, where they are not those that were trained. `times`: how
-        often they are trained, from the network's own values each time.
+        `result` tells the parameters' values in the edit, where they are not those that were trained.
         """
         self._lay_out()
         identity = content_hash([self.info.base, self.info.method, self.info.options, self.info.task])
         machine = self.denoiser.machine
-        trainer = Trainer(self.options, parameters, identity, self.work, state or {}, times=times, machine=machine)
+        trainer = Trainer(self.options, parameters, identity, self.work, state=state or {}, machine=machine)
         losses = trainer.run(loss, after=after)
         del trainer  # and its moments
         with self.holding(parameters, result()) if result else contextlib.nullcontext():

@@ -87,8 +87,7 @@ class Trainer:
     """Trains `parameters` in place by AdamW.
 
     `state` holds further tensors that change while training, such as a moving average: a checkpoint keeps them too.
-    `identity` says what is trained on what; another training's checkpoint is not taken up. `times`: how often all steps
-    are made, each time from what the parameters are at first, with other draws.
+    `identity` says what is trained on what; another training's checkpoint is not taken up.
     """
 
     options: Optimised
@@ -97,7 +96,6 @@ class Trainer:
     work: RunContext
     state: Mapping[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
-    times: int = 1
     machine: Machine = field(default_factory=Machine.here)
 
     def __post_init__(self) -> None:
@@ -105,7 +103,6 @@ class Trainer:
         # Fused: one call for all tensors instead of several for each, which on small networks takes longer than a step.
         values = list(self.parameters.values())
         self._optimizer = torch.optim.AdamW(values, lr=rate, weight_decay=decay, fused=True)
-        self._first = [value.detach().clone() for value in values] if self.times > 1 else []
         self._saved = time.monotonic()
 
     def run(self, loss: Loss, *, after: Callable[[int], None] | None = None) -> tuple[float, ...]:
@@ -114,26 +111,15 @@ class Trainer:
         Raises TrainingFailed if a loss is not finite, or if no weight has changed in the end.
         """
         self._restore()
-        for step in range(len(self.losses), self._total):
-            if step and step % self.options.steps == 0:
-                self._begin_anew()
+        total = self.options.steps
+        for step in range(len(self.losses), total):
             self.losses.append(self._step(step, loss))
             if after is not None:
                 after(step)
-            self.work.report("training", step + 1, self._total, unit="steps", note=f"loss {self.losses[-1]:.3g}")
+            self.work.report("training", step + 1, total, unit="steps", note=f"loss {self.losses[-1]:.3g}")
             self._save_sometimes()
         self._write_losses()
         return tuple(self.losses)
-
-    @property
-    def _total(self) -> int:
-        return self.options.steps * self.times
-
-    @torch.no_grad()
-    def _begin_anew(self) -> None:
-        for value, first in zip(self.parameters.values(), self._first, strict=True):
-            value.copy_(first)
-        self._optimizer.state.clear()
 
     @torch.enable_grad()
     def _step(self, step: int, loss: Loss) -> float:
@@ -142,7 +128,7 @@ class Trainer:
             self._write_losses()
             raise TrainingFailed(
                 f"the loss of {self.options.name} is {float(value.detach())} at step {step + 1} of "
-                f"{self._total} with learning_rate {self.options.learning_rate}; try a tenth of it."
+                f"{self.options.steps} with learning_rate {self.options.learning_rate}; try a tenth of it."
             )
         self._optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]

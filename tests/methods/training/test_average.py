@@ -1,10 +1,10 @@
-"""Averages of what is trained: their sums, and what a checkpoint keeps of them."""
+"""The moving average of what is trained: its sum, and what a checkpoint keeps of it."""
 
 from __future__ import annotations
 
 import torch
 
-from erase.methods.training.average import Average, Soup
+from erase.methods.training.average import Average
 
 
 def test_the_average_is_the_sum_of_its_decayed_past() -> None:
@@ -26,26 +26,3 @@ def test_without_decay_it_is_what_was_trained_last() -> None:
     assert average.values["weight"].tolist() == [1.0, 1.0]
     average.follow()
     assert average.values["weight"].tolist() == [3.0, 3.0]
-
-
-def test_a_soup_is_the_mean_of_what_trainings_end_in_and_kept_beside_the_average() -> None:
-    trained = {"weight": torch.zeros(2)}
-    average = Average.of(trained, 0.0)
-    soup = Soup.of(average, 3)
-    for number, end in enumerate(([1.0, 0.0], [2.0, 6.0], [6.0, 0.0])):
-        trained["weight"].copy_(torch.tensor(end))
-        average.follow()
-        soup.take(number)
-    assert soup.values["weight"].tolist() == [3.0, 2.0]
-    assert soup.state["soup.weight"] is soup.values["weight"]
-    assert soup.state["average.weight"] is average.values["weight"]
-    average.begin()
-    assert average.values["weight"].tolist() == [6.0, 0.0]
-
-
-def test_of_one_training_the_soup_is_the_average_and_takes_no_more_memory() -> None:
-    average = Average.of({"weight": torch.ones(2)}, 0.9)
-    soup = Soup.of(average, 1)
-    soup.take(0)
-    assert soup.values["weight"] is average.values["weight"]
-    assert list(soup.state) == ["average.weight"]
