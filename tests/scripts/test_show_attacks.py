@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -88,3 +89,21 @@ def test_another_seed_is_another_search(show: ModuleType, monkeypatch: pytest.Mo
         asked = Namespace(task="noto", budget=300, prompts=8, searches=None, steps=10, seed=seed, folder=tmp_path)
         show.attacked(None, None, open_model("emoji"), folder=tmp_path, options=asked)
     assert [plan.seed for plan in plans] == [0, 3]
+
+
+@pytest.mark.parametrize(("model", "told"), [("emoji", True), ("emoji-flow", False)])
+def test_a_retrained_network_is_missed_only_where_there_could_be_one(
+    show: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    model: str,
+    told: bool,
+) -> None:
+    monkeypatch.setattr(show, "edits_of", lambda model, options: {})
+    asked = ["--model", model, "--retrained", str(tmp_path / "none"), "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["show_attacks.py", "--attacks", "random_prefix", *asked])
+    show.main()
+    *said, last = capsys.readouterr().out.splitlines()
+    assert any("train_retrained.py makes it" in line for line in said) == told
+    assert json.loads(last)["controls_ok"] is None
