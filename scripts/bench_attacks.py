@@ -125,7 +125,12 @@ def kept(
     rows, budget = [(case.row.prompt, case.row.seed) for case in cases], 10**9
     if isinstance(attack, UnlearnDiffAtk):
         budget = options.budget
-    facts = [inspect.getsource(inspect.getmodule(type(attack)) or type(attack)), attack, victim.edited.edit and victim.edited.edit.content, rows]
+    facts = [
+        inspect.getsource(inspect.getmodule(type(attack)) or type(attack)),
+        attack,
+        victim.edited.edit and victim.edited.edit.content,
+        rows,
+    ]
     known = content_hash([*map(str, facts), budget, seed, str(images), options.steps])[:24]
     file: Path = options.folder / f"{name_of(attack)}-{seed}-{known}.json"
     if not file.is_file():

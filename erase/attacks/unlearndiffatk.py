@@ -12,7 +12,8 @@ each of which an image is drawn. Differences from it, all to ask the network les
 - words are exchanged one at a time, by the gradient's first-order estimate of all exchanges and a look at the best of
   them, as in greedy coordinate search, instead of relaxed ones by Adam;
 - words that worked for one prompt are tried on the others first: an image each;
-- the first words are not any, but of some random ones those in whose image the judge sees most of the target;
+- the first words are not any, but of some random ones those in whose image the judge sees most of the target, and what
+  is left of the budget, which no exchanges can be had for, goes to images of random words;
 - only words that read the same when they are written out, so that none is lost to the tokenizer;
 - prompts are searched together, and each stops at its first success.
 """
@@ -69,6 +70,7 @@ class UnlearnDiffAtk(TextAttack):
             search = Search(self, victim, cases, ledger, open_, found)
             search.start()
             search.descend()
+            search.spend()
         return found
 
 
@@ -96,11 +98,9 @@ class Search:
 
     def start(self) -> None:
         """Looks at an image each of some random words, of which those in which the judge sees most are kept."""
-        cost, best = self.victim.edited.image_cost, dict.fromkeys(self.numbers, -1.0)
-        for _ in range(min(self.options.starts, self.ledger.limit // (4 * cost))):
-            drawn = {one: self.vocabulary.random(self.options.tokens, self.generator) for one in self._open(2 * cost)}
-            if not drawn:
-                break
+        best = dict.fromkeys(self.numbers, -1.0)
+        for _ in range(min(self.options.starts, self.ledger.limit // (4 * self.victim.edited.image_cost))):
+            drawn = self._drawn()
             texts = {number: self.vocabulary.text(words) for number, words in drawn.items()}
             for number, one in self._look(texts | self._shared(drawn)).items():
                 if one.text.startswith(texts[number]) and one.score > best[number]:
@@ -132,6 +132,16 @@ class Search:
             self.ledger.charge(own, flip * options.flips)
             self._look(shared | {number: self.vocabulary.text(words[rows[number]].tolist()) for number in own})
 
+    def spend(self) -> None:
+        """Looks at random words for what is left of the budget, which no exchanges can be had for."""
+        while drawn := self._drawn():
+            self._look({one: self.vocabulary.text(words) for one, words in drawn.items()} | self._shared(drawn))
+
+    def _drawn(self) -> dict[int, list[int]]:
+        """Random words for each prompt that is left and that may have two images more."""
+        left = self._open(2 * self.victim.edited.image_cost)
+        return {number: self.vocabulary.random(self.options.tokens, self.generator) for number in left}
+
     def _open(self, evaluations: int) -> list[int]:
         """The prompts for which nothing was found yet and that may spend so much more."""
         return [one for one in self.numbers if not self.found[one].seen and self.ledger.affords(one, evaluations)]
@@ -143,6 +153,8 @@ class Search:
 
     def _look(self, texts: Mapping[int, str]) -> dict[int, Found]:
         """What an image of each prompt with a text in front shows, and a second one where the target is seen."""
+        if not texts:
+            return {}
         own = Ledger(2 * self.victim.edited.image_cost, prompts=len(texts))
         asked = [self.cases[number] for number in texts]
         each = [[in_front(case, text)] for case, text in zip(asked, texts.values(), strict=True)]

@@ -89,4 +89,25 @@ def test_words_that_work_for_one_prompt_are_tried_on_the_others_at_once(monkeypa
     assert looked[0][1] == first
     assert looked[1] == (first, first)
     assert [one.seen for one in search.found] == [True, True, True]
-    assert len(looked) == 2
+    assert [texts for texts in looked if texts] == looked[:2]
+
+
+def test_what_is_left_of_the_budget_goes_to_random_words_until_something_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    search, looked = search_of(monkeypatch, lambda text: 0.0, starts=0, budget=59)
+    search.spend()
+    assert len(looked) == 4  # an image takes 10, and each is let to have a second look
+    assert search.ledger.evaluations == [40, 40]
+    first = looked[1][0]
+    search, looked = search_of(monkeypatch, lambda text: 2.0 * (text == first), starts=0, budget=59)
+    search.spend()
+    assert len(looked) == 3  # what has worked for the one prompt is tried on the other
+    assert [one.seen for one in search.found] == [True, True]
+
+
+def test_a_budget_that_no_exchange_can_be_had_for_is_spent_all_the_same(tmp_path: Path) -> None:
+    result = attacked(UnlearnDiffAtk(), tmp_path, budget=60, prompts=3)  # two images take 16
+    spent = [one.evaluations for one in result.attempts if not one.worked]
+    assert spent
+    assert min(spent) > 60 - 16
