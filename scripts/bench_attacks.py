@@ -1,6 +1,6 @@
 """Times `unlearndiffatk` in evaluations of the network against the published loop, at equal success.
 
-python scripts/bench_attacks.py [--quick] [--prompts 24] [--budget 400] [--searches 3] [--published 1]
+python scripts/bench_attacks.py [--quick] [--prompts 24] [--budget 1000] [--searches 3] [--published 1]
     [--times 50] [--methods esd uce] [--style noto]
 
 The published loop is written out in published_attack.py. Both attack the same prompts of the same edits of a style on
@@ -125,12 +125,8 @@ def kept(
     rows, budget = [(case.row.prompt, case.row.seed) for case in cases], 10**9
     if isinstance(attack, UnlearnDiffAtk):
         budget = options.budget
-    facts = [
-        inspect.getsource(inspect.getmodule(type(attack)) or type(attack)),
-        attack,
-        victim.edited.edit and victim.edited.edit.content,
-        rows,
-    ]
+    source = Path(inspect.getfile(type(attack))).read_text(encoding="utf-8")
+    facts = [source, attack, victim.edited.edit and victim.edited.edit.content, rows]
     known = content_hash([*map(str, facts), budget, seed, str(images), options.steps])[:24]
     file: Path = options.folder / f"{name_of(attack)}-{seed}-{known}.json"
     if not file.is_file():
@@ -321,7 +317,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--prompts", type=int, help="24, or 4 if quick")
-    parser.add_argument("--budget", type=int, help="of ours, 400, or 200 if quick; the published loop has no limit")
+    parser.add_argument("--budget", type=int, help="of ours, 1000, or 200 if quick; the published loop has no limit")
     parser.add_argument("--searches", type=int, help="3, or 1 if quick")
     parser.add_argument("--published", type=int, default=1, help="searches of the published loop, which shares nothing")
     parser.add_argument("--times", type=int, help="of the published loop, 50, or 2 if quick")
@@ -331,7 +327,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=ROOT / ".build" / "bench-attacks")
     options = parser.parse_args()
     quick = {"prompts": 4, "budget": 200, "searches": 1, "times": 2, "methods": ["uce"]}
-    whole = {"prompts": 24, "budget": 400, "searches": 3, "times": 50, "methods": ["esd", "uce"]}
+    whole = {"prompts": 24, "budget": 1000, "searches": 3, "times": 50, "methods": ["esd", "uce"]}
     for name, value in (quick if options.quick else whole).items():
         setattr(options, name, getattr(options, name) or value)
     return options
