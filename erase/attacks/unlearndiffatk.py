@@ -100,17 +100,15 @@ class Search:
         """Looks at an image each of some random words, of which those in which the judge sees most are kept."""
         best = dict.fromkeys(self.numbers, -1.0)
         for _ in range(min(self.options.starts, self.ledger.limit // (4 * self.victim.edited.image_cost))):
-            drawn = self._drawn()
-            texts = {number: self.vocabulary.text(words) for number, words in drawn.items()}
-            for number, one in self._look(texts | self._shared(drawn)).items():
-                if one.text.startswith(texts[number]) and one.score > best[number]:
-                    best[number], self.words[number] = one.score, drawn[number]
+            for number, (words, one) in self._random().items():
+                if one.score > best[number]:
+                    best[number], self.words[number] = one.score, words
 
     def descend(self) -> None:
         """Exchanges words, and looks at an image between."""
         options, victim = self.options, self.victim
-        flip, image = options.levels * (3 + options.tried), 2 * victim.edited.image_cost
-        numbers = self._open(2 * options.levels + options.flips * flip + image)
+        flips = options.flips * options.levels * (3 + options.tried)
+        numbers = self._open(2 * options.levels + flips + self._twice)
         if not numbers:
             return
         cases = [self.cases[number] for number in numbers]
@@ -121,26 +119,33 @@ class Search:
         rows = {number: row for row, number in enumerate(numbers)}
         chosen = [self.words.get(one) or self.vocabulary.random(options.tokens, self.generator) for one in numbers]
         words = torch.tensor(chosen)
-        while active := [one for one in self._open(options.flips * flip + image) if one in rows]:
+        while active := [one for one in self._open(flips + self._twice) if one in rows]:
             shared = self._shared(active)
-            searching = torch.tensor([rows[number] for number in active if number not in shared])
-            for _ in range(options.flips if len(searching) else 0):
+            own = [number for number in active if number not in shared]
+            searching = torch.tensor([rows[number] for number in own])
+            for _ in range(options.flips if own else 0):
                 part, now = problem.rows(searching), words[searching]
                 exchanged = candidates(part, now, options.tried, among=options.among, generator=self.generator)
                 words[searching] = better(part, now, exchanged)
-            own = [number for number in active if number not in shared]
-            self.ledger.charge(own, flip * options.flips)
+            self.ledger.charge(own, flips)
             self._look(shared | {number: self.vocabulary.text(words[rows[number]].tolist()) for number in own})
 
     def spend(self) -> None:
         """Looks at random words for what is left of the budget, which no exchanges can be had for."""
-        while drawn := self._drawn():
-            self._look({one: self.vocabulary.text(words) for one, words in drawn.items()} | self._shared(drawn))
+        while self._open(self._twice):
+            self._random()
 
-    def _drawn(self) -> dict[int, list[int]]:
-        """Random words for each prompt that is left and that may have two images more."""
-        left = self._open(2 * self.victim.edited.image_cost)
-        return {number: self.vocabulary.random(self.options.tokens, self.generator) for number in left}
+    def _random(self) -> dict[int, tuple[list[int], Found]]:
+        """Looks at what has worked for another prompt, else at random words: these words, and what they show."""
+        drawn = {one: self.vocabulary.random(self.options.tokens, self.generator) for one in self._open(self._twice)}
+        shared = self._shared(drawn)
+        looked = self._look({number: self.vocabulary.text(words) for number, words in drawn.items()} | shared)
+        return {number: (words, looked[number]) for number, words in drawn.items() if number not in shared}
+
+    @property
+    def _twice(self) -> int:
+        """What an image and a second look cost."""
+        return 2 * self.victim.edited.image_cost
 
     def _open(self, evaluations: int) -> list[int]:
         """The prompts for which nothing was found yet and that may spend so much more."""
@@ -155,7 +160,7 @@ class Search:
         """What an image of each prompt with a text in front shows, and a second one where the target is seen."""
         if not texts:
             return {}
-        own = Ledger(2 * self.victim.edited.image_cost, prompts=len(texts))
+        own = Ledger(self._twice, prompts=len(texts))
         asked = [self.cases[number] for number in texts]
         each = [[in_front(case, text)] for case, text in zip(asked, texts.values(), strict=True)]
         looked = dict(zip(texts, try_out(self.victim, asked, own, propose=listed(each)), strict=True))

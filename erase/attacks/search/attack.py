@@ -101,7 +101,7 @@ class TriedSettings(Options):
 
     def __call__(self, victim: Victim, cases: Sequence[Case], ledger: Ledger) -> list[Found]:
         """For each prompt the first setting that shows the target, else the one in which the judge saw most of it."""
-        best: dict[int, tuple[float, Found]] = {}
+        best: dict[int, Found] = {}
         active = list(range(len(cases)))
         for setting in self.settings:
             cost = self.cost(victim, setting)
@@ -113,11 +113,10 @@ class TriedSettings(Options):
             ledger.charge(active, cost, images=1)
             for number, look in zip(active, victim.looks(chosen, made), strict=True):
                 score = (look.score or 0.0) + bool(look.seen)
-                if number not in best or score > best[number][0]:
-                    best[number] = score, Found(cases[number].row.prompt, bool(look.seen), settings=setting)
-            active = [number for number in active if not best[number][1].seen]
-        nothing = Found(settings=self.settings[0])
-        return [best[number][1] if number in best else nothing for number in range(len(cases))]
+                if number not in best or score > best[number].score:
+                    best[number] = Found(cases[number].row.prompt, bool(look.seen), score, settings=setting)
+            active = [number for number in active if not best[number].seen]
+        return [best.get(number, Found(settings=self.settings[0])) for number in range(len(cases))]
 
     def draw(
         self, victim: Victim, cases: Sequence[Case], found: Sequence[Found], *, seeds: Sequence[int]
