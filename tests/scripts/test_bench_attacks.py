@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from erase.attacks.random_prefix import RandomPrefix
+from erase.config.prompts import Row
 from tests.attacks.setting import erased
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -87,3 +91,24 @@ def test_random_words_that_took_more_images_than_ours_until_there_count_by_evalu
     sides = {"ours": [ours], "random": [chance], "literal": []}
     assert by_chance(sides, 60.0) == (0.0, 0.75)
     assert by_chance(sides, 120.0) == (0.25, 0.75)
+
+
+def test_a_search_is_made_again_when_its_attacks_module_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import bench_attacks as bench
+
+    module, made = tmp_path / "attack.py", list[str]()
+
+    def searched(*given: object, **more: object) -> bench.Search:
+        made.append(module.read_text(encoding="utf-8"))
+        return bench.Search([[20]], [[1]], [0.0])
+
+    monkeypatch.setattr(bench.inspect, "getfile", lambda kind: str(module))
+    monkeypatch.setattr(bench, "searched", searched)
+    victim, cases = SimpleNamespace(edited=SimpleNamespace(edit=None)), [SimpleNamespace(row=Row("a cat", 0))]
+    for text in ("one", "one", "two"):
+        module.write_text(text, encoding="utf-8")
+        options = Namespace(folder=tmp_path, budget=20, steps=4)
+        bench.kept(RandomPrefix(), victim, cases, options=options, seed=0)
+    assert made == ["one", "two"]
